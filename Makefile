@@ -1,0 +1,48 @@
+# Everything needs only Python >= 3.11, make and a package index. `make` alone lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help bench up test check format lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+.venv/run.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: run 'make PYTHON=/path/to/python3.11 ...'"; exit 1; }
+	@echo "==> making .venv and installing the locked dependencies (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "No venv module: on Debian, 'apt-get install python3-venv'"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || { echo "The package index could not be reached or refused a hash: check the network, then run make again"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.lock
+	@echo "==> installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock || { echo "The package index could not be reached or refused a hash: check the network, then run make again"; exit 1; }
+	@touch $@
+
+bench: .venv/run.stamp  ## the main job: both backends on an embedded stack, side by side
+	$(BIN)/streamgauge bench $(ARGS)
+
+up: .venv/run.stamp  ## start the whole system on this machine; Ctrl-C stops it
+	$(BIN)/streamgauge up $(ARGS)
+
+check: .venv/dev.stamp  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: check  ## check, then every test
+	$(BIN)/python -m pytest $(ARGS)
+
+format: .venv/dev.stamp  ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## resolve pyproject.toml anew into the two lock files (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-dev.lock
+
+clean:  ## remove what make and the runs left here
+	rm -rf .venv .streamgauge results build *.egg-info
