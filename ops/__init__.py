@@ -1,0 +1,1 @@
+"""Running the system: the command line, the embedded stack, the scripted model, migrations."""

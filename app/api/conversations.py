@@ -1,0 +1,157 @@
+"""Conversations and their messages. Posting a message starts the stream of its answer."""
+
+import contextlib
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, HTTPException
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.api.dependencies import Open, Services
+from app.broker import BrokerUnavailableError
+from app.database import DatabaseUnavailableError
+from app.records import Posted
+from app.streaming.backends import NAMES
+from app.streaming.contract import StoreUnavailableError
+from app.streaming.flag import FORCED
+from app.tables import Message
+from app.telemetry import metrics
+
+router = APIRouter(prefix="/conversations", tags=["conversations"])
+
+
+class NewConversation(BaseModel):
+    """What a conversation may begin with."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: str | None = Field(None, max_length=200, pattern=r"^[^\x00]*$")
+
+
+class NewMessage(BaseModel):
+    """A question. `model` is one that the server allows; `max_tokens` bounds the answer."""
+
+    content: Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
+    model: Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00]*$")] | None = None
+    max_tokens: int | None = Field(None, gt=0)
+
+
+class Accepted(BaseModel):
+    """The answer is under way: follow it at `/stream/{task_id}`; it becomes message `message_id`."""
+
+    task_id: UUID
+    message_id: UUID
+
+
+class MessageOut(BaseModel):
+    """One turn of a conversation. Times are integer nanoseconds of the wall clock."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: UUID
+    role: str
+    content: str
+    status: str
+    backend: str | None
+    task_id: UUID | None
+    finish_reason: str | None
+    usage: dict[str, int] | None
+    timings: dict[str, int | None] | None
+    created_at: datetime
+
+
+class ConversationOut(BaseModel):
+    """A conversation with its messages, oldest first."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: UUID
+    title: str | None
+    created_at: datetime
+    messages: list[MessageOut] = []
+
+
+@router.post("", status_code=201)
+async def create_conversation(services: Open, body: NewConversation | None = None) -> ConversationOut:
+    """Begin a conversation."""
+    conversation = await services.records.add_conversation(body.title if body else None)
+    return ConversationOut(id=conversation.id, title=conversation.title, created_at=conversation.created_at)
+
+
+@router.get("/{conversation_id}")
+async def read_conversation(services: Open, conversation_id: UUID) -> ConversationOut:
+    """Give a conversation with its messages, finished or pending."""
+    found = await services.records.conversation(conversation_id)
+    if found is None:
+        raise _unknown(conversation_id)
+    conversation, messages = found
+    return ConversationOut(
+        id=conversation.id,
+        title=conversation.title,
+        created_at=conversation.created_at,
+        messages=[_out(message) for message in messages],
+    )
+
+
+@router.post("/{conversation_id}/messages", status_code=202)
+async def post_message(
+    services: Open,
+    conversation_id: UUID,
+    body: NewMessage,
+    forced_backend: Annotated[str | None, Header(alias="X-Streamgauge-Backend")] = None,
+) -> Accepted:
+    """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
+    _check(services, body, forced_backend)
+    attributes = {FORCED: forced_backend} if forced_backend else {}
+    backend = await services.flag.choose(conversation_id, attributes)
+    posted = await services.records.post(
+        conversation_id,
+        body.content,
+        body.model or services.settings.openai_model,
+        body.max_tokens,
+        backend,
+        services.settings.queue_patience_s,
+    )
+    if posted is None:
+        raise _unknown(conversation_id)
+    await _start(services, backend, posted)
+    metrics.MESSAGES_POSTED.labels(backend).inc()
+    return Accepted(task_id=posted.task_id, message_id=posted.message_id)
+
+
+async def _start(services: Services, backend: str, posted: Posted) -> None:
+    """Make the stream known, then enqueue its task; undo everything if either fails or the caller goes away."""
+    writer = services.backends.writers[backend]
+    try:
+        await writer.create(posted.task_id)
+        await services.queue.put(posted.task_id)
+    except BaseException as error:
+        if isinstance(error, BrokerUnavailableError):
+            with contextlib.suppress(StoreUnavailableError):
+                await writer.discard(posted.task_id)
+        with contextlib.suppress(DatabaseUnavailableError):
+            await services.records.discard(posted)
+        raise
+
+
+def _check(services: Services, body: NewMessage, forced_backend: str | None) -> None:
+    settings = services.settings
+    if len(body.content) > settings.max_content_chars:
+        raise _invalid("content", f"has {len(body.content)} characters; at most {settings.max_content_chars}")
+    if body.max_tokens and body.max_tokens > settings.max_tokens:
+        raise _invalid("max_tokens", f"at most {settings.max_tokens}")
+    if body.model and not settings.allows_model(body.model):
+        raise _invalid("model", "not allowed here; leave it out, or add it to STREAMGAUGE_ALLOWED_MODELS")
+    if forced_backend and forced_backend not in NAMES:
+        raise _invalid("X-Streamgauge-Backend", f"must be one of {', '.join(NAMES)}", part="header")
+
+
+def _invalid(name: str, message: str, part: str = "body") -> RequestValidationError:
+    return RequestValidationError([{"loc": (part, name), "msg": message}])
+
+
+def _unknown(conversation_id: UUID) -> HTTPException:
+    return HTTPException(404, f"There is no conversation {conversation_id}; POST /conversations makes one.")
+
+
+def _out(message: Message) -> MessageOut:
+    return MessageOut.model_validate(message)

@@ -1,0 +1,34 @@
+"""What routes need, as this process holds it open."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from app.broker import Queue
+from app.database import Database
+from app.delivery import Delivery
+from app.records import Records
+from app.settings import Settings
+from app.streaming.backends import Backends
+from app.streaming.flag import BackendFlag
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The open servers and connections of an API process."""
+
+    settings: Settings
+    database: Database
+    records: Records
+    backends: Backends
+    delivery: Delivery
+    flag: BackendFlag
+    queue: Queue
+
+
+def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+Open = Annotated[Services, Depends(_services)]

@@ -1,0 +1,88 @@
+"""Every error of the API as an RFC 9457 problem: what happened, and what to do next."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from app.broker import BrokerUnavailableError
+from app.database import DatabaseUnavailableError
+from app.streaming.contract import StoreUnavailableError
+from app.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 2
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `errors` names each offending part of a request that did not validate."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": title, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    for status, title in ((404, "Not found"), (422, "Not valid"), (503, "A server that this needs is away"))
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    errors: list[dict[str, str]] | None = None,
+) -> JSONResponse:
+    """Answer with a problem."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def unavailable(dependency: str, fix: str) -> JSONResponse:
+    """Answer 503 for a server that is away."""
+    metrics.POSTS_REFUSED.labels(dependency).inc()
+    detail = f"The {dependency} did not answer. Nothing was stored; try again. If it lasts: {fix}"
+    return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer every error as a problem."""
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [{"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])} for e in error.errors()]
+        return problem(422, "The request does not validate; `errors` names each part to correct.", errors=errors)
+
+    @app.exception_handler(DatabaseUnavailableError)
+    async def database(_: Request, error: DatabaseUnavailableError) -> JSONResponse:
+        log.error("database: %s", error)
+        return unavailable("database", "check DATABASE_URL and the server.")
+
+    @app.exception_handler(StoreUnavailableError)
+    async def store(_: Request, error: StoreUnavailableError) -> JSONResponse:
+        log.error("chunk store: %s", error)
+        return unavailable("chunk store", "check REDIS_URL and the server.")
+
+    @app.exception_handler(BrokerUnavailableError)
+    async def broker(_: Request, error: BrokerUnavailableError) -> JSONResponse:
+        log.error("broker: %s", error)
+        return unavailable("broker", "check BROKER_URL and the server.")
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        return problem(500, f"A fault of ours ({type(error).__name__}); the server's log has its trace.")

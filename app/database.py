@@ -1,0 +1,63 @@
+"""The pool of connections to PostgreSQL, and the one error that all its failures become."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+
+class DatabaseUnavailableError(Exception):
+    """PostgreSQL did not answer, or refused; nothing was half-made. Check DATABASE_URL and the server's log."""
+
+
+class Database:
+    """The pool of connections. Leaving any block of it without an error means that its work is committed."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, url: str, pool_size: int) -> AsyncIterator["Database"]:
+        """Own a pool for the length of the block; connections are made when first needed."""
+        engine = create_async_engine(
+            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            connect_args={"timeout": 5, "command_timeout": 10},
+        )
+        try:
+            yield cls(engine)
+        finally:
+            await engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection in a transaction of its own."""
+        with translated_errors():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def driver(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give the driver's own connection; each statement commits by itself. For the hot paths."""
+        with translated_errors():
+            async with self._engine.connect() as connection:
+                yield (await connection.get_raw_connection()).driver_connection
+
+    async def ping(self) -> None:
+        """Raise `DatabaseUnavailableError` unless the database answers."""
+        async with self.driver() as connection:
+            await connection.execute("SELECT 1")
+
+
+@contextlib.contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn every way in which a database can fail to answer into `DatabaseUnavailableError`."""
+    try:
+        yield
+    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise DatabaseUnavailableError(f"{type(error).__name__}: {error}") from error

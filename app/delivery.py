@@ -1,0 +1,222 @@
+"""The consumer: a stream's entries become SSE frames; resume, keep-alive, catch-up, and the reaping of the lost."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import time_ns
+from typing import Any
+from uuid import UUID
+
+from app.database import DatabaseUnavailableError
+from app.records import Pin, Records
+from app.settings import Settings
+from app.streaming.backends import Backends
+from app.streaming.contract import (
+    Chunk,
+    ChunkType,
+    Entry,
+    Status,
+    StoreUnavailableError,
+    StreamMissingError,
+    decode,
+    encode,
+    entry_of,
+)
+from app.tables import Message
+from app.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+LOST_RETRY_S = 0.2
+RETRY_MS = (800, 1200)
+"""The first line's `retry:`, with jitter, so that the viewers of a lost server do not come back as one."""
+ENDED = {"complete": ChunkType.DONE, "failed": ChunkType.FAILED, "cancelled": ChunkType.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """Where a viewer begins. `reset` tells it first to discard its text; `tail` is what was stored when it came."""
+
+    start: int
+    reset: bool
+    tail: int
+
+
+class UnknownStreamError(Exception):
+    """No such stream was ever posted."""
+
+
+class NothingLeftError(Exception):
+    """The viewer has seen the stream's terminal: there is nothing to send, ever again."""
+
+
+class Delivery:
+    """Serves streams to viewers from whichever backend holds them."""
+
+    def __init__(self, settings: Settings, records: Records, backends: Backends) -> None:
+        self._settings, self._records, self._backends = settings, records, backends
+
+    async def join(self, task_id: UUID, last_event_id: str | None) -> "View":
+        """Prepare a viewer's stream from its last event id.
+
+        Raises `UnknownStreamError`, `NothingLeftError`, or `DatabaseUnavailableError`.
+        """
+        pin = await self._records.pin(task_id)
+        if pin is None:
+            raise UnknownStreamError
+        status = await self._status(pin, task_id)
+        if status is None:
+            joining = Joining(0, reset=last_event_id is not None, tail=0)
+        else:
+            joining = join_at(status, last_event_id)
+        if last_event_id is not None:
+            metrics.RESUMES.labels(pin.backend).inc()
+        return View(self._settings, self._records, self._backends, task_id, pin, joining)
+
+    async def _status(self, pin: Pin, task_id: UUID) -> Status | None:
+        try:
+            return await self._backends.readers[pin.backend].status(task_id)
+        except StoreUnavailableError:
+            return None  # the view waits for the store, or for the hand-over
+
+
+def join_at(status: Status, last_event_id: str | None) -> Joining:
+    """Decide where a viewer begins: the resume table of the contract. Raises `NothingLeftError`."""
+    tail = status.next_index - 1
+    if last_event_id is None:
+        return Joining(status.last_reset, reset=False, tail=tail)
+    seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 10 else -1
+    if not 0 <= seen <= tail:
+        return Joining(status.last_reset, reset=True, tail=tail)
+    if seen == tail and status.state != "open":
+        raise NothingLeftError
+    return Joining(max(seen + 1, status.last_reset), reset=False, tail=tail)
+
+
+def frame(entry: Entry) -> bytes:
+    """Write one SSE event: the index as its id, the record as its data, no event name."""
+    return b"id: %d\ndata: %b\n\n" % (entry.index, entry.record)
+
+
+def _synthetic(index: int, kind: ChunkType, content: str = "", **more: Any) -> Entry:
+    return entry_of(encode(Chunk(index, kind, content, 0, 1, time_ns(), **more)))
+
+
+RESET_FRAME = b"data: %b\n\n"
+
+
+class View:
+    """One viewer's stream as an async iterator of bytes ready for the socket."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        records: Records,
+        backends: Backends,
+        task_id: UUID,
+        pin: Pin,
+        joining: Joining,
+    ) -> None:
+        self._settings, self._records, self._backends = settings, records, backends
+        self._task_id, self._pin = task_id, pin
+        self._position, self._reset, self._tail = joining.start, joining.reset, joining.tail
+        self._quiet_since = asyncio.get_running_loop().time()
+        self._ended = False
+
+    @property
+    def backend(self) -> str:
+        """The backend that holds the stream now."""
+        return self._pin.backend
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Yield SSE bytes until the terminal, following the stream when it is handed over."""
+        yield b"retry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - jitter guards nothing
+        if self._reset:
+            yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
+        patience = self._settings.lease_s + self._settings.lease_grace_s
+        lost_since: float | None = None
+        loop = asyncio.get_running_loop()
+        while not self._ended:
+            try:
+                async for data in self._follow():
+                    lost_since = None
+                    yield data
+            except (StoreUnavailableError, StreamMissingError) as error:
+                lost_since = lost_since or loop.time()
+                if loop.time() - lost_since > patience:
+                    log.warning("ending a view of %s, its store stays lost: %s", self._task_id, error)
+                    return
+                await asyncio.sleep(LOST_RETRY_S)
+                await self._find_again()
+                if self._pin.message.status != "pending" and isinstance(error, StreamMissingError):
+                    yield self._rebuilt(self._pin.message)
+
+    def observe(self, entries: list[Entry]) -> None:
+        """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
+        now = time_ns()
+        histogram = metrics.DELIVERY_SECONDS.labels(self.backend)
+        for entry in entries:
+            if entry.index > self._tail:
+                histogram.observe((now - entry.ts_ns) / 1e9)
+        metrics.EVENTS_SENT.labels(self.backend).inc(len(entries))
+
+    async def _follow(self) -> AsyncIterator[bytes]:
+        reader, loop = self._backends.readers[self.backend], asyncio.get_running_loop()
+        async for entries in reader.follow(self._task_id, self._position):
+            if entries:
+                self._position, self._quiet_since = entries[-1].index + 1, loop.time()
+                self._ended = entries[-1].is_terminal
+                yield b"".join(map(frame, entries))
+                self.observe(entries)  # resumed only after the socket took the bytes
+            elif note := await self._mind_silence():
+                yield note
+
+    async def _mind_silence(self) -> bytes | None:
+        """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost."""
+        reader, loop = self._backends.readers[self.backend], asyncio.get_running_loop()
+        status = await reader.status(self._task_id)
+        if status is None:
+            raise StreamMissingError(f"stream {self._task_id} is gone")
+        if status.state == "open" and status.lease_left_s < -self._settings.lease_grace_s:
+            await self._reap()
+        if loop.time() - self._quiet_since < self._settings.keep_alive_s:
+            return None
+        self._quiet_since = loop.time()
+        return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
+
+    async def _reap(self) -> None:
+        reader = self._backends.readers[self.backend]
+        chunk = Chunk(0, ChunkType.FAILED, "", 0, 0, time_ns(), code="producer_lost", retryable=True)
+        if not await reader.reap(self._task_id, chunk, self._settings.lease_grace_s):
+            return
+        log.warning("closed stream %s: its producer is lost", self._task_id)
+        metrics.REAPED.labels(self.backend).inc()
+        texts = list[str]()
+        for entry in await reader.get_chunks(self._task_id):
+            stored = decode(entry.record)
+            if stored.chunk_type is ChunkType.RESET:
+                texts.clear()
+            texts.append(stored.content)
+        await self._records.give_up(self._task_id, "".join(texts))
+
+    async def _find_again(self) -> None:
+        """Read the pin anew: the stream may have been handed over."""
+        try:
+            self._pin = await self._records.pin(self._task_id) or self._pin
+        except DatabaseUnavailableError as error:
+            log.warning("can't look for stream %s: %s", self._task_id, error)
+
+    def _rebuilt(self, message: Message) -> bytes:
+        """Give the whole answer from the committed message, for a stream whose log has expired."""
+        self._ended = True
+        kind = ENDED[message.status]
+        more: dict[str, Any] = {}
+        if kind is ChunkType.DONE:
+            more = {"finish_reason": message.finish_reason or "stop", "usage": message.usage}
+        elif kind is ChunkType.FAILED:
+            more = {"code": "internal", "retryable": True}
+        content, end = _synthetic(0, ChunkType.CONTENT, message.content), _synthetic(1, kind, **more)
+        reset = RESET_FRAME % _synthetic(-1, ChunkType.RESET).record if self._position else b""
+        return reset + frame(content) + frame(end)

@@ -1,0 +1,160 @@
+"""The producer's task: open the stream, stream the model into it, commit the answer, end the stream."""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from time import time_ns
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET
+
+from app.database import DatabaseUnavailableError
+from app.llm import Delta, Model, ModelError, Question
+from app.producer import RETRY_S, CancelledByUserError, FencedError, Producer, Store
+from app.records import Final, Job, Records
+from app.settings import Settings
+from app.streaming.backends import Backends
+from app.streaming.contract import Chunk, ChunkType, StoreUnavailableError, StreamMissingError, StreamOverError, decode
+from app.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker process holds open for all its streams."""
+
+    settings: Settings
+    records: Records
+    backends: Backends
+    model: Model
+
+
+@dataclass(slots=True)
+class Answering:
+    """The answer so far, as the final commit will want it."""
+
+    posted_ns: int
+    accepted_ns: int
+    texts: list[str] = field(default_factory=list)
+    requested_ns: int | None = None
+    first_delta_ns: int | None = None
+    last_delta_ns: int | None = None
+    finish_reason: str | None = None
+    usage: dict[str, int] | None = None
+
+    def take(self, delta: Delta) -> None:
+        """Note what a delta says."""
+        if delta.text:
+            self.texts.append(delta.text)
+            self.first_delta_ns = self.first_delta_ns or delta.ts_ns
+            self.last_delta_ns = delta.ts_ns
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.usage = delta.usage or self.usage
+
+    def final(self, status: str, backend: str) -> Final:
+        """Put together what the final commit writes."""
+        names = ("posted_ns", "accepted_ns", "requested_ns", "first_delta_ns", "last_delta_ns")
+        timings = {name: getattr(self, name) for name in names}
+        return Final(status, "".join(self.texts), self.finish_reason, self.usage, timings, backend)
+
+
+async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
+    """Answer one message: open its stream, stream the model into it, commit the message, end the stream.
+
+    Running it again is harmless: a stream that ended is left alone, an open one gets a new attempt that fences the old.
+    """
+    job = await services.records.job(task_id)
+    if job is None:
+        log.info("message of task %s was withdrawn; nothing to do", task_id)
+        return
+    metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(max(0, accepted_ns - job.posted_ns) / 1e9)
+    try:
+        producer = await _open(services, job)
+    except StreamOverError:
+        log.info("stream %s is over; nothing to do", task_id)
+        return
+    with metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress():
+        try:
+            await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
+        except FencedError:
+            log.info("stream %s was taken over by a newer attempt", task_id)
+
+
+async def _open(services: Services, job: Job) -> Producer:
+    """Take the next attempt where the stream is pinned, or in the safe backend if that place is lost."""
+    settings, backends = services.settings, services.backends
+    writer = backends.writers[job.backend]
+    store = Store(job.backend, writer, backends.safe, settings.lease_s, settings.commit_budget_s)
+    held = list[Chunk]()
+    try:
+        opening = await writer.open(job.task_id)
+        if job.backend != "polling":
+            await services.records.note_attempt(job.task_id, opening.attempt)
+        if opening.next_index:
+            entries = await backends.readers[job.backend].get_chunks(job.task_id)
+            held = [decode(entry.record) for entry in entries]
+        producer = Producer(job.task_id, store, opening, held)
+    except (StoreUnavailableError, StreamMissingError):
+        if writer is backends.safe:
+            raise
+        producer = Producer(job.task_id, store, await backends.safe.open(job.task_id), held)
+        await producer.hand_over()
+    if held:
+        await producer.append(ChunkType.RESET)
+    return producer
+
+
+async def _answer(services: Services, job: Job, producer: Producer, answering: Answering) -> None:
+    question = Question(job.model, job.history, job.max_tokens)
+    answering.requested_ns = time_ns()
+    status, terminal, more = "complete", ChunkType.DONE, dict[str, Any]()
+    try:
+        async with asyncio.timeout(services.settings.generation_limit_s):
+            await producer.produce(services.model.stream(question), answering.take)
+    except CancelledByUserError:
+        status, terminal = "cancelled", ChunkType.CANCELLED
+    except ModelError as error:
+        log.warning("stream %s failed: %s", job.task_id, error)
+        status, terminal, more = (
+            "failed",
+            ChunkType.FAILED,
+            {"code": error.code, "retryable": error.retryable},
+        )
+    except TimeoutError:
+        status, terminal, more = "failed", ChunkType.FAILED, {"code": "timeout", "retryable": True}
+    except (FencedError, StoreUnavailableError):
+        raise
+    except Exception:
+        log.exception("stream %s failed by a fault of ours", job.task_id)
+        status, terminal, more = "failed", ChunkType.FAILED, {"code": "internal", "retryable": True}
+    if answering.first_delta_ns:
+        metrics.MODEL_TTFT_SECONDS.observe((answering.first_delta_ns - answering.requested_ns) / 1e9)
+    if not await _commit(services, job.task_id, answering.final(status, producer.backend)):
+        terminal, more = ChunkType.FAILED, {"code": "persist", "retryable": True}
+    elif terminal is ChunkType.DONE:
+        more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
+    await producer.append(terminal, **more)
+    metrics.STREAMS_ENDED.labels(producer.backend, str(terminal)).inc()
+    if producer.backend != "polling":
+        with contextlib.suppress(DatabaseUnavailableError):
+            await services.records.close(job.task_id, str(terminal))
+
+
+async def _commit(services: Services, task_id: UUID, final: Final) -> bool:
+    """Write the message, again and again within the budget; False when the database stays away."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + services.settings.commit_budget_s
+    while True:
+        try:
+            await services.records.commit(task_id, final)
+        except DatabaseUnavailableError as error:
+            if loop.time() > deadline:
+                log.exception("message of stream %s could not be committed", task_id)
+                return False
+            log.warning("commit of stream %s failed, trying again: %s", task_id, error)
+            await asyncio.sleep(RETRY_S)
+        else:
+            return True

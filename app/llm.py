@@ -1,0 +1,149 @@
+"""OpenAI-compatible streaming: the SDK makes the request, the response is read as bytes, only the delta is decoded."""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from time import time_ns
+from typing import Any
+
+import httpx2
+import msgspec
+import openai
+from openai.types.chat import ChatCompletionMessageParam
+
+MAX_LINE = 1 << 20
+
+
+class Delta(msgspec.Struct):
+    """One piece of the answer, stamped when this process held it. The last ones carry the ending."""
+
+    text: str
+    ts_ns: int
+    finish_reason: str | None = None
+    usage: dict[str, int] | None = None
+
+
+class ModelError(Exception):
+    """The model failed. `code` is the contract's; `retryable` says whether asking again may help."""
+
+    def __init__(self, message: str, *, code: str = "upstream", retryable: bool) -> None:
+        super().__init__(message)
+        self.code, self.retryable = code, retryable
+
+
+class _Text(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: dict[str, Any] | str | None = None
+
+
+_event = msgspec.json.Decoder(_Event).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of the model."""
+
+    model: str
+    history: Sequence[tuple[str, str]]
+    max_tokens: int | None
+
+
+class Model:
+    """A client for one OpenAI-compatible server, shared by every stream of the process."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self._client = client
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float) -> AsyncIterator["Model"]:
+        """Own the HTTP connections for the length of the block."""
+        timeout = httpx2.Timeout(stall_s, connect=connect_s)
+        async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2) as client:
+            yield cls(client)
+
+    async def stream(self, question: Question) -> AsyncGenerator[Delta]:
+        """Yield the answer's deltas as they arrive; the last has a finish reason. Raises `ModelError`."""
+        with _model_errors():
+            async with self._client.chat.completions.with_streaming_response.create(
+                model=question.model,
+                messages=[_turn(role, content) for role, content in question.history],
+                max_tokens=question.max_tokens if question.max_tokens is not None else openai.omit,
+                stream=True,
+                stream_options={"include_usage": True},
+            ) as response:
+                finished = False
+                async for line in _lines(response.iter_bytes()):
+                    if line == b"[DONE]":
+                        return
+                    delta = _delta(line)
+                    finished = finished or delta.finish_reason is not None
+                    if delta.text or delta.finish_reason or delta.usage:
+                        yield delta
+                if not finished:
+                    raise ModelError("the model's connection closed in mid-answer", retryable=True)
+
+
+def _turn(role: str, content: str) -> ChatCompletionMessageParam:
+    return {"role": "assistant", "content": content} if role == "assistant" else {"role": "user", "content": content}
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the payload of each `data:` line, whole, however the bytes were cut."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise ModelError("the model sent a line of over 1 MiB", retryable=False)
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+
+
+def _delta(line: bytes) -> Delta:
+    now = time_ns()
+    try:
+        event = _event(line)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"the model sent a line that is no chunk: {line[:80]!r}", retryable=True) from error
+    if event.error is not None:
+        raise ModelError(f"the model reported an error: {event.error}", retryable=True)
+    usage = msgspec.structs.asdict(event.usage) if event.usage else None
+    if not event.choices:
+        return Delta("", now, usage=usage)
+    choice = event.choices[0]
+    text = (choice.delta.content if choice.delta else None) or ""
+    return Delta(text, now, choice.finish_reason, usage)
+
+
+@contextlib.contextmanager
+def _model_errors() -> Any:
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise ModelError("the model did not answer in time", code="timeout", retryable=True) from error
+    except openai.APIStatusError as error:
+        retryable = error.status_code in {408, 409, 429} or error.status_code >= 500
+        raise ModelError(f"the model answered {error.status_code}: {error.message}", retryable=retryable) from error
+    except openai.APIConnectionError as error:
+        raise ModelError("the model can't be reached; check OPENAI_BASE_URL", retryable=True) from error
+    except httpx2.TimeoutException as error:
+        raise ModelError("the model stalled in mid-answer", code="timeout", retryable=True) from error
+    except httpx2.HTTPError as error:
+        raise ModelError(f"the model's connection broke in mid-answer: {error}", retryable=True) from error

@@ -1,0 +1,77 @@
+"""Builds the web app. Run it with `uvicorn app.main:create_app --factory`."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from app.api import conversations, operations, problems, streams
+from app.api.dependencies import Services
+from app.broker import Queue
+from app.database import Database, DatabaseUnavailableError
+from app.delivery import Delivery
+from app.records import Records
+from app.settings import Settings, load_settings
+from app.streaming.backends import NAMES, open_backends
+from app.streaming.flag import BackendFlag
+
+log = logging.getLogger(__name__)
+
+CLEAN_UP_EVERY_S = 60
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the app; its servers are connected when it starts and let go when it stops."""
+    settings = settings or load_settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings) as services:
+            app.state.services = services
+            cleaning = asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s))
+            try:
+                yield
+            finally:
+                cleaning.cancel()
+                await asyncio.gather(cleaning, return_exceptions=True)
+
+    app = FastAPI(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
+    problems.install(app)
+    for router in (conversations.router, streams.router, operations.router):
+        app.include_router(router)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Own everything that an API process holds open."""
+    async with (
+        Database.connect(settings.database_url, settings.database_pool) as database,
+        open_backends(settings, database) as backends,
+        Queue.connect(settings.broker_url) as queue,
+    ):
+        records = Records(database)
+        yield Services(
+            settings=settings,
+            database=database,
+            records=records,
+            backends=backends,
+            delivery=Delivery(settings, records, backends),
+            flag=BackendFlag(records, settings.default_backend, NAMES),
+            queue=queue,
+        )
+
+
+async def _clean_up(records: Records, ttl_s: float) -> None:
+    """Delete the polling backend's expired logs, as Valkey does by itself for the other."""
+    while True:
+        await asyncio.sleep(CLEAN_UP_EVERY_S)
+        try:
+            deleted = await records.delete_expired_chunks(ttl_s)
+        except DatabaseUnavailableError as error:
+            log.warning("expired chunks were not deleted, trying again in %d s: %s", CLEAN_UP_EVERY_S, error)
+        else:
+            if deleted:
+                log.info("deleted %d expired chunks", deleted)

@@ -1,0 +1,109 @@
+"""Every knob of the app, frozen and typed; the only reader of the environment."""
+
+import sys
+from fnmatch import fnmatchcase
+from typing import Annotated, Self
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+
+def _named(name: str) -> AliasChoices:
+    """Accept `NAME` from the environment and `name` from code."""
+    return AliasChoices(name, name.lower())
+
+
+class Settings(BaseSettings):
+    """What a process of the app needs to know; built once by `main` or `worker` and passed in."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMGAUGE_", frozen=True, populate_by_name=True)
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=_named("REDIS_URL"))
+    broker_url: str = Field("", validation_alias=_named("BROKER_URL"))
+    database_url: str = Field(
+        "postgresql://streamgauge@127.0.0.1:5432/streamgauge", validation_alias=_named("DATABASE_URL")
+    )
+    openai_base_url: str = Field("https://api.openai.com/v1", validation_alias=_named("OPENAI_BASE_URL"))
+    openai_api_key: str = Field("none", validation_alias=_named("OPENAI_API_KEY"), repr=False)
+    openai_model: str = Field("gpt-4o-mini", validation_alias=_named("OPENAI_MODEL"))
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = ()
+
+    default_backend: str = Field("pubsub", pattern="^(polling|pubsub)$")
+    max_content_chars: int = Field(32_000, gt=0)
+    max_tokens: int = Field(100_000, gt=0)
+    database_pool: int = Field(20, gt=0)
+
+    polling_interval_s: float = Field(0.1, gt=0, le=10)
+    chunk_ttl_s: int = Field(3600, ge=1)
+    lease_s: float = Field(15, gt=0)
+    lease_grace_s: float = Field(45, ge=0)
+    queue_patience_s: float = Field(600, gt=0)
+    keep_alive_s: float = Field(15, gt=0)
+    silence_s: float = Field(2, gt=0)
+    """After this much silence a reader looks into the log again: a lost publish costs this long, not the stream."""
+
+    model_connect_s: float = Field(5, gt=0)
+    model_stall_s: float = Field(60, gt=0)
+    generation_limit_s: float = Field(900, gt=0)
+    commit_budget_s: float = Field(30, gt=0)
+    worker_concurrency: int = Field(2000, gt=0)
+    worker_drain_s: float = Field(30, ge=0)
+    worker_visibility_s: float = Field(30, gt=1)
+    worker_metrics_port: int = Field(0, ge=0, le=65535)
+
+    @field_validator("allowed_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str) -> str:
+        try:
+            url = make_url(value)
+        except ArgumentError as error:
+            raise ValueError("use postgresql://user:password@host:port/database") from error
+        if url.get_backend_name() != "postgresql":
+            raise ValueError("PostgreSQL is the only database: use postgresql://user:password@host:port/database")
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("use redis://host:port/0, rediss:// for TLS, or unix:///path")
+        return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("use http://host:port/v1 or https://host/v1")
+        return value
+
+    @model_validator(mode="after")
+    def _broker_defaults_to_store(self) -> Self:
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", self.redis_url)
+        return self
+
+    def allows_model(self, name: str) -> bool:
+        """Tell whether a message may ask for this model: the default one, or one matched by `allowed_models`."""
+        return name == self.openai_model or any(fnmatchcase(name, glob) for glob in self.allowed_models)
+
+
+def load_settings() -> Settings:
+    """Read the environment, or end the process with each bad setting's name and what it should be."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"  {_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        print("These settings do not parse; correct them and start again:", *lines, sep="\n", file=sys.stderr)  # noqa: T201 - no log is set up yet
+        raise SystemExit(2) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "settings"
+    return name if name.isupper() else f"STREAMGAUGE_{name.upper()}"

@@ -1,0 +1,191 @@
+"""The stream contract: what every backend promises to the producer and to the viewers.
+
+A stream is the answer to one message. Its chunks are counted from 0 without a hole; the last one is a terminal.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class ChunkType(StrEnum):
+    """What a chunk does to the client's text."""
+
+    CONTENT = "content"
+    RESET = "reset"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINALS = frozenset({ChunkType.DONE, ChunkType.FAILED, ChunkType.CANCELLED})
+OPEN = "open"
+"""The state of a stream that has no terminal yet; a closed stream's state is its terminal's type."""
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """One stored record and one SSE event. `ts_ns` is the producer's wall clock when it held the last delta."""
+
+    chunk_index: int
+    chunk_type: ChunkType
+    content: str
+    attempt: int
+    deltas: int
+    ts_ns: int
+    finish_reason: str | UnsetType = UNSET
+    usage: dict[str, int] | UnsetType | None = UNSET
+    code: str | UnsetType = UNSET
+    retryable: bool | UnsetType = UNSET
+
+
+class _Head(msgspec.Struct):
+    chunk_index: int
+    chunk_type: ChunkType
+    ts_ns: int = 0
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A chunk on its way to a viewer: its place, its type, its stamp, and its record as JSON, still encoded."""
+
+    index: int
+    kind: ChunkType
+    ts_ns: int
+    record: bytes
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell whether the stream ends here."""
+        return self.kind in TERMINALS
+
+
+_encode = msgspec.json.Encoder().encode
+_head = msgspec.json.Decoder(_Head).decode
+_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+def encode(chunk: Chunk) -> bytes:
+    """Write a chunk as its JSON record."""
+    return _encode(chunk)
+
+
+def decode(record: bytes) -> Chunk:
+    """Read a JSON record back; `msgspec.DecodeError` when it is none."""
+    return _chunk(record)
+
+
+def entry_of(record: bytes) -> Entry:
+    """Wrap a JSON record, decoding no more of it than delivery needs."""
+    head = _head(record)
+    return Entry(head.chunk_index, head.chunk_type, head.ts_ns, record)
+
+
+class Outcome(StrEnum):
+    """What the store answered to an append."""
+
+    OK = "ok"
+    DUPLICATE = "duplicate"
+    FENCED = "fenced"
+    CLOSED = "closed"
+    GAP = "gap"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The store's answer to an append or a renewal; `cancelled` says that somebody asked to stop."""
+
+    outcome: Outcome
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A producer's right to append: its attempt, and the index that comes next."""
+
+    attempt: int
+    next_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A stream as its store knows it. `lease_left_s` is negative once the producer's lease has run out."""
+
+    state: str
+    attempt: int
+    next_index: int
+    last_reset: int
+    lease_left_s: float
+
+
+class StreamError(Exception):
+    """Base of what a backend raises."""
+
+
+class StreamMissingError(StreamError):
+    """The store does not hold this stream: it expired, it was flushed, or it never was."""
+
+
+class StreamOverError(StreamError):
+    """The stream has its terminal; nothing more may be appended."""
+
+
+class StoreUnavailableError(StreamError):
+    """The store did not answer; the stream itself may be well. Try again, or hand the stream over."""
+
+
+class StreamWriter(Protocol):
+    """The producer's side: ordered, fenced by attempt, nothing after a terminal.
+
+    Every method raises `StoreUnavailableError` when the store can't be reached.
+    """
+
+    async def create(self, task_id: UUID) -> None:
+        """Make the stream known before its task is enqueued."""
+
+    async def discard(self, task_id: UUID) -> None:
+        """Undo `create` for a stream whose task could not be enqueued."""
+
+    async def open(self, task_id: UUID) -> Opening:
+        """Begin the next attempt, fencing all earlier ones. Raises `StreamOverError` or `StreamMissingError`."""
+
+    async def append(self, task_id: UUID, chunk: Chunk) -> Answer:
+        """Store one chunk, move the index, renew the lease, set the end state and wake viewers: all or nothing."""
+
+    async def renew(self, task_id: UUID, attempt: int) -> Answer:
+        """Renew the producer's lease without a chunk."""
+
+    async def wait_cancel(self, task_id: UUID) -> None:
+        """Return once somebody asked to cancel this stream; until then, wait."""
+
+    async def cancel(self, task_id: UUID) -> str:
+        """Ask the producer to stop; answers the stream's state. Raises `StreamMissingError`."""
+
+
+class StreamReader(Protocol):
+    """The viewer's side: from any index on, in order, without a hole or a repeat, ending after the terminal.
+
+    Every method raises `StoreUnavailableError` when the store can't be reached.
+    """
+
+    def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
+        """Yield batches of entries from `start` on, and an empty batch after every silence.
+
+        Ends after the terminal. Raises `StreamMissingError` once the store no longer holds the stream.
+        """
+
+    async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
+        """Give the stored entries from `start` on, for late joiners; empty when there are none."""
+
+    async def status(self, task_id: UUID) -> Status | None:
+        """Give the stream's state, or None when the store does not hold it."""
+
+    async def reap(self, task_id: UUID, chunk: Chunk, grace_s: float) -> bool:
+        """Close a stream whose lease ran out more than `grace_s` ago with this terminal.
+
+        `chunk_index` and `attempt` of the terminal are the store's to set. True for exactly one of many callers.
+        """

@@ -1,0 +1,177 @@
+"""The `pubsub` backend: a list, a hash and a channel per stream in Valkey or Redis; readers are pushed to."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from app.streaming import keys
+from app.streaming.contract import (
+    Answer,
+    Chunk,
+    Entry,
+    Opening,
+    Outcome,
+    Status,
+    StreamMissingError,
+    StreamOverError,
+    encode,
+    entry_of,
+)
+from app.streaming.hub import Hub
+from app.streaming.valkey import Script, Valkey
+
+CREATE, OPEN, APPEND, RENEW = Script("create"), Script("open"), Script("append"), Script("renew")
+CANCEL, STATUS, REAP = Script("cancel"), Script("status"), Script("reap")
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubTimes:
+    """Seconds that matter to this backend; the settings of the same names."""
+
+    lease_s: float
+    queue_patience_s: float
+    silence_s: float
+    chunk_ttl_s: int
+
+
+class PubSubWriter:
+    """The producer's side over Valkey: every step is one script, hence atomic."""
+
+    def __init__(self, valkey: Valkey, hub: Hub, times: PubSubTimes) -> None:
+        self._valkey, self._hub = valkey, hub
+        self._lease_ms, self._ttl_s = round(times.lease_s * 1000), times.chunk_ttl_s
+        self._patience_ms = round(times.queue_patience_s * 1000)
+
+    async def create(self, task_id: UUID) -> None:
+        """Make the stream known before its task is enqueued."""
+        await self._valkey.run(CREATE, (keys.meta_key(task_id),), self._patience_ms, self._ttl_s)
+
+    async def discard(self, task_id: UUID) -> None:
+        """Undo `create`."""
+        await self._valkey.call("DEL", keys.meta_key(task_id), keys.chunks_key(task_id))
+
+    async def open(self, task_id: UUID) -> Opening:
+        """Begin the next attempt, fencing all earlier ones."""
+        state, attempt, next_index = await self._valkey.run(
+            OPEN, (keys.meta_key(task_id),), self._lease_ms, self._ttl_s
+        )
+        if state == b"missing":
+            raise StreamMissingError(f"stream {task_id} is not in the chunk store")
+        if state != b"open":
+            raise StreamOverError(f"stream {task_id} already ended: {state.decode()}")
+        return Opening(attempt, next_index)
+
+    async def append(self, task_id: UUID, chunk: Chunk) -> Answer:
+        """Store one chunk, move the index, renew the lease, set the end state and publish: all or nothing."""
+        return _answer(
+            await self._valkey.run(
+                APPEND,
+                (keys.chunks_key(task_id), keys.meta_key(task_id)),
+                chunk.attempt,
+                chunk.chunk_index,
+                str(chunk.chunk_type),
+                encode(chunk),
+                self._lease_ms,
+                self._ttl_s,
+                keys.channel(task_id),
+            )
+        )
+
+    async def renew(self, task_id: UUID, attempt: int) -> Answer:
+        """Renew the producer's lease without a chunk."""
+        names = keys.chunks_key(task_id), keys.meta_key(task_id)
+        return _answer(await self._valkey.run(RENEW, names, attempt, self._lease_ms, self._ttl_s))
+
+    async def wait_cancel(self, task_id: UUID) -> None:
+        """Return once somebody asked to cancel this stream."""
+        async with self._hub.listen(keys.control_channel(task_id)) as box:
+            while True:
+                heard = await box.take(patience_s=60)
+                if heard or await self._valkey.call("HGET", keys.meta_key(task_id), "cancel"):
+                    return
+
+    async def cancel(self, task_id: UUID) -> str:
+        """Ask the producer to stop; answers the stream's state."""
+        state = await self._valkey.run(CANCEL, (keys.meta_key(task_id),), keys.control_channel(task_id))
+        if state == b"missing":
+            raise StreamMissingError(f"stream {task_id} is not in the chunk store")
+        return str(state.decode())
+
+
+class PubSubReader:
+    """The viewer's side over Valkey: the process's shared subscription first, then the log, then both stitched."""
+
+    def __init__(self, valkey: Valkey, hub: Hub, times: PubSubTimes) -> None:
+        self._valkey, self._hub = valkey, hub
+        self._ttl_s, self._silence_s = times.chunk_ttl_s, times.silence_s
+
+    async def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
+        """Yield batches of entries from `start` on, and an empty batch after every silence."""
+        position = start
+        async with self._hub.listen(keys.channel(task_id)) as box:
+            while True:
+                heard = await box.take(self._silence_s)
+                entries = await self._stitch(task_id, position, heard)
+                if entries:
+                    position = entries[-1].index + 1
+                yield entries
+                if entries and entries[-1].is_terminal:
+                    return
+
+    async def _stitch(self, task_id: UUID, position: int, heard: list[Entry] | None) -> list[Entry]:
+        """What follows `position`: from what was heard if that is without a hole, else from the log."""
+        if heard:
+            fresh = [entry for entry in heard if entry.index >= position]
+            if all(entry.index == position + offset for offset, entry in enumerate(fresh)):
+                return fresh
+        if await self.status(task_id) is None:
+            raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")
+        return await self.get_chunks(task_id, position)
+
+    async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
+        """Give the stored entries from `start` on."""
+        records = await self._valkey.call("LRANGE", keys.chunks_key(task_id), start, -1)
+        return [entry_of(record) for record in records]
+
+    async def status(self, task_id: UUID) -> Status | None:
+        """Give the stream's state, or None when the store does not hold it."""
+        found = await self._valkey.run(STATUS, (keys.meta_key(task_id),))
+        if not found:
+            return None
+        state, attempt, next_index, last_reset, lease_left_ms = found
+        return Status(state.decode(), attempt, next_index, last_reset, lease_left_ms / 1000)
+
+    async def reap(self, task_id: UUID, chunk: Chunk, grace_s: float) -> bool:
+        """Close a stream whose lease ran out more than `grace_s` ago; True for exactly one caller."""
+        status = await self.status(task_id)
+        if status is None or status.lease_left_s > -grace_s:
+            return False
+        chunk = msgspec.structs.replace(chunk, chunk_index=status.next_index, attempt=status.attempt)
+        closed = await self._valkey.run(
+            REAP,
+            (keys.chunks_key(task_id), keys.meta_key(task_id)),
+            round(grace_s * 1000),
+            status.attempt,
+            status.next_index,
+            str(chunk.chunk_type),
+            encode(chunk),
+            self._ttl_s,
+            keys.channel(task_id),
+        )
+        return bool(closed)
+
+
+def _answer(reply: list[bytes | int]) -> Answer:
+    outcome, cancelled = reply
+    assert isinstance(outcome, bytes)
+    return Answer(Outcome(outcome.decode()), bool(cancelled))
+
+
+@contextlib.asynccontextmanager
+async def open_pubsub(url: str, times: PubSubTimes) -> AsyncIterator[tuple[PubSubWriter, PubSubReader]]:
+    """Own this process's two connections to the chunk store: one for commands, one for the subscription."""
+    async with Valkey.connect(url) as valkey, Hub.connect(url) as hub:
+        yield PubSubWriter(valkey, hub, times), PubSubReader(valkey, hub, times)

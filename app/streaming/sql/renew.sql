@@ -1,0 +1,3 @@
+-- Renew the producer's lease. $1 task, $2 attempt, $3 lease in s. No row means refused.
+UPDATE stream SET lease_until = clock_timestamp() + make_interval(secs => $3)
+WHERE task_id = $1 AND attempt = $2 AND state = 'open' RETURNING cancel_requested

@@ -1,0 +1,1 @@
+"""Builds the Celery worker: one task, which answers one message. Run it with `celery -A app.worker worker`."""
