@@ -7,6 +7,8 @@ import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.telemetry import metrics
+
 
 class DatabaseUnavailableError(Exception):
     """PostgreSQL did not answer, or refused; nothing was half-made. Check DATABASE_URL and the server's log."""
@@ -37,6 +39,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection in a transaction of its own."""
+        metrics.DATABASE_UNITS.inc()
         with translated_errors():
             async with self._engine.begin() as connection:
                 yield connection
@@ -44,6 +47,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def driver(self) -> AsyncIterator[asyncpg.Connection]:
         """Give the driver's own connection; each statement commits by itself. For the hot paths."""
+        metrics.DATABASE_UNITS.inc()
         with translated_errors():
             async with self._engine.connect() as connection:
                 yield (await connection.get_raw_connection()).driver_connection

@@ -131,9 +131,7 @@ class Records:
     async def pin(self, task_id: UUID) -> Pin | None:
         """Give where a stream lives, or None for an unknown one."""
         async with self._database.transaction() as connection:
-            statement: sa.Select[Any] = sa.select(col(Stream.backend).label("pin"), col(Stream.state), Message).join(
-                Message
-            )
+            statement: Any = sa.select(col(Stream.backend).label("pin"), col(Stream.state), Message).join(Message)
             row = (await connection.execute(statement.where(col(Stream.task_id) == task_id))).one_or_none()
         if row is None:
             return None
@@ -196,7 +194,7 @@ class Records:
     async def add_flag(self, document: dict[str, Any]) -> int:
         """Put a flag document in force; gives its generation."""
         async with self._database.transaction() as connection:
-            statement = sa.insert(FlagDocument).values(document=document).returning(sa.column("generation"))
+            statement: Any = sa.insert(FlagDocument).values(document=document).returning(sa.column("generation"))
             generation: int = (await connection.execute(statement)).scalar_one()
         return generation
 

@@ -1,1 +1,80 @@
 """Builds the Celery worker: one task, which answers one message. Run it with `celery -A app.worker worker`."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from time import time_ns
+from uuid import UUID
+
+from prometheus_client import start_http_server
+
+from app import pool
+from app.broker import TASK, make_celery
+from app.database import Database, DatabaseUnavailableError
+from app.generation import Services, generate
+from app.llm import Model
+from app.pool.loop import Watch
+from app.records import Records
+from app.settings import load_settings
+from app.streaming.backends import open_backends
+from app.streaming.contract import StoreUnavailableError
+from app.telemetry import metrics
+
+settings = load_settings()
+_services: ContextVar[Services] = ContextVar("worker_services")
+
+
+@contextlib.asynccontextmanager
+async def open_services() -> AsyncIterator[None]:
+    """Own everything that a worker process holds open, and let every task see it."""
+    with _metrics_server():
+        async with (
+            Database.connect(settings.database_url, settings.database_pool) as database,
+            open_backends(settings, database) as backends,
+            Model.connect(
+                base_url=settings.openai_base_url,
+                api_key=settings.openai_api_key,
+                connect_s=settings.model_connect_s,
+                stall_s=settings.model_stall_s,
+            ) as model,
+        ):
+            _services.set(Services(settings, Records(database), backends, model))
+            yield
+
+
+@contextlib.contextmanager
+def _metrics_server() -> Iterator[None]:
+    if not settings.worker_metrics_port:
+        yield
+        return
+    server, thread = start_http_server(settings.worker_metrics_port, settings.worker_metrics_host)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+celery_app = make_celery(settings.broker_url)
+pool.configure(
+    celery_app,
+    lifespan=open_services,
+    concurrency=settings.worker_concurrency,
+    visibility_timeout_s=settings.worker_visibility_s,
+    drain_s=settings.worker_drain_s,
+    watch=Watch(report=metrics.WORKER_LOOP_LAG_SECONDS.set),
+)
+
+
+@celery_app.task(  # type: ignore[untyped-decorator]  # Celery publishes no types
+    name=TASK,
+    autoretry_for=(DatabaseUnavailableError, StoreUnavailableError),
+    retry_backoff=1,
+    retry_backoff_max=10,
+    max_retries=10,
+)
+@pool.coroutine_task
+async def answer_message(task_id: str) -> None:
+    """Answer one message; harmless to run again."""
+    await generate(_services.get(), UUID(task_id), time_ns())

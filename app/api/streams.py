@@ -55,6 +55,7 @@ async def _left(receive: Receive) -> None:
 
 @router.get(
     "/{task_id}",
+    status_code=200,
     response_class=EventStream,
     responses={
         200: {"content": {"text/event-stream": {}}},

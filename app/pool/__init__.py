@@ -23,16 +23,15 @@ Not promised: once across workers (an outage longer than the visibility timeout,
 result backends and chords, which block, are refused; tasks that are plain `def` run in threads.
 
 What this takes from private parts of Celery 5.6.3 and kombu 5.6.2 (`tests/app/test_pool_pins.py` watches them):
-
-| private part | why |
-|---|---|
-| `celery._state._task_stack`, `LocalStack.__ident_func__` | `self.request` also inside asyncio tasks a body starts |
-| the tracer's arguments `(name, id, request, ...)`, `request["properties"]["delivery_tag"]` | a redelivery carries the tag of what already runs |
-| `celery.worker.state.should_terminate`, `active_requests`, `task_reserved` | a reconnect forgets requests, and a revoke no longer finds them |
-| `Consumer.controller.semaphore.value` | a reconnect frees the slots of tasks which still run |
-| `Hub._pop_ready`, `Hub.fire_timers` | acknowledgements and renewals go on while the pool drains |
-| `Channel._in_poll`, `Channel._brpop_read` | the message of the last BRPOP is not lost at a stop |
-| `Channel._create_client`, `QoS.append/ack/reject/restore_visible/restore_by_tag`, `QoS._delivered` | visibility is renewed and restored in seconds, deliveries outlive their connection |
+- `celery._state._task_stack`, `LocalStack.__ident_func__`: `self.request` also inside asyncio tasks a body starts
+- the tracer's arguments `(name, id, request, ...)` and `request["properties"]["delivery_tag"]`: a redelivery carries
+  the tag of what already runs
+- `celery.worker.state.should_terminate`: a cold stop grants no time
+- `LaxBoundedSemaphore.value`: a reconnect frees the slots of tasks that still run
+- `Hub._pop_ready`, `Hub.fire_timers`: acknowledgements and renewals go on while the pool drains
+- `Channel._in_poll`, `Channel._brpop_read`: the message of the last BRPOP is not lost at a stop
+- `Channel._create_client` and the `QoS` methods `append`, `ack`, `reject`, `restore_visible`: visibility is renewed
+  and restored in seconds, and deliveries outlive their connection
 """
 
 from app.pool.bridge import coroutine_task

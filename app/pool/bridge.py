@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, ParamSpec, TypeVar
 
 import greenlet
+from celery.exceptions import SoftTimeLimitExceeded
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +48,13 @@ def coroutine_task(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P,
     return run
 
 
+class SoftLimitReached(SoftTimeLimitExceeded, asyncio.CancelledError):  # type: ignore[misc]  # billiard has no types
+    """A soft limit as the body meets it at its await.
+
+    It is Celery's exception, so a body can catch it, and a cancellation, so TaskGroup and wait_for stop their children.
+    """
+
+
 class UnexpectedCancellationError(Exception):
     """The body raised CancelledError though nobody cancelled it. Await what it cancels inside a try block."""
 
@@ -57,6 +65,8 @@ async def _body(coroutine: Coroutine[Any, Any, T]) -> T:
     assert task is not None
     try:
         return await coroutine
+    except SoftLimitReached as error:
+        raise SoftTimeLimitExceeded(*error.args) from None
     except asyncio.CancelledError as error:
         if task.cancelling():
             raise

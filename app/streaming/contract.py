@@ -121,6 +121,10 @@ class Status:
     last_reset: int
     lease_left_s: float
 
+    def holds(self, index: int) -> bool:
+        """Tell whether the chunk of this index was stored, whether or not its log has expired since."""
+        return index < self.next_index
+
 
 class StreamError(Exception):
     """Base of what a backend raises."""

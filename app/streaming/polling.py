@@ -159,22 +159,29 @@ class PollingReader:
 
         The first look is at once; the phase of the following ones is random, so that readers do not march in step.
         """
-        position, heard = start, monotonic()
+        position = start
+        yield (entries := await self._checked(task_id, position))
+        heard = monotonic()
         pause = random.uniform(0, self._times.polling_interval_s)  # noqa: S311 - spreads load, guards nothing
-        while True:
-            entries = await self.get_chunks(task_id, position)
+        while not (entries and entries[-1].is_terminal):
             if entries:
                 position, heard = entries[-1].index + 1, monotonic()
-                yield entries
-                if entries[-1].is_terminal:
-                    return
-            elif monotonic() - heard >= self._times.silence_s:
-                if await self.status(task_id) is None:
-                    raise StreamMissingError(f"stream {task_id} is not in the database")
-                heard = monotonic()
-                yield []
             await asyncio.sleep(pause)
             pause = self._times.polling_interval_s
+            entries = await self.get_chunks(task_id, position)
+            if not entries and monotonic() - heard >= self._times.silence_s:
+                entries, heard = await self._checked(task_id, position), monotonic()
+                yield entries
+            elif entries:
+                yield entries
+
+    async def _checked(self, task_id: UUID, position: int) -> list[Entry]:
+        """What follows `position`, having made sure that the stream and its log still exist."""
+        status = await self.status(task_id)
+        entries = await self.get_chunks(task_id, position)
+        if status is None or (status.holds(position) and not entries):
+            raise StreamMissingError(f"stream {task_id} is not in the database")
+        return entries
 
     async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
         """Give the stored entries from `start` on."""

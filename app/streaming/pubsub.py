@@ -127,9 +127,11 @@ class PubSubReader:
             fresh = [entry for entry in heard if entry.index >= position]
             if all(entry.index == position + offset for offset, entry in enumerate(fresh)):
                 return fresh
-        if await self.status(task_id) is None:
+        status = await self.status(task_id)
+        entries = await self.get_chunks(task_id, position)
+        if status is None or (status.holds(position) and not entries):
             raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")
-        return await self.get_chunks(task_id, position)
+        return entries
 
     async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
         """Give the stored entries from `start` on."""

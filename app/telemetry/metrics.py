@@ -35,12 +35,17 @@ QUEUE_WAIT_SECONDS = Histogram(
 MODEL_TTFT_SECONDS = Histogram(
     "streamgauge_model_ttft_seconds", "From the model request to its first delta.", buckets=LATENCY_BUCKETS
 )
+WORKER_LOOP_LAG_SECONDS = Gauge("streamgauge_worker_loop_lag_seconds", "How late the worker's event loop runs.")
 HANDOVERS = Counter("streamgauge_handovers", "Live streams moved to the safe backend because their store was lost.")
 FENCED = Counter(
     "streamgauge_fenced_attempts", "Attempts that stopped because a newer one had taken the stream.", BACKEND
 )
 REAPED = Counter("streamgauge_streams_reaped", "Streams closed because their producer's lease ran out.", BACKEND)
 
+DATABASE_UNITS = Counter(
+    "streamgauge_database_units",
+    "Units of database work: one statement each on the hot paths, one transaction elsewhere.",
+)
 VIEWERS = Gauge("streamgauge_viewers", "Open SSE responses of this process.", BACKEND)
 RESUMES = Counter("streamgauge_resumes", "SSE requests that named a last event id.", BACKEND)
 EVENTS_SENT = Counter("streamgauge_events_sent", "SSE events written to viewers.", BACKEND)

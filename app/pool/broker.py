@@ -1,0 +1,178 @@
+"""Deliveries outlive their connection and stay ours while they run: what kombu's Redis transport leaves open.
+
+Everything here runs in the consumer's thread.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from queue import Empty
+from typing import Any
+
+import kombu
+import redis
+from celery import bootsteps
+from celery.app import amqp
+from celery.exceptions import ImproperlyConfigured
+from kombu.transport import redis as kombu_redis
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+"""How many acknowledged tags are kept to recognise a redelivery of what is done."""
+
+
+class Ledger:
+    """The deliveries of this process, over all its connections."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] = {}
+        """Messages delivered here that the broker still counts as unacknowledged."""
+        self.unsent: dict[str, bool | None] = {}
+        """Answers the broker did not get: None for an acknowledgement, else the `requeue` of a rejection."""
+        self.done: OrderedDict[str, None] = OrderedDict()
+        """Tags acknowledged not long ago."""
+        self.renewed_at = 0.0
+        self.restore_at_shutdown = False
+        """Put unacknowledged messages back when a channel closes. Only right once no task runs any more."""
+
+    def acknowledged(self, tag: str) -> None:
+        """Remember a tag, and forget the oldest."""
+        self.done[tag] = None
+        while len(self.done) > REMEMBERED:
+            self.done.popitem(last=False)
+
+
+ledger = Ledger()
+"""kombu makes a new transport at each reconnect and passes it nothing of ours, so this is the process's."""
+
+
+class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
+    """Keeps what is delivered here invisible to others, and remembers answers the broker did not get."""
+
+    @property
+    def restore_at_shutdown(self) -> bool:
+        """Stock True would requeue running tasks at every lost connection."""
+        return ledger.restore_at_shutdown
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Count a delivery as unacknowledged; a second time repairs what the broker has lost or given away."""
+        super().append(message, delivery_tag)
+        ledger.held[delivery_tag] = message
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge, now or as soon as the broker listens."""
+        ledger.acknowledged(delivery_tag)
+        self._answer(delivery_tag, None)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Drop or requeue, now or as soon as the broker listens."""
+        self._answer(delivery_tag, requeue)
+
+    def send_unsent(self) -> None:
+        """Repeat the answers that failed."""
+        for tag, requeue in tuple(ledger.unsent.items()):
+            self._send(tag, requeue)
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002
+        """Requeue what a lost worker left behind, at every call, and never what this process holds."""
+        self.renew()
+        self.send_unsent()
+        super().restore_visible(start=start, num=num, interval=1)
+
+    def renew(self) -> None:
+        """Keep what this process holds invisible. XX: what another worker has taken stays taken."""
+        now = time.time()
+        if not ledger.held or now - ledger.renewed_at < self.visibility_timeout / 4:
+            return
+        with self.channel.conn_or_acquire() as client:
+            client.zadd(self.unacked_index_key, dict.fromkeys(ledger.held, now), xx=True)
+        ledger.renewed_at = now
+
+    def _answer(self, tag: str, requeue: bool | None) -> None:
+        ledger.unsent[tag] = requeue
+        if len(ledger.unsent) == 1:  # else one has just failed: each more would block until the socket's timeout
+            self._send(tag, requeue)
+
+    def _send(self, tag: str, requeue: bool | None) -> None:
+        if self.channel.connection is None:
+            raise redis.ConnectionError("the channel is closed: the answer goes out after the next reconnect")
+        if requeue is None:
+            super().ack(tag)
+        else:
+            super().reject(tag, requeue=requeue)
+        ledger.unsent.pop(tag, None)
+        ledger.held.pop(tag, None)
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """Redis channel with our `QoS`, and one client for its commands instead of one for each."""
+
+    QoS = QoS
+    _commands: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._commands is None or self._commands.connection_pool is not self.pool:
+            self._commands = super()._create_client()
+        return self._commands
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Redis transport for `broker_transport`."""
+
+    Channel = Channel
+
+
+class Connection(kombu.Connection):  # type: ignore[misc]
+    """Comes back soon after the broker does: kombu's own pauses grow to 30 s."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Retry after 0.2 s, then less and less often, up to every 2 s."""
+        pauses = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 2.0}
+        return super().ensure_connection(*args, **{**pauses, **kwargs})
+
+
+class AMQP(amqp.AMQP):  # type: ignore[misc]
+    """Gives Celery our `Connection`."""
+
+    Connection = Connection
+
+
+class DeliveryKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Step of Celery's consumer: takes deliveries over after a reconnect, sweeps, and ends fetching cleanly."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """Point every delivery at the live channel before anything can be acknowledged."""
+        channel = consumer.task_consumer.channel
+        if not isinstance(channel, Channel):
+            raise ImproperlyConfigured("Use a redis:// broker_url: the pool's promises are made for that transport")
+        consumer.pool.reconnected()
+        for tag, message in tuple(ledger.held.items()):
+            message.channel = channel
+            channel.qos.append(message, tag)
+            if tag not in consumer.pool.jobs and tag not in ledger.unsent:
+                ledger.unsent[tag] = True  # the consumer forgot it when it lost its connection
+        channel.qos.send_unsent()
+
+    def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+        """Renew and restore on an interval of our own: stock takes up to 100 s after a kill."""
+        channel = consumer.task_consumer.channel
+        hub.call_repeatedly(consumer.pool.settings.restore_every_s, channel.qos.restore_visible)
+
+    def stop(self, consumer: Any) -> None:
+        """Before a drain, take the reply of the last BRPOP: a message in it would die with a SIGKILL."""
+        if consumer.blueprint.state == bootsteps.RUN or consumer.task_consumer is None:
+            return  # a reconnect
+        channel = consumer.task_consumer.channel
+        try:
+            consumer.task_consumer.cancel()
+            if channel._in_poll:
+                channel._brpop_read()
+        except Empty:
+            pass
+        except channel.connection_errors:
+            logger.warning("The broker is away while stopping", exc_info=True)

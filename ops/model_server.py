@@ -1,0 +1,286 @@
+"""A scripted OpenAI-compatible model server: `python -m ops.model_server --port 9000`.
+
+It streams real text at a pace that the model's name sets (`scripted?ttft=0.2&gap=0.05&chunks=100`), on an absolute
+schedule that no slow reader pushes back, and fails on demand. Raw ASGI, so that it can feed a thousand streams.
+"""
+
+import argparse
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import msgspec
+import uvicorn
+
+from ops.model_script import NAME, PROFILES, Script, ScriptError, parse, word
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+MAX_BODY = 4 << 20
+MARK = ((b"x-streamgauge-scripted", b"true"),)
+STREAM_HEADERS = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
+NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
+
+
+class _Part(msgspec.Struct):
+    text: str = ""
+
+
+class _Turn(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Options(msgspec.Struct):
+    include_usage: bool = False
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: Annotated[list[_Turn], msgspec.Meta(min_length=1)]
+    stream: bool = False
+    stream_options: _Options | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class _ProblemError(Exception):
+    """An answer in OpenAI's error form."""
+
+    def __init__(self, status: int, kind: str, message: str, headers: Mapping[bytes, bytes] = NO_HEADERS) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.headers = status, kind, headers
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Answer:
+    """One scripted answer: its words, its instants, its ending."""
+
+    def __init__(self, request: _Request, script: Script, number: int) -> None:
+        source = random.Random(number if script.seed is None else script.seed)  # noqa: S311 - a script, no secret
+        cap = request.max_tokens or request.max_completion_tokens
+        whole = script.deltas(cap, source)
+        self.count = min(whole, cap) if cap else whole
+        self.finish_reason = "length" if self.count < whole else "stop"
+        self.script, self.model, self.id = script, request.model, f"chatcmpl-scripted-{number}"
+        self.created = int(time.time())
+        self.instants = script.instants(self.count, source)
+        prompt = sum(len(_text(turn).split()) for turn in request.messages)
+        self.usage = {"prompt_tokens": prompt, "completion_tokens": self.count, "total_tokens": prompt + self.count}
+
+    def frame(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        """Write one chunk of the stream."""
+        return b"data: %b\n\n" % _encode(self._object("chat.completion.chunk", choices, **more))
+
+    def whole(self) -> bytes:
+        """Write the answer in one piece."""
+        message = {"role": "assistant", "content": "".join(map(word, range(self.count)))}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
+        return _encode(self._object("chat.completion", [choice], usage=self.usage))
+
+    def cutting(self) -> tuple[bytes, bytes]:
+        """Give the constant halves of a content chunk, around its text."""
+        before, after = self.frame([_choice({"content": "@@"})]).split(b'"@@"')
+        return before, after
+
+    def _object(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {**head, "system_fingerprint": "scripted", "choices": choices, **more}
+
+
+class ModelServer:
+    """The ASGI application, with its counters."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.stats = {"open_streams": 0, "served": 0, "faults": 0}
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            await self._route(scope, receive, send)
+        except _ProblemError as problem:
+            error = {"message": str(problem), "type": problem.kind, "param": None, "code": problem.kind}
+            await _reply(send, problem.status, {"error": error}, problem.headers)
+
+    async def _route(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        match scope["method"], scope["path"]:
+            case "POST", "/v1/chat/completions":
+                await self._complete(receive, send)
+            case "GET", "/v1/models":
+                models = [NAME, *(f"{NAME}?profile={profile}" for profile in PROFILES)]
+                data = [
+                    {"id": name, "object": "model", "created": 0, "owned_by": "streamgauge-scripted"} for name in models
+                ]
+                await _reply(send, 200, {"object": "list", "data": data})
+            case "GET", "/health":
+                await _reply(send, 200, {"status": "ok"})
+            case "GET", "/stats":
+                await _reply(send, 200, self.stats)
+            case method, path:
+                message = f"{method} {path} is not served: POST /v1/chat/completions, GET /v1/models, /health, /stats"
+                raise _ProblemError(404, "not_found", message)
+
+    async def _complete(self, receive: Receive, send: Send) -> None:
+        request = _parsed(await _body(receive))
+        script = _script(request.model)
+        self.stats["faults"] += script.fault is not None
+        _refuse(script)
+        answer = Answer(request, script, next(self._numbers))
+        speaking, leaving = asyncio.create_task(_speak(answer, request, send)), asyncio.create_task(_left(receive))
+        self.stats["open_streams"] += 1
+        try:
+            await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (speaking, leaving):
+                task.cancel()
+            outcome, _ = await asyncio.gather(speaking, leaving, return_exceptions=True)
+            self.stats["open_streams"] -= 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.stats["served"] += outcome is None
+
+
+async def _speak(answer: Answer, request: _Request, send: Send) -> None:
+    """Play the script on its absolute schedule: a delta that is late goes out at once, the next ones stay on time."""
+    if answer.script.fault == "refuse":
+        _drop(send)
+        return
+    if not request.stream:
+        await _due(asyncio.get_running_loop().time() + list(answer.instants)[-1])
+        await _reply(send, 200, answer.whole(), dict(MARK))
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *MARK]})
+    started = asyncio.get_running_loop().time()
+    before, after = answer.cutting()
+    opening = answer.frame([_choice({"role": "assistant", "content": ""})])
+    for index, instant in enumerate(answer.instants):
+        if index == answer.script.at and await _fails(answer.script.fault, send):
+            return
+        await _due(started + instant)
+        await _send_body(send, opening + before + _encode(word(index)) + after)
+        opening = b""
+    if answer.script.at >= answer.count and await _fails(answer.script.fault, send):
+        return
+    ending = answer.frame([_choice({}, answer.finish_reason)])
+    if request.stream_options and request.stream_options.include_usage:
+        ending += answer.frame([], usage=answer.usage)
+    await _send_body(send, ending + b"data: [DONE]\n\n", more=False)
+
+
+async def _fails(fault: str | None, send: Send) -> bool:
+    """Do what the fault says in mid-answer; True when nothing may follow."""
+    if fault == "cut":
+        _drop(send)
+    elif fault == "stall":
+        await asyncio.Event().wait()
+    elif fault == "garbage":
+        await _send_body(send, b'data: {"choices": [{"delta": {"cont\n\n')
+    return fault == "cut"
+
+
+def _drop(send: Send) -> None:
+    """Close the connection without a word. ASGI has none for it, so this reaches for uvicorn's own transport."""
+    send.__self__.transport.close()  # type: ignore[attr-defined]
+
+
+async def _due(instant: float) -> None:
+    delay = instant - asyncio.get_running_loop().time()
+    if delay > 0:
+        await asyncio.sleep(delay)
+
+
+async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _reply(send: Send, status: int, body: object, headers: Mapping[bytes, bytes] = NO_HEADERS) -> None:
+    data = body if isinstance(body, bytes) else _encode(body)
+    all_headers = {b"content-type": b"application/json", b"content-length": b"%d" % len(data), **headers}
+    await send({"type": "http.response.start", "status": status, "headers": list(all_headers.items())})
+    await _send_body(send, data, more=False)
+
+
+async def _body(receive: Receive) -> bytes:
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ProblemError(400, "invalid_request_error", "the request was cut off")
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+        if size > MAX_BODY:
+            raise _ProblemError(413, "invalid_request_error", f"the request is larger than {MAX_BODY} bytes")
+    return b"".join(parts)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _parsed(body: bytes) -> _Request:
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise _ProblemError(400, "invalid_request_error", f"the request is no chat completion: {error}") from error
+
+
+def _script(model: str) -> Script:
+    try:
+        script = parse(model)
+    except ScriptError as error:
+        raise _ProblemError(400, "invalid_request_error", str(error)) from error
+    if script is None:
+        raise _ProblemError(
+            404, "model_not_found", f"there is no model {model!r} here: use {NAME}, or {NAME}?gap=0.05&chunks=100"
+        )
+    return script
+
+
+def _refuse(script: Script) -> None:
+    if script.fault == "429":
+        raise _ProblemError(429, "rate_limit_exceeded", "a scripted 429: try again after 1 s", {b"retry-after": b"1"})
+    if script.fault == "500":
+        raise _ProblemError(500, "server_error", "a scripted 500")
+
+
+def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _text(turn: _Turn) -> str:
+    return turn.content if isinstance(turn.content, str) else " ".join(part.text for part in turn.content or ())
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9000)
+    options = parser.parse_args()
+    uvicorn.run(
+        ModelServer(),
+        host=options.host,
+        port=options.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        backlog=4096,
+        timeout_graceful_shutdown=1,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Servers that are away: a 503 that says what to check, nothing half-made, and live streams that go on."""
+
+import asyncio
+from time import time_ns
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from app.generation import generate
+from app.settings import Settings
+from ops.stack import Stack
+from tests.support.client import text_of
+from tests.support.serving import producing, serving
+from tests.support.valkey import running_valkey
+
+pytestmark = pytest.mark.anyio
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def settings_of(system: Stack, **changes: str | float) -> Settings:
+    return Settings(
+        redis_url=str(changes.pop("redis_url", system.redis_url)),
+        broker_url=str(changes.pop("broker_url", system.redis_url)),
+        database_url=str(changes.pop("database_url", system.database_url)),
+        openai_base_url=system.openai_base_url,
+        openai_model="scripted",
+        allowed_models="scripted*",
+        **changes,  # type: ignore[arg-type]  # the settings' own names
+    )
+
+
+async def rows(system: Stack, table: str) -> int:
+    connection = await asyncpg.connect(system.database_url)
+    try:
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+async def test_a_dead_broker_makes_a_post_503_and_leaves_nothing(system: Stack, backend: str) -> None:
+    """Neither a message nor a stream is left behind, and the caller learns when to try again."""
+    async with serving(settings_of(system, broker_url=NOWHERE)) as client:
+        conversation = await client.conversation()
+        before = await rows(system, "stream")
+        response = await client.http.post(
+            f"/conversations/{conversation}/messages",
+            json={"content": "hello"},
+            headers={"X-Streamgauge-Backend": backend},
+        )
+        assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+        assert "BROKER_URL" in response.json()["detail"]
+        assert (await client.http.get(f"/conversations/{conversation}")).json()["messages"] == []
+        assert await rows(system, "stream") == before
+        ready = await client.http.get("/ready")
+        assert ready.status_code == 503
+        assert {name for name, found in ready.json()["dependencies"].items() if not found["ok"]} == {"broker"}
+
+
+async def test_a_dead_chunk_store_makes_a_pubsub_post_503_and_spares_polling(system: Stack) -> None:
+    """Messages whose backend is well are served as ever."""
+    async with serving(settings_of(system, redis_url=NOWHERE)) as client:
+        conversation = await client.conversation()
+        response = await client.http.post(
+            f"/conversations/{conversation}/messages",
+            json={"content": "hello"},
+            headers={"X-Streamgauge-Backend": "pubsub"},
+        )
+        assert response.status_code == 503
+        assert (await client.http.get(f"/conversations/{conversation}")).json()["messages"] == []
+        posted = await client.post(backend="polling")
+        assert text_of(await client.whole(posted.task_id)) == (await client.answer(posted))["content"] != ""
+
+
+async def test_a_dead_database_makes_everything_503(system: Stack) -> None:
+    """And readiness names it."""
+    url = "postgresql://nobody:none@127.0.0.1:1/nothing"
+    async with serving(settings_of(system, database_url=url)) as client:
+        response = await client.http.post("/conversations")
+        assert response.status_code == 503
+        assert "DATABASE_URL" in response.json()["detail"]
+        assert not (await client.http.get("/ready")).json()["dependencies"]["database"]["ok"]
+        assert (await client.http.get("/health")).status_code == 200
+
+
+async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(system: Stack) -> None:
+    """The producer hands the stream with its whole log to `polling`; its viewer follows, without hole or repeat."""
+    with running_valkey() as store:
+        settings = settings_of(system, redis_url=store.url)
+        async with producing(settings) as services, serving(settings) as client:
+            conversation = await services.records.add_conversation(None)
+            posted = await services.records.post(
+                conversation.id, "hello", "scripted?ttft=0.05&gap=0.02&chunks=150", None, "pubsub", 60
+            )
+            assert posted is not None
+            await services.backends.writers["pubsub"].create(posted.task_id)
+            working = asyncio.create_task(generate(services, posted.task_id, time_ns()))
+            events = []
+            async for event in client.follow(str(posted.task_id)):
+                events.append(event)
+                if len(events) == 10:
+                    store.kill()
+            await working
+            pin = await services.records.pin(posted.task_id)
+            late = await client.whole(str(posted.task_id))
+    assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
+    assert events[-1].record["chunk_type"] == "done"
+    assert pin is not None
+    assert (pin.backend, pin.state, pin.message.status) == ("polling", "done", "complete")
+    assert text_of(events) == text_of(late) == pin.message.content
+
+
+async def test_a_log_that_is_gone_is_rebuilt_from_the_message(system: Stack) -> None:
+    """After the TTL a viewer gets the whole answer in one piece, from the database."""
+    with running_valkey() as store:
+        settings = settings_of(system, redis_url=store.url)
+        async with producing(settings) as services, serving(settings) as client:
+            conversation = await services.records.add_conversation(None)
+            posted = await services.records.post(conversation.id, "hi", "scripted?chunks=5", None, "pubsub", 60)
+            assert posted is not None
+            await services.backends.writers["pubsub"].create(posted.task_id)
+            await generate(services, posted.task_id, time_ns())
+            with store.client() as redis:
+                redis.flushall()
+            events = await client.whole(str(posted.task_id))
+            resumed = await client.whole(str(posted.task_id), **{"Last-Event-ID": "3"})
+            pin = await services.records.pin(posted.task_id)
+    assert pin is not None
+    assert [event.record["chunk_type"] for event in events] == ["content", "done"]
+    assert text_of(events) == text_of(resumed) == pin.message.content != ""
+    assert resumed[0].record["chunk_type"] == "reset"
+
+
+async def test_a_lost_producer_is_closed_by_its_viewer(system: Stack) -> None:
+    """With no worker left, stream and message end with `failed/producer_lost`, after lease and grace."""
+    settings = settings_of(system, lease_s=0.3, lease_grace_s=0.2, silence_s=0.2, queue_patience_s=0.3)
+    async with producing(settings) as services, serving(settings) as client:
+        for backend in ("polling", "pubsub"):
+            conversation = await services.records.add_conversation(None)
+            posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 0.3)
+            assert posted is not None
+            await services.backends.writers[backend].create(posted.task_id)
+            async with asyncio.timeout(10):
+                events = await client.whole(str(posted.task_id))
+            pin = await services.records.pin(posted.task_id)
+            assert [event.record.get("code") for event in events] == ["producer_lost"]
+            assert pin is not None
+            assert pin.message.status == "failed"
+
+
+async def test_a_second_attempt_resets_what_the_first_said(system: Stack) -> None:
+    """The viewer sees both, discards the first at the `reset`, and ends with the committed text."""
+    settings = settings_of(system)
+    async with producing(settings) as services, serving(settings) as client:
+        for backend in ("polling", "pubsub"):
+            conversation = await services.records.add_conversation(None)
+            script = "scripted?ttft=0.01&gap=0.01&chunks=20"
+            posted = await services.records.post(conversation.id, "hello", script, None, backend, 60)
+            assert posted is not None
+            await services.backends.writers[backend].create(posted.task_id)
+            first = asyncio.create_task(generate(services, posted.task_id, time_ns()))
+            following = client.follow(str(posted.task_id))
+            events = [await anext(following) for _ in range(4)]
+            await generate(services, posted.task_id, time_ns())
+            await first
+            events += [event async for event in following]
+            pin = await services.records.pin(posted.task_id)
+            assert pin is not None
+            assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
+            assert [event.record["chunk_type"] for event in events].count("reset") == 1
+            assert events[-1].record["attempt"] == 2
+            assert text_of(events) == pin.message.content
+
+
+async def test_a_task_that_was_withdrawn_or_is_over_does_nothing(system: Stack) -> None:
+    """A redelivery of either is harmless."""
+    settings = settings_of(system)
+    async with producing(settings) as services:
+        await generate(services, UUID(int=7), time_ns())
+        conversation = await services.records.add_conversation(None)
+        posted = await services.records.post(conversation.id, "hi", "scripted?chunks=3", None, "pubsub", 60)
+        assert posted is not None
+        await services.backends.writers["pubsub"].create(posted.task_id)
+        await generate(services, posted.task_id, time_ns())
+        reader = services.backends.readers["pubsub"]
+        before = await reader.get_chunks(posted.task_id)
+        await generate(services, posted.task_id, time_ns())
+        assert await reader.get_chunks(posted.task_id) == before

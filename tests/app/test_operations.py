@@ -1,0 +1,55 @@
+"""What a person on call asks the API."""
+
+from time import time_ns
+
+import pytest
+
+from tests.support.client import Client
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_it_is_alive_and_ready(client: Client) -> None:
+    """Readiness names each dependency."""
+    assert (await client.http.get("/health")).json() == {"status": "ok"}
+    ready = await client.http.get("/ready")
+    assert ready.status_code == 200
+    assert {name: found["ok"] for name, found in ready.json()["dependencies"].items()} == {
+        "database": True,
+        "store": True,
+        "broker": True,
+    }
+
+
+async def test_the_clock_is_the_wall_clock(client: Client) -> None:
+    """Received and sent lie between the asking and the answer."""
+    before = time_ns()
+    clock = (await client.http.get("/clock")).json()
+    assert before <= clock["received_ns"] <= clock["sent_ns"] <= time_ns()
+
+
+async def test_metrics_count_what_was_delivered(client: Client) -> None:
+    """After a stream, its events are in the metrics of the API that sent them."""
+    posted = await client.post(backend="pubsub")
+    await client.whole(posted.task_id)
+    lines = (await client.http.get("/metrics")).text.splitlines()
+    sent = next(line for line in lines if line.startswith('streamgauge_events_sent_total{backend="pubsub"}'))
+    assert float(sent.split()[-1]) >= 2
+
+
+async def test_the_interface_is_described(client: Client) -> None:
+    """OpenAPI lists every route, with problems as the errors."""
+    paths = (await client.http.get("/openapi.json")).json()["paths"]
+    assert {
+        "/conversations",
+        "/conversations/{conversation_id}",
+        "/conversations/{conversation_id}/messages",
+        "/stream/{task_id}",
+        "/stream/{task_id}/cancel",
+        "/health",
+        "/ready",
+        "/clock",
+        "/metrics",
+    } <= set(paths)
+    assert "application/problem+json" in paths["/conversations"]["post"]["responses"]["422"]["content"]
+    assert (await client.http.get("/docs")).status_code == 200

