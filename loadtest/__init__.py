@@ -1,0 +1,1 @@
+"""Measures a streaming server over the wire; shares no code with the application it measures."""

@@ -19,8 +19,10 @@ Promises, each held by a test in `tests/app/test_pool_*.py`:
 - A revoke with terminate, a soft and a hard limit reach the body as asyncio cancellations.
 - A frozen loop is measured, named in the log with its stack, and ends the process past a limit.
 
-Not promised: once across workers (an outage longer than the visibility timeout, a stop while the broker is away);
-result backends and chords, which block, are refused; tasks that are plain `def` run in threads.
+Not promised: once across workers (an outage longer than the visibility timeout, a stop while the broker is away); a
+message that a worker has popped but not yet booked as unacknowledged, for about a millisecond, if it is killed or its
+connection breaks just then (kombu fetches by BRPOP); messages in the queue of a broker that forgets them. Result
+backends, which block, are refused, and with them chords. Tasks that are plain `def` run in threads.
 
 What this takes from private parts of Celery 5.6.3 and kombu 5.6.2 (`tests/app/test_pool_pins.py` watches them):
 - `celery._state._task_stack`, `LocalStack.__ident_func__`: `self.request` also inside asyncio tasks a body starts

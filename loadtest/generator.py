@@ -1,0 +1,109 @@
+"""The load generator's process: started, listened to, stopped. It shares no interpreter with anything it measures."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+SCENARIO = Path(__file__).parent / "scenarios" / "chat.py"
+ROOT = Path(__file__).parent.parent
+STOP_WITHIN_S = 15.0
+
+
+class GeneratorError(RuntimeError):
+    """The load generator could not do its work; the message carries the end of its log."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What the generator reports: `ready` and `over` bracket a block, `progress` counts within it, `end` closes."""
+
+    event: str
+    block: int = 0
+    open: int = 0
+    done: int = 0
+    chunks: int = 0
+
+
+class Generator:
+    """Locust in a process (and session) of its own; leaving the context stops it, so that no load outlives us."""
+
+    def __init__(self, target: str, plan: Path, results: Path) -> None:
+        self._results = results
+        self._ours, theirs = socket.socketpair()
+        self._log = results / "locust.log"
+        with theirs, (results / "locust.out").open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command(target, plan, theirs.fileno()),
+                cwd=results,  # no locust.conf or pyproject.toml of the caller's folder may change the run
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C is ours to hand on: the terminal must not stop both at once.
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._ours.close()
+
+    def reports(self) -> Iterator[Progress]:
+        """Every report in order, until the plan was played; a generator that dies before raises GeneratorError."""
+        decoder = msgspec.json.Decoder(Progress)
+        ended = False
+        with self._ours.makefile("rb") as lines:
+            for line in lines:
+                report = decoder.decode(line)
+                ended = report.event == "end"
+                yield report
+        if not ended:
+            self._process.wait(STOP_WITHIN_S)
+            raise GeneratorError(f"the load generator ended with code {self._process.returncode}: {self._tail()}")
+
+    def go_on(self) -> None:
+        """Answer `ready`, `over` or `end`: the generator waits for it."""
+        self._ours.sendall(b"\n")
+
+    def stop(self) -> None:
+        """End the process; what was in flight is written as censored first. Safe to call twice."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _command(self, target: str, plan: Path, control_fd: int) -> list[str]:
+        return [
+            sys.executable, "-m", "locust", "-f", str(SCENARIO), "--headless", "--users", "1", "--spawn-rate", "1",
+            "--host", target, "--plan", str(plan), "--results", str(self._results), "--control-fd", str(control_fd),
+            "--logfile", str(self._log), "--only-summary", "--exit-code-on-error", "0",
+        ]  # fmt: skip
+
+    def _tail(self) -> str:
+        texts = [
+            path.read_text(errors="replace") for path in (self._results / "locust.out", self._log) if path.exists()
+        ]
+        lines = "\n".join(texts).strip().splitlines()
+        return " / ".join(lines[-5:]) or "it wrote no log"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without settings that would reach into Locust, and with this package importable wherever we run."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    path = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path)}

@@ -1,0 +1,82 @@
+"""What is wrong with one stream, judged by its row alone. Proof, not hope: nothing is taken from the server's word."""
+
+from enum import StrEnum
+
+from loadtest.recorder import TERMINALS, StreamRow
+
+
+class Fault(StrEnum):
+    """The ways a stream can be broken; a stream may have several."""
+
+    HOLES = "holes"
+    REPEATS = "repeats"
+    OUT_OF_ORDER = "out_of_order"
+    MISSING_TERMINAL = "missing_terminal"
+    CONTENT_MISMATCH = "content_mismatch"
+    FAILED = "failed"
+    CENSORED = "censored"
+
+
+def faults(row: StreamRow) -> frozenset[Fault]:
+    """Every fault of this stream; empty means intact."""
+    if row.outcome == "censored":
+        return frozenset({Fault.CENSORED})
+    found = {
+        Fault.HOLES: has_holes(row),
+        Fault.REPEATS: len(set(row.indexes)) < len(row.indexes),
+        Fault.OUT_OF_ORDER: is_out_of_order(row),
+        Fault.MISSING_TERMINAL: row.first_byte_ns is not None and row.terminal_ns is None,
+        Fault.CONTENT_MISMATCH: has_content_mismatch(row),
+        Fault.FAILED: why_failed(row) is not None,
+    }
+    return frozenset(fault for fault, present in found.items() if present)
+
+
+def has_holes(row: StreamRow) -> bool:
+    """Whether an index between the first that was due and the last that came is missing."""
+    if not row.indexes:
+        return False
+    # A reader that joins after a reset begins at that reset; any other begins at 0.
+    first = row.indexes[0] if row.kinds[0] == "reset" else 0
+    seen = {index for index in row.indexes if index >= first}
+    return len(seen) < max(seen, default=first) - first + 1
+
+
+def is_out_of_order(row: StreamRow) -> bool:
+    """Whether an index came after a higher one, other than as a repeat of what had been seen."""
+    seen: set[int] = set()
+    for index in row.indexes:
+        if index not in seen and seen and index < max(seen):
+            return True
+        seen.add(index)
+    return False
+
+
+def has_content_mismatch(row: StreamRow) -> bool:
+    """Whether the joined text, as a client that obeys resets shows it, differs from the committed message."""
+    return row.committed is not None and joined(row) != row.committed.content
+
+
+def joined(row: StreamRow) -> str:
+    """The text a client holds at the end: what came before a reset is thrown away."""
+    parts: list[str] = []
+    for kind, content in zip(row.kinds, row.contents, strict=True):
+        if kind == "reset":
+            parts.clear()
+        elif kind == "content":
+            parts.append(content)
+    return "".join(parts)
+
+
+def why_failed(row: StreamRow) -> str | None:
+    """The reason a stream that ran to its end is no success, or null."""
+    if row.outcome == "failed":
+        return row.error or "failed"
+    if row.committed is not None and row.committed.backend not in (row.backend, None):
+        return f"served by {row.committed.backend} instead of {row.backend}"
+    if any(name != str(index) for name, index in zip(row.event_ids, row.indexes, strict=True)):
+        return "an event's id differs from its chunk_index"
+    terminals = [kind for kind in row.kinds if kind in TERMINALS]
+    if terminals and (terminals[0] != "done" or row.kinds[-1] != "done"):
+        return f"ended with {row.kinds[-1]}"
+    return None

@@ -1,0 +1,202 @@
+"""What will be sent, when, and to which backend: decided before the run, the same for the same seed.
+
+Two backends are compared in randomised ABBA/BAAB quartets. A quartet plays two segments (lists of arrivals), each of
+them once per backend, so both sides meet the same work and a steady drift of the machine cancels out of the ratio.
+Running all of A and then all of B would call drift a difference.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from loadtest.trace import Request
+
+# Long enough to mean something, short enough that two quartets' worth of them stay within a minute.
+QUICK_STREAM_S, STREAM_S = 1.8, 5.0
+QUICK_QUARTETS, QUARTETS, TRACE_QUARTETS = 3, 5, 2
+QUICK_CONVERSATIONS, CONVERSATIONS = 60, 100
+QUICK_TRACE_REQUESTS = 40
+QUICK_TRACE_TOKENS, QUICK_TRACE_SPAN_S = 40, 1.0
+BLOCKS_EACH = 2  # of each backend in a quartet
+# After a switch one short stream goes ahead and is discarded: it re-opens connections and wakes idle loops.
+LEAD_S, LEAD_CHUNKS = 0.25, 4
+MODEL_TTFT_S = 0.2
+
+PROMPTS = (
+    "Explain how a tide table is made.",
+    "Write a short letter to a neighbour about a hedge.",
+    "What should I look at when I buy a used bicycle?",
+    "Summarise the history of the pencil in one paragraph.",
+    "How do I keep a sourdough starter alive over a holiday?",
+    "Describe the sound of a harbour at night.",
+)
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """One conversation to start `at_s` seconds after its block began, whatever the others are doing."""
+
+    at_s: float
+    backend: str
+    model: str | None
+    max_tokens: int | None
+    prompt: str
+    chunks: int | None = None
+    counted: bool = True
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Arrivals of one backend; the next block waits until its last stream ended. `quartet` is null for a warm-up."""
+
+    index: int
+    backend: str
+    quartet: int | None
+    segment: int
+    arrivals: tuple[Arrival, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The whole run."""
+
+    seed: int
+    stream_timeout_s: float
+    blocks: tuple[Block, ...]
+    schema: int = 1
+
+
+class Shape(NamedTuple):
+    """The size of a run: how many quartets, what a stream looks like, and how far apart streams start."""
+
+    quartets: int
+    streams_per_block: int
+    stream_s: float
+    spread_s: float
+    chunk_rate: float
+    model: str | None
+    seed: int
+    slack_s: float
+
+
+def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: str | None, seed: int) -> Shape:
+    """The shape of a steady run; `conversations` counts per backend and is rounded up to whole blocks."""
+    if not chunk_rate > 0:
+        raise ValueError(f"chunk rate {chunk_rate} is not above 0: give the chunks per second of one stream")
+    default = QUICK_CONVERSATIONS if quick else CONVERSATIONS
+    wanted = default if conversations is None else conversations
+    if wanted < 1:
+        raise ValueError(f"{wanted} conversations is not enough: give 1 or more")
+    quartets = max(1, min(QUICK_QUARTETS if quick else QUARTETS, wanted // BLOCKS_EACH))
+    return Shape(
+        quartets=quartets,
+        streams_per_block=math.ceil(wanted / (quartets * BLOCKS_EACH)),
+        stream_s=QUICK_STREAM_S if quick else STREAM_S,
+        spread_s=0.3 if quick else 1.0,
+        chunk_rate=chunk_rate,
+        model=model,
+        seed=seed,
+        slack_s=8.0 if quick else 30.0,
+    )
+
+
+def steady(size: Shape, backends: Sequence[str]) -> Plan:
+    """Streams of one length and pace, starting at random instants that every backend shares."""
+    rng = random.Random(size.seed)  # noqa: S311
+    chunks = max(2, round(size.stream_s * size.chunk_rate))
+    segments = []
+    for _ in range(1 + BLOCKS_EACH * size.quartets):
+        starts = sorted(LEAD_S + rng.uniform(0, size.spread_s) for _ in range(size.streams_per_block))
+        segments.append([_arrival(size, rng, at_s, chunks) for at_s in starts])
+    return _arrange(size, rng, segments, backends)
+
+
+def replay(size: Shape, backends: Sequence[str], requests: Sequence[Request], *, quick: bool) -> Plan:
+    """Recorded arrivals and output lengths, the same for every backend; the first few also serve as warm-up."""
+    rng = random.Random(size.seed)  # noqa: S311
+    # The lengths of a trace vary so much that few long segments compare better than many short ones.
+    quartets = min(1 if quick else TRACE_QUARTETS, max(1, len(requests) // 2))
+    size = size._replace(quartets=quartets)
+    parts = _split(list(requests), BLOCKS_EACH * quartets)
+    segments = [[_recorded(size, rng, part, request, quick=quick) for request in part] for part in parts]
+    warmup = [_arrival(size, rng, LEAD_S, max(2, round(size.chunk_rate)))]
+    return _arrange(size, rng, [warmup, *segments], backends)
+
+
+def save(plan: Plan, path: Path) -> None:
+    """Write the plan where the load generator, or a reader of the results, finds it."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1))
+
+
+def load(path: Path) -> Plan:
+    """Read a plan back; what is not one is refused with the place of the fault."""
+    return msgspec.json.decode(path.read_bytes(), type=Plan)
+
+
+def _arrange(size: Shape, rng: random.Random, segments: list[list[Arrival]], backends: Sequence[str]) -> Plan:
+    order = _order(rng, backends, len(segments) - 1)
+    # The warm-up ends with the backend that begins, so that even the first block follows one of its own kind.
+    warmups = [(name, None, 0) for name in sorted(backends, key=lambda name: name == order[0][0])]
+    blocks = tuple(
+        Block(
+            index,
+            backend,
+            quartet,
+            segment,
+            tuple(
+                msgspec.structs.replace(arrival, backend=backend, counted=arrival.counted and quartet is not None)
+                for arrival in (_lead(size, segment), *segments[segment])
+            ),
+        )
+        for index, (backend, quartet, segment) in enumerate([*warmups, *order])
+    )
+    longest = max(arrival.chunks or 0 for block in blocks for arrival in block.arrivals) / size.chunk_rate
+    return Plan(size.seed, MODEL_TTFT_S + 2 * longest + size.slack_s, blocks)
+
+
+def _order(rng: random.Random, backends: Sequence[str], segments: int) -> list[tuple[str, int | None, int]]:
+    if len(backends) == 1:
+        return [(backends[0], segment // BLOCKS_EACH, segment + 1) for segment in range(segments)]
+    if len(backends) != 2 or backends[0] == backends[1]:
+        raise ValueError(f"one or two different backends can be measured, not {', '.join(backends) or 'none'}")
+    order: list[tuple[str, int | None, int]] = []
+    for quartet in range(segments // BLOCKS_EACH):
+        a, b = rng.sample(list(backends), 2)
+        first, second = 2 * quartet + 1, 2 * quartet + 2
+        order += [(a, quartet, first), (b, quartet, first), (b, quartet, second), (a, quartet, second)]
+    return order
+
+
+def _arrival(size: Shape, rng: random.Random, at_s: float, chunks: int, *, counted: bool = True) -> Arrival:
+    # Each stream gets its own text (seed), so that a chunk delivered to the wrong stream cannot pass unseen.
+    model = size.model and (
+        f"{size.model}?ttft={MODEL_TTFT_S}&gap={1 / size.chunk_rate:.6g}&chunks={chunks}&seed={rng.randrange(10**6)}"
+    )
+    return Arrival(at_s, "", model, chunks, rng.choice(PROMPTS), chunks, counted)
+
+
+def _lead(size: Shape, segment: int) -> Arrival:
+    rng = random.Random(f"{size.seed}/{segment}")  # noqa: S311
+    return _arrival(size, rng, 0.0, LEAD_CHUNKS, counted=False)
+
+
+def _split(requests: list[Request], parts: int) -> list[list[Request]]:
+    if len(requests) < parts:
+        raise ValueError(
+            f"{len(requests)} requests are too few for {parts} segments: give a longer trace or --num-conversations"
+        )
+    bounds = [round(part * len(requests) / parts) for part in range(parts + 1)]
+    return [requests[low:high] for low, high in pairwise(bounds)]
+
+
+def _recorded(size: Shape, rng: random.Random, part: list[Request], request: Request, *, quick: bool) -> Arrival:
+    offset, span = request.at_s - part[0].at_s, part[-1].at_s - part[0].at_s
+    tokens = request.output_tokens
+    if quick:
+        offset *= min(1.0, QUICK_TRACE_SPAN_S / span) if span else 1.0
+        tokens = min(tokens, QUICK_TRACE_TOKENS)
+    arrival = _arrival(size, rng, LEAD_S + offset, tokens)
+    model = arrival.model and arrival.model.replace(f"&chunks={tokens}&", "&chunks=max&")
+    return msgspec.structs.replace(arrival, model=model)

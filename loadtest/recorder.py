@@ -1,0 +1,180 @@
+"""One immutable row per stream: every instant and every chunk as it was seen. No arithmetic happens here.
+
+All instants are integer nanoseconds of the wall clock, null when the stream never got there.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Literal, TypeVar
+
+import msgspec
+
+from loadtest.plan import Arrival, Block
+from loadtest.sse import Event
+
+Outcome = Literal["ended", "failed", "censored"]
+_Row = TypeVar("_Row", bound=msgspec.Struct)
+TERMINALS = ("done", "failed", "cancelled")
+
+
+class Record(msgspec.Struct):
+    """The JSON in an event's data, as far as the recorder reads it; more fields are allowed."""
+
+    chunk_index: int
+    chunk_type: str
+    content: str
+    attempt: int
+    ts_ns: int
+    deltas: int = 1
+    code: str | None = None
+    finish_reason: str | None = None
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The assistant's message as the server stored it, with the server's own instants."""
+
+    status: str
+    content: str
+    backend: str | None
+    completion_tokens: int | None
+    accepted_ns: int | None
+    requested_ns: int | None
+    first_delta_ns: int | None
+    last_delta_ns: int | None
+
+
+class StreamRow(msgspec.Struct, frozen=True):
+    """Everything known about one stream. The lists run parallel: one entry per event, in the order of arrival."""
+
+    block: int
+    arrival: int
+    backend: str
+    quartet: int | None
+    counted: bool
+    model: str | None
+    planned_chunks: int | None
+    outcome: Outcome
+    error: str | None
+    task_id: str | None
+    intended_ns: int
+    sent_ns: int | None
+    accepted_ns: int | None
+    opened_ns: int | None
+    first_byte_ns: int | None
+    terminal_ns: int | None
+    closed_ns: int | None
+    verified_ns: int | None
+    event_ids: tuple[str, ...]
+    indexes: tuple[int, ...]
+    kinds: tuple[str, ...]
+    attempts: tuple[int, ...]
+    deltas: tuple[int, ...]
+    contents: tuple[str, ...]
+    produced_ns: tuple[int, ...]
+    received_ns: tuple[int, ...]
+    comments: tuple[str, ...]
+    committed: Committed | None
+
+
+class Recording:
+    """A stream being recorded; `row` freezes it as ended, failed (with the error) or censored at the stop."""
+
+    def __init__(self, block: Block, arrival_index: int, intended_ns: int) -> None:
+        self._block = block
+        self._arrival_index = arrival_index
+        self.arrival: Arrival = block.arrivals[arrival_index]
+        self.intended_ns = intended_ns
+        self.task_id: str | None = None
+        self.sent_ns: int | None = None
+        self.accepted_ns: int | None = None
+        self.opened_ns: int | None = None
+        self.first_byte_ns: int | None = None
+        self.terminal_ns: int | None = None
+        self.terminal: Record | None = None
+        self.closed_ns: int | None = None
+        self.verified_ns: int | None = None
+        self.committed: Committed | None = None
+        self.comments: list[str] = []
+        self._events: list[tuple[str, Record, int]] = []
+
+    @property
+    def events(self) -> int:
+        """How many events came so far."""
+        return len(self._events)
+
+    def event(self, event: Event, record: Record) -> None:
+        """Note one event; a terminal is remembered with its instant."""
+        self._events.append((event.id, record, event.at_ns))
+        if record.chunk_type in TERMINALS and self.terminal is None:
+            self.terminal, self.terminal_ns = record, event.at_ns
+
+    def row(self, outcome: Outcome, error: str | None = None) -> StreamRow:
+        """The finished row."""
+        records = [record for _, record, _ in self._events]
+        return StreamRow(
+            block=self._block.index,
+            arrival=self._arrival_index,
+            backend=self.arrival.backend,
+            quartet=self._block.quartet,
+            counted=self.arrival.counted,
+            model=self.arrival.model,
+            planned_chunks=self.arrival.chunks,
+            outcome=outcome,
+            error=error,
+            task_id=self.task_id,
+            intended_ns=self.intended_ns,
+            sent_ns=self.sent_ns,
+            accepted_ns=self.accepted_ns,
+            opened_ns=self.opened_ns,
+            first_byte_ns=self.first_byte_ns,
+            terminal_ns=self.terminal_ns,
+            closed_ns=self.closed_ns,
+            verified_ns=self.verified_ns,
+            event_ids=tuple(name for name, _, _ in self._events),
+            indexes=tuple(record.chunk_index for record in records),
+            kinds=tuple(record.chunk_type for record in records),
+            attempts=tuple(record.attempt for record in records),
+            deltas=tuple(record.deltas for record in records),
+            contents=tuple(record.content for record in records),
+            produced_ns=tuple(record.ts_ns for record in records),
+            received_ns=tuple(at_ns for _, _, at_ns in self._events),
+            comments=tuple(self.comments),
+            committed=self.committed,
+        )
+
+
+class GeneratorRow(msgspec.Struct, frozen=True):
+    """How the load generator itself fared during one block."""
+
+    block: int
+    began_ns: int
+    ended_ns: int
+    cpu_ns: int
+    loop_lag_ns: tuple[int, ...]
+
+
+def append(file: IO[bytes], rows: Iterable[msgspec.Struct]) -> None:
+    """Write rows as JSON lines and hand them to the system, so that a killed process loses at most one block."""
+    encoder = msgspec.json.Encoder()
+    for row in rows:
+        file.write(encoder.encode(row) + b"\n")
+    file.flush()
+
+
+def read_streams(path: Path) -> list[StreamRow]:
+    """Every stream that was recorded; a last line cut short by a kill is left out."""
+    return list(_read(path, msgspec.json.Decoder(StreamRow)))
+
+
+def read_generator(path: Path) -> list[GeneratorRow]:
+    """Every block's account of the generator."""
+    return list(_read(path, msgspec.json.Decoder(GeneratorRow)))
+
+
+def _read(path: Path, decoder: "msgspec.json.Decoder[_Row]") -> Iterator[_Row]:
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield decoder.decode(line)

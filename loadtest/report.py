@@ -1,0 +1,200 @@
+"""Statistics to JSON, Markdown and the terminal's table. No arithmetic: every number was made in `summary`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+DISTRIBUTIONS = {
+    "delivery_latency_s": "producer held the chunk's last delta → client parsed its event; no model time in it",
+    "ttfb_s": "POST of the message → first byte of the event stream",
+    "ttft_s": "POST of the message → first content event",
+    "ttft_corrected_s": "the same from the intended start, so that lateness of the load generator is not hidden",
+    "overhead_ttft_s": "ttft − the model's own time to first token: what the system adds",
+    "inter_chunk_latency_s": "one content event → the next; a chunk is not a token",
+    "e2e_s": "POST of the message → terminal event",
+    "queue_wait_s": "POST of the message → a worker accepted the task",
+    "start_lag_s": "intended start → POST: the load generator's own lateness",
+}
+RATES = {
+    "peak_concurrency": "streams open at the client at once",
+    "chunks_per_s": "content events received while its blocks were played",
+    "db_queries_per_s": "PostgreSQL's own count of transactions (on the hot path each query is one)",
+    "db_queries_per_stream": "the same for one conversation: made, asked, streamed, read back",
+    "store_ops_per_s": "Valkey's own count of commands, a script's inner ones too; the broker's left out",
+    "store_ops_per_stream": "the same for one stream",
+}
+INTEGRITY = ("intact", "holes", "repeats", "out_of_order", "missing_terminal", "content_mismatch", "failed", "censored")
+COLUMNS = ("p50", "p90", "p95", "p99", "p999", "max")
+NOT_SAID = (
+    "Delivery latency is not what a user waits for a token: the model's time comes on top.",
+    "Percentiles are over the streams that ended intact; `adjusted` counts the others as infinite.",
+    "Everything ran where this says it ran. On one machine the parts share processors, so ratios of one run carry over "
+    "to other machines far better than its milliseconds do.",
+    "p99 and above rest on few samples in a short run; the interval of the ratio says how few.",
+    "No A/A run was made: the noise floor between two equal backends is not shown.",
+    "Database queries are a few per cent uncertain: PostgreSQL reports a connection's last second late.",
+)
+
+
+def write(result: Mapping[str, Any], folder: Path) -> None:
+    """`result.json` for programs and `report.md` for people."""
+    (folder / "result.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(result), encoding="utf-8")
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The whole report: verdict, reasons, tables, definitions, machine, and what the numbers are not."""
+    names = list(result["backends"])
+    lines = [f"# {' vs '.join(names)}: {result['verdict']}", ""]
+    lines += [f"- {reason}" for reason in result["verdict_reasons"]] or ["Nothing speaks against this run."]
+    lines += ["", *_facts(result), ""]
+    lines += _comparison_lines(result)
+    for key, meaning in DISTRIBUTIONS.items():
+        lines += ["", f"## {key.removesuffix('_s')}", f"{meaning}.", "", *_distribution(result, key)]
+    lines += ["", "## Load and cost", "", *_side_by_side(result, RATES)]
+    lines += ["", "## Integrity (streams)", "", *_integrity(result), *_failures(result)]
+    lines += ["", "## What the numbers are not", "", *(f"- {sentence}" for sentence in NOT_SAID)]
+    lines += ["", "## Machine and settings", "", "```json"]
+    lines += [json.dumps({key: result[key] for key in ("machine", "settings", "evidence")}, indent=1), "```", ""]
+    return "\n".join(lines)
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """The side-by-side table, the ratio and the verdict, on the terminal."""
+    table = Table(title="Streaming backends side by side", title_justify="left")
+    table.add_column("")
+    for name in result["backends"]:
+        table.add_column(name, justify="right")
+    for label, cells in _headline(result):
+        table.add_row(label, *cells)
+    console.print(table)
+    for line in _comparison_lines(result):
+        console.print(line, highlight=False)
+    colour = "green" if result["verdict"] == "VALID" else "red"
+    console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
+    for reason in result["verdict_reasons"]:
+        console.print(f"  {reason}", highlight=False)
+
+
+def seconds(value: float | None) -> str:
+    """A duration with a unit fit to read."""
+    if value is None:
+        return "–"
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def number(value: float | None) -> str:
+    """A count or a rate fit to read."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def _headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    backends = result["backends"].values()
+    rows: list[tuple[str, list[str]]] = [("streams", [number(one["streams"]) for one in backends])]
+    for key, percentiles in (
+        ("ttfb_s", ("p50", "p99")),
+        ("overhead_ttft_s", ("p50", "p99")),
+        ("delivery_latency_s", ("p50", "p95", "p99")),
+    ):
+        rows += [
+            (f"{key.removesuffix('_s')} {name}", [seconds(one[key][name]) for one in backends]) for name in percentiles
+        ]
+    rows += [(key, [number(one[key]) for one in backends]) for key in RATES if key != "store_ops_per_stream"]
+    rows.append(("intact streams", [f"{one['integrity']['intact']} of {one['streams']}" for one in backends]))
+    rows += [
+        (name, [number(one["integrity"][name]) for one in backends])
+        for name in INTEGRITY[1:]
+        if any(one["integrity"][name] for one in backends)
+    ]
+    return rows
+
+
+def _facts(result: Mapping[str, Any]) -> list[str]:
+    settings = result["settings"]
+    facts = [
+        f"Made {result['made_at']} against `{settings['target']}`, {settings['chunk_rate']:g} chunks/s a stream, "
+        f"seed {settings['seed']}, {result['machine']['cores']} cores.",
+    ]
+    interval = settings.get("polling_interval_s")
+    facts.append(
+        f"The polling backend looks every {seconds(interval)}."
+        if interval is not None
+        else "The polling backend's interval is not known here."
+    )
+    clock = settings["clock"]
+    if not clock["same_host"]:
+        facts.append(
+            f"The server runs on another host: instants are corrected by {seconds(clock['offset_s'])} "
+            f"± {seconds(clock['bound_s'])}."
+        )
+    return facts
+
+
+def _comparison_lines(result: Mapping[str, Any]) -> list[str]:
+    compared = result["comparison"]
+    if compared is None:
+        return []
+    lines = []
+    for label in ("p50", "p95", "p99"):
+        ratio, times = compared[f"delivery_latency_{label}_ratio"], compared["times_lower"][label]
+        if ratio["estimate"] is None:
+            continue
+        interval = "no interval from one quartet"
+        if ratio["low"] is not None:
+            interval = f"95 % interval {times['low']:.3g} to {times['high']:.3g}, {ratio['quartets']} quartets"
+        lines.append(
+            f"delivery latency {label}: {compared['candidate']} is {times['estimate']:.3g}× lower than "
+            f"{compared['baseline']} ({interval})"
+        )
+    return [line + "  " for line in lines]
+
+
+def _distribution(result: Mapping[str, Any], key: str) -> list[str]:
+    lines = ["| | " + " | ".join((*COLUMNS, "count", "lost")) + " |", "|---|" + "---:|" * (len(COLUMNS) + 2)]
+    for name, figures in result["backends"].items():
+        spread = figures[key]
+        cells = [*(seconds(spread[column]) for column in COLUMNS), str(spread["count"])]
+        lines.append(f"| {name} | " + " | ".join([*cells, str(spread["adjusted"]["lost"])]) + " |")
+        if spread["adjusted"]["lost"]:
+            adjusted = [_adjusted(spread, column) for column in COLUMNS]
+            lines.append(f"| {name}, adjusted | " + " | ".join([*adjusted, "", ""]) + " |")
+    return lines
+
+
+def _adjusted(spread: Mapping[str, Any], column: str) -> str:
+    if column in spread["adjusted"]["infinite"] or column == "max":
+        return "∞"
+    return seconds(spread["adjusted"][column])
+
+
+def _side_by_side(result: Mapping[str, Any], keys: Mapping[str, str]) -> list[str]:
+    names = list(result["backends"])
+    lines = ["| | " + " | ".join(names) + " | |", "|---|" + "---:|" * len(names) + "---|"]
+    for key, meaning in keys.items():
+        cells = [number(result["backends"][name][key]) for name in names]
+        lines.append(f"| {key} | " + " | ".join(cells) + f" | {meaning} |")
+    return lines
+
+
+def _integrity(result: Mapping[str, Any]) -> list[str]:
+    lines = ["| | streams | " + " | ".join(INTEGRITY) + " |", "|---|" + "---:|" * (len(INTEGRITY) + 1)]
+    for name, figures in result["backends"].items():
+        cells = [str(figures["streams"]), *(str(figures["integrity"][one]) for one in INTEGRITY)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _failures(result: Mapping[str, Any]) -> list[str]:
+    return [
+        f"- {name}: {count} × {why}"
+        for name, figures in result["backends"].items()
+        for why, count in figures["failures"].items()
+    ]

@@ -1,0 +1,85 @@
+"""The one document of a run, schema 1: seconds and counts, and everything a reader needs to doubt them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from loadtest import summary, verdict
+from loadtest.clock import Offset
+from loadtest.host import HostSample
+from loadtest.plan import Plan
+from loadtest.recorder import GeneratorRow, StreamRow
+from loadtest.stats import Distribution
+from loadtest.summary import Measured
+from loadtest.usage import BlockCounters
+
+BASELINE = "polling"
+
+
+class Raw(msgspec.Struct, frozen=True):
+    """Everything a run left behind."""
+
+    plan: Plan
+    streams: Sequence[StreamRow]
+    generator: Sequence[GeneratorRow]
+    host: Sequence[HostSample]
+    counters: Sequence[BlockCounters]
+    offset: Offset
+    started: Sequence[int]
+    interrupted: bool
+
+
+def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made_at: str) -> dict[str, Any]:
+    """The result: pure, so the same raw files always give the same document."""
+    lost = summary.lost_with_the_generator(raw.plan, raw.generator, raw.started)
+    streams = summary.measure([*raw.streams, *lost])
+    names = list(dict.fromkeys(sorted((block.backend for block in raw.plan.blocks), key=lambda one: one != BASELINE)))
+    backends = {name: summary.backend(name, streams, raw.offset, raw.counters, raw.plan) for name in names}
+    found = verdict.evidence(_start_lag(streams), raw.generator, raw.host)
+    judged, reasons = verdict.judge(found, backends, interrupted=raw.interrupted)
+    return {
+        "schema": 1,
+        "verdict": judged.value,
+        "verdict_reasons": reasons,
+        "made_at": made_at,
+        "machine": dict(machine),
+        "settings": {**settings, **_settings(raw)},
+        "backends": backends,
+        "comparison": _comparison(names, streams, raw.offset),
+        "evidence": msgspec.to_builtins(found),
+    }
+
+
+def _comparison(names: Sequence[str], streams: Sequence[Measured], offset: Offset) -> dict[str, Any] | None:
+    if len(names) != 2:
+        return None
+    compared = summary.comparison(names[0], names[1], streams, offset)
+    ratios = {label: compared[f"delivery_latency_{label}_ratio"] for label in summary.RATIOS}
+    # The same ratios upside down: easier to read when the candidate is the faster one.
+    return {**compared, "times_lower": {label: _inverse(ratio) for label, ratio in ratios.items()}}
+
+
+def _inverse(ratio: Mapping[str, float | None]) -> dict[str, float | None]:
+    turned = {"estimate": ratio["estimate"], "low": ratio["high"], "high": ratio["low"]}
+    return {name: None if value is None else 1 / value for name, value in turned.items()}
+
+
+def _settings(raw: Raw) -> dict[str, Any]:
+    quartets = {block.quartet for block in raw.plan.blocks if block.quartet is not None}
+    return {
+        "blocks": len(raw.plan.blocks),
+        "quartets": len(quartets),
+        "stream_timeout_s": raw.plan.stream_timeout_s,
+        "clock": {
+            "same_host": raw.offset.same_host,
+            "offset_s": raw.offset.offset_ns / 1e9,
+            "bound_s": raw.offset.bound_ns / 1e9,
+        },
+    }
+
+
+def _start_lag(streams: Sequence[Measured]) -> Distribution:
+    return Distribution(
+        one.row.sent_ns - one.row.intended_ns for one in streams if one.row.counted and one.row.sent_ns is not None
+    )

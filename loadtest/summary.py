@@ -1,0 +1,193 @@
+"""Rows to statistics: pure. What goes in is what the recorder wrote; what comes out is what the report prints."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from loadtest import usage
+from loadtest.clock import Offset
+from loadtest.integrity import Fault, faults, why_failed
+from loadtest.plan import Plan
+from loadtest.recorder import GeneratorRow, Recording, StreamRow
+from loadtest.stats import Distribution, log_ratio_interval, peak
+from loadtest.usage import BlockCounters
+
+RATIOS = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+
+
+class Measured(NamedTuple):
+    """One stream with its verdict."""
+
+    row: StreamRow
+    faults: frozenset[Fault]
+
+    @property
+    def good(self) -> bool:
+        """Complete and intact: only such a stream's durations are averaged; the others count as lost."""
+        return not self.faults
+
+
+def measure(rows: Iterable[StreamRow]) -> list[Measured]:
+    """Judge every stream."""
+    return [Measured(row, faults(row)) for row in rows]
+
+
+def backend(
+    name: str, streams: Sequence[Measured], offset: Offset, counters: Sequence[BlockCounters], plan: Plan
+) -> dict[str, Any]:
+    """The figures of one backend, over the streams that count (warm-ups and the first after a switch do not)."""
+    played = [one for one in streams if one.row.backend == name and one.row.quartet is not None]
+    counted = [one for one in played if one.row.counted]
+    chunks = sum(one.row.kinds.count("content") for one in counted)
+    busy_s = _busy_s(one.row for one in played)
+    return {
+        "streams": len(counted),
+        "chunks": chunks,
+        "chunks_per_s": sum(one.row.kinds.count("content") for one in played) / busy_s if busy_s else None,
+        "delivery_latency_s": delivery_latency(counted, offset).as_json(),
+        **_per_stream(counted, offset),
+        "inter_chunk_latency_s": inter_chunk_latency(counted).as_json(),
+        "peak_concurrency": peak(_open(one.row for one in played)),
+        **usage.server_counters(name, counters, plan),
+        "integrity": integrity(counted),
+        "failures": dict(Counter(why for one in counted if (why := why_failed(one.row))).most_common(10)),
+    }
+
+
+def delivery_latency(streams: Iterable[Measured], offset: Offset) -> Distribution:
+    """Producer held the last delta of the chunk → client parsed the event, for every content chunk."""
+    found = Distribution()
+    for one in streams:
+        row = one.row
+        received = row.kinds.count("content")
+        if not one.good:
+            # A broken stream's chunks are all in doubt; a stream that never began would have had its planned ones.
+            found.lost += max(received, row.planned_chunks or 1)
+            continue
+        for kind, produced_ns, received_ns in zip(row.kinds, row.produced_ns, row.received_ns, strict=True):
+            if kind == "content":
+                found.add(received_ns - produced_ns - offset.offset_ns)
+    return found
+
+
+def inter_chunk_latency(streams: Iterable[Measured]) -> Distribution:
+    """From one content event to the next at the client."""
+    found = Distribution()
+    for one in streams:
+        arrived = _content_times(one.row)
+        if not one.good:
+            found.lost += max(len(arrived), one.row.planned_chunks or 1) - 1
+            continue
+        for before, after in pairwise(arrived):
+            found.add(after - before)
+    return found
+
+
+def integrity(streams: Sequence[Measured]) -> dict[str, int]:
+    """How many streams were intact, and how many had each fault (one stream may have several)."""
+    counts = Counter(fault for one in streams for fault in one.faults)
+    return {"intact": sum(one.good for one in streams), **{fault.value: counts[fault] for fault in Fault}}
+
+
+def comparison(baseline: str, candidate: str, streams: Sequence[Measured], offset: Offset) -> dict[str, Any]:
+    """candidate ÷ baseline of the delivery latency: below 1, the candidate is faster."""
+    found: dict[str, Any] = {"baseline": baseline, "candidate": candidate}
+    for label, percent in RATIOS.items():
+        logs = quartet_log_ratios(baseline, candidate, streams, offset, percent)
+        found[f"delivery_latency_{label}_ratio"] = log_ratio_interval(logs)
+    return found
+
+
+def quartet_log_ratios(
+    baseline: str, candidate: str, streams: Sequence[Measured], offset: Offset, percent: float
+) -> list[float]:
+    """One log-ratio per complete quartet: the means of the blocks' logs, so that a linear drift cancels."""
+    blocks: dict[tuple[int, str, int], list[Measured]] = {}
+    for one in streams:
+        if one.row.quartet is not None and one.row.counted:
+            blocks.setdefault((one.row.quartet, one.row.backend, one.row.block), []).append(one)
+    logs: dict[tuple[int, str], list[float]] = {}
+    for (quartet, name, _), members in blocks.items():
+        value = delivery_latency(members, offset).percentile_s(percent)
+        if value is not None:
+            logs.setdefault((quartet, name), []).append(math.log(value))
+    pairs = (
+        (logs.get((quartet, candidate), []), logs.get((quartet, baseline), []))
+        for quartet in sorted({quartet for quartet, _ in logs})
+    )
+    return [sum(ours) / 2 - sum(theirs) / 2 for ours, theirs in pairs if len(ours) == len(theirs) == 2]
+
+
+def _per_stream(counted: Sequence[Measured], offset: Offset) -> dict[str, Any]:
+    def spread(value: Callable[[StreamRow], int | None]) -> dict[str, Any]:
+        values = [value(one.row) for one in counted if one.good]
+        lost = sum(not one.good for one in counted)
+        return Distribution((one for one in values if one is not None), lost=lost).as_json()
+
+    return {
+        "ttfb_s": spread(lambda row: _minus(row.first_byte_ns, row.sent_ns)),
+        "ttft_s": spread(ttft_ns),
+        "ttft_corrected_s": spread(lambda row: _minus(_first_content(row), row.intended_ns)),
+        "overhead_ttft_s": spread(overhead_ttft_ns),
+        "e2e_s": spread(lambda row: _minus(row.terminal_ns, row.sent_ns)),
+        "queue_wait_s": spread(lambda row: queue_wait_ns(row, offset)),
+        "start_lag_s": spread(lambda row: _minus(row.sent_ns, row.intended_ns)),
+    }
+
+
+def ttft_ns(row: StreamRow) -> int | None:
+    """First non-empty content event − POST."""
+    return _minus(_first_content(row), row.sent_ns)
+
+
+def overhead_ttft_ns(row: StreamRow) -> int | None:
+    """What the system adds to the model's own time to first token."""
+    if row.committed is None:
+        return None
+    return _minus(ttft_ns(row), _minus(row.committed.first_delta_ns, row.committed.requested_ns))
+
+
+def queue_wait_ns(row: StreamRow, offset: Offset) -> int | None:
+    """Task accepted by a worker (the server's clock) − POST (ours)."""
+    waited = _minus(row.committed.accepted_ns, row.sent_ns) if row.committed else None
+    return None if waited is None else waited + offset.offset_ns
+
+
+def _first_content(row: StreamRow) -> int | None:
+    events = zip(row.kinds, row.contents, row.received_ns, strict=True)
+    return next((at_ns for kind, content, at_ns in events if kind == "content" and content), None)
+
+
+def _content_times(row: StreamRow) -> list[int]:
+    return [at_ns for kind, at_ns in zip(row.kinds, row.received_ns, strict=True) if kind == "content"]
+
+
+def _open(rows: Iterable[StreamRow]) -> list[tuple[int, int]]:
+    return [(row.opened_ns, row.closed_ns) for row in rows if row.opened_ns and row.closed_ns]
+
+
+def _busy_s(rows: Iterable[StreamRow]) -> float:
+    """The time during which this backend's blocks were being played."""
+    spans: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        if row.sent_ns and row.closed_ns:
+            low, high = spans.get(row.block, (row.sent_ns, row.closed_ns))
+            spans[row.block] = (min(low, row.sent_ns), max(high, row.closed_ns))
+    return sum(high - low for low, high in spans.values()) / 1e9
+
+
+def _minus(later: int | None, earlier: int | None) -> int | None:
+    return None if later is None or earlier is None else later - earlier
+
+
+def lost_with_the_generator(plan: Plan, accounts: Iterable[GeneratorRow], started: Iterable[int]) -> list[StreamRow]:
+    """Censored rows for the streams of a block that began and was never written: the generator was killed in it."""
+    written = {account.block for account in accounts}
+    return [
+        Recording(plan.blocks[index], arrival, 0).row("censored", "the load generator died")
+        for index in started
+        if index not in written
+        for arrival in range(len(plan.blocks[index].arrivals))
+    ]

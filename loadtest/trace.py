@@ -1,0 +1,88 @@
+"""Recorded arrivals and output lengths from a CSV file in the form of the Azure LLM inference trace.
+
+Columns: TIMESTAMP (UTC, up to 7 decimals), ContextTokens, GeneratedTokens. The trace has no text, so the length of the
+question is read but not replayed: the scripted model does not work harder for a longer one.
+"""
+
+import csv
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+
+
+class TraceError(ValueError):
+    """The file cannot be replayed; the message names the line and what to change."""
+
+
+class Request(NamedTuple):
+    """One recorded request, `at_s` seconds after the first."""
+
+    at_s: float
+    context_tokens: int
+    output_tokens: int
+
+
+def read(path: Path, *, limit: int, time_scale: float = 1.0) -> list[Request]:
+    """The first `limit` requests, their distances multiplied by `time_scale` (0.5 replays twice as fast).
+
+    Nothing is skipped or mended silently: a line that is not a request raises TraceError.
+    """
+    if not time_scale > 0:
+        raise TraceError(f"time scale {time_scale} is not above 0: give 1 for real time, 0.5 for twice as fast")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            return _requests(path, lines, limit, time_scale)
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror}: give the path of a CSV file") from error
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}: not UTF-8 text: give a CSV file with {','.join(HEADER)}") from error
+
+
+def _requests(path: Path, lines: object, limit: int, time_scale: float) -> list[Request]:
+    rows = csv.reader(lines)  # type: ignore[arg-type]
+    header = next(rows, None)
+    if header is None or [name.strip() for name in header] != HEADER:
+        raise TraceError(f"{path}, line 1: expected the columns {','.join(HEADER)}: put them on the first line")
+    found: list[Request] = []
+    first: datetime | None = None
+    previous = 0.0
+    for row in rows:
+        if len(found) >= limit:
+            break
+        if not row:
+            continue
+        where = f"{path}, line {rows.line_num}"
+        moment, context, output = _fields(where, row)
+        first = first or moment
+        at_s = (moment - first).total_seconds() * time_scale
+        if at_s < previous:
+            raise TraceError(f"{where}: {row[0]} is earlier than the line before: sort the file by TIMESTAMP")
+        previous = at_s
+        found.append(Request(at_s, context, output))
+    if not found:
+        raise TraceError(f"{path}: no requests after the header: give a trace with at least one line")
+    return found
+
+
+def _fields(where: str, row: list[str]) -> tuple[datetime, int, int]:
+    if len(row) != len(HEADER):
+        raise TraceError(f"{where}: {len(row)} columns instead of 3: write {','.join(HEADER)}")
+    return _moment(where, row[0]), _tokens(where, HEADER[1], row[1], 0), _tokens(where, HEADER[2], row[2], 1)
+
+
+def _moment(where: str, text: str) -> datetime:
+    stem, _, fraction = text.strip().partition(".")
+    try:
+        # The trace has seven decimals where datetime takes six; the seventh is a tenth of a microsecond.
+        return datetime.fromisoformat(f"{stem}.{(fraction or '0')[:6]:0<6}").replace(tzinfo=None)
+    except ValueError as error:
+        raise TraceError(f"{where}: {text!r} is no time: write it like 2023-11-16 18:15:46.6805900") from error
+
+
+def _tokens(where: str, column: str, text: str, least: int) -> int:
+    stripped = text.strip()
+    if not (stripped.isascii() and stripped.isdigit()) or int(stripped) < least:
+        raise TraceError(f"{where}: {column} is {text!r}: write a whole number, {least} or more")
+    return int(stripped)

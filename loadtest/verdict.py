@@ -1,0 +1,143 @@
+"""Can this run's figures be trusted? A verdict and its reasons; a number of a run that is not VALID passes no gate."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from loadtest.host import HostSample
+from loadtest.recorder import GeneratorRow
+from loadtest.stats import Distribution
+
+# What a reader of a chat notices: a first word after more than a second, a pause of more than a quarter second.
+FIRST_TOKEN_OBJECTIVE_S = 1.0
+CHUNK_OBJECTIVE_S = 0.25
+# The generator may add a twentieth of what it is to judge: to the start of a stream 50 ms, to a chunk 12.5 ms.
+GENERATOR_SHARE = 0.05
+# Above this the generator's own loop saturates and the lag of its clock readings grows without bound.
+GENERATOR_CPU = 0.9
+# Time the hypervisor gave to others: 5 % of a core is a 5 ms hole in every 100 ms, the size of what is measured.
+STEAL = 0.05
+# Pressure is the share of time in which something that could run had to wait. The system under test, its database and
+# its load share the machine, so a run is under pressure by its own doing: only when something waits nearly always do
+# the figures show the queue for the processor and not the streaming.
+PRESSURE = 0.8
+# The wall clock is slewed together with the monotonic one, so any visible difference is a step.
+CLOCK_STEP_S = 0.001
+# Two instants on one clock cannot be in the wrong order; between hosts the offset's bound explains a few.
+BELOW_ZERO_SHARE = 0.001
+
+
+class Verdict(StrEnum):
+    """The worst finding names the run."""
+
+    VALID = "VALID"
+    NOISY = "NOISY"
+    GENERATOR_LIMITED = "GENERATOR-LIMITED"
+    CENSORED = "CENSORED"
+
+
+_WORST_FIRST = (Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY)
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What the verdict rests on; published with it. Shares are of 1, null where the machine does not tell."""
+
+    start_lag_p99_s: float | None
+    loop_lag_p99_s: float | None
+    generator_cpu_share: float | None
+    steal_share: float | None
+    cpu_pressure_share: float | None
+    idle_share: float | None
+    clock_step_s: float
+
+
+def evidence(start_lag: Distribution, generator: Sequence[GeneratorRow], host: Sequence[HostSample]) -> Evidence:
+    """Boil the generator's and the host's samples down."""
+    lag = Distribution(one for block in generator for one in block.loop_lag_ns)
+    wall_ns = sum(block.ended_ns - block.began_ns for block in generator)
+    first, last = host[0], host[-1]
+    ticks = _grown(first.cpu_ticks, last.cpu_ticks)
+    pressure_us = _grown(first.cpu_pressure_us, last.cpu_pressure_us)
+    offsets = [one.wall_minus_monotonic_ns for one in host]
+    return Evidence(
+        start_lag_p99_s=start_lag.percentile_s(99),
+        loop_lag_p99_s=lag.percentile_s(99),
+        generator_cpu_share=sum(block.cpu_ns for block in generator) / wall_ns if wall_ns else None,
+        steal_share=_share(_grown(first.steal_ticks, last.steal_ticks), ticks),
+        cpu_pressure_share=_share(pressure_us, (last.at_ns - first.at_ns) // 1000),
+        idle_share=_share(_grown(first.idle_ticks, last.idle_ticks), ticks),
+        clock_step_s=(max(offsets) - min(offsets)) / 1e9,
+    )
+
+
+def judge(
+    found: Evidence, backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool
+) -> tuple[Verdict, list[str]]:
+    """The verdict, and a sentence for everything that speaks against the run (none when VALID)."""
+    reasons = [
+        *((Verdict.CENSORED, reason) for reason in _censored(backends, interrupted=interrupted)),
+        *((Verdict.GENERATOR_LIMITED, reason) for reason in _generator(found)),
+        *((Verdict.NOISY, reason) for reason in _noise(found, backends)),
+    ]
+    present = {verdict for verdict, _ in reasons}
+    verdict = next((one for one in _WORST_FIRST if one in present), Verdict.VALID)
+    return verdict, [f"{kind}: {reason}" for kind, reason in reasons]
+
+
+def _censored(backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool) -> list[str]:
+    reasons = ["the run was stopped before its plan was played"] if interrupted else []
+    for name, figures in backends.items():
+        cut = figures["integrity"]["censored"]
+        if cut:
+            reasons.append(f"{cut} streams of {name} were cut off in flight")
+        if not figures["integrity"]["intact"]:
+            reasons.append(f"no stream of {name} ended intact, so nothing was measured there")
+    return reasons
+
+
+def _generator(found: Evidence) -> list[str]:
+    return _above(
+        [
+            ("p99 of start_lag", found.start_lag_p99_s, GENERATOR_SHARE * FIRST_TOKEN_OBJECTIVE_S, " s"),
+            ("p99 of the generator's loop lag", found.loop_lag_p99_s, GENERATOR_SHARE * CHUNK_OBJECTIVE_S, " s"),
+            ("the generator's share of a core", found.generator_cpu_share, GENERATOR_CPU, ""),
+        ]
+    )
+
+
+def _noise(found: Evidence, backends: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    backwards = [
+        (f"share of {name}'s chunks received before they were produced", _backwards(figures), BELOW_ZERO_SHARE, "")
+        for name, figures in backends.items()
+    ]
+    return _above(
+        [
+            ("processor time stolen by other machines", found.steal_share, STEAL, ""),
+            ("share of time something waited for a processor", found.cpu_pressure_share, PRESSURE, ""),
+            ("step of the wall clock during the run", found.clock_step_s, CLOCK_STEP_S, " s"),
+            *backwards,
+        ]
+    )
+
+
+def _above(limits: Sequence[tuple[str, float | None, float, str]]) -> list[str]:
+    return [
+        f"{what} was {value:.4g}{unit}, above {limit:g}{unit}"
+        for what, value, limit, unit in limits
+        if value is not None and value > limit
+    ]
+
+
+def _backwards(figures: Mapping[str, Any]) -> float | None:
+    latency = figures["delivery_latency_s"]
+    return latency["below_zero"] / latency["count"] if latency["count"] else None
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
+
+
+def _share(part: int | None, whole: int | None) -> float | None:
+    return None if part is None or not whole else part / whole

@@ -1,0 +1,73 @@
+"""How each process of ours is started; docker-compose.yml names the same modules."""
+
+import http.client
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops.ports import LOOPBACK
+from ops.processes import Command, Process
+
+ROOT = Path(__file__).parent.parent
+MIGRATION = ("alembic", "-c", "ops/alembic.ini", "upgrade", "head")
+VIEWER_SECONDS = 3
+"""How long a stopping API waits for its open streams; viewers resume elsewhere with their last event id."""
+DRAIN_SECONDS = 5.0
+"""How long a stopping worker may finish its answers, unless STREAMGAUGE_WORKER_DRAIN_S says otherwise."""
+DRAIN = "STREAMGAUGE_WORKER_DRAIN_S"
+
+
+def migrate(environment: Mapping[str, str]) -> Command:
+    """Bring the schema of DATABASE_URL to the newest revision, then end."""
+    return _python("migrate", "migrate", environment, *MIGRATION)
+
+
+def model_server(port: int, environment: Mapping[str, str]) -> Command:
+    """Serve the scripted model."""
+    return _python("model", "model", environment, "ops.model_server", "--host", LOOPBACK, "--port", str(port))
+
+
+def api(number: int, port: int, environment: Mapping[str, str]) -> Command:
+    """Serve the HTTP API."""
+    return _python(
+        f"api-{number}", "api", environment,
+        "uvicorn", "app.main:create_app", "--factory", "--host", LOOPBACK, "--port", str(port),
+        "--loop", "uvloop", "--http", "httptools", "--no-access-log",
+        "--timeout-graceful-shutdown", str(VIEWER_SECONDS),
+    )  # fmt: skip
+
+
+def worker(number: int, metrics_port: int, environment: Mapping[str, str]) -> Command:
+    """Generate answers. Workers do not gossip: that is traffic in the store which a measurement would count."""
+    drain = environment.get(DRAIN, f"{DRAIN_SECONDS:g}")
+    environment = {**environment, "STREAMGAUGE_WORKER_METRICS_PORT": str(metrics_port), DRAIN: drain}
+    return _python(
+        f"worker-{number}", "worker", environment,
+        "celery", "-A", "app.worker", "worker", "--hostname", f"worker-{number}-{metrics_port}@%h",
+        "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+        stop_seconds=float(drain) + 10,
+    )  # fmt: skip
+
+
+def consumes(process: Process) -> bool:
+    """Tell whether a worker takes tasks: Celery's own words, once its consumer has begun."""
+    return process.said(rf"{process.name}-\d+@\S+ ready\.")
+
+
+def answers(url: str) -> bool:
+    """Tell whether a GET of this http URL is answered with 200."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or LOOPBACK, parts.port, timeout=5)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _python(name: str, kind: str, environment: Mapping[str, str], *module: str, stop_seconds: float = 10.0) -> Command:
+    # From our own root, so that a folder named `app` where a person happens to stand is not taken for ours.
+    return Command(name, kind, (sys.executable, "-m", *module), environment, ROOT, stop_seconds=stop_seconds)

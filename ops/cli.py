@@ -1,0 +1,164 @@
+"""The `streamgauge` command."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run and measure LLM answer streaming over two backends behind one flag.",
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+# For commands whose own parser reads the arguments, so that nothing heavy is imported before they are asked for.
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+FAILED, INTERRUPTED = 1, 130
+Folder = Annotated[Path, typer.Option(help="Where logs and data of the embedded servers live.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that generate answers.")]
+Apis = Annotated[int, typer.Option(min=1, max=64, help="Processes that serve HTTP, each on a port of its own.")]
+
+
+def main() -> None:
+    """Run the command of sys.argv; an error that says what to do is printed without a traceback."""
+    from ops.processes import StackError
+
+    try:
+        app()
+    except StackError as error:
+        errors.print(f"[bold red]streamgauge:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(FAILED)
+
+
+@app.command()
+def up(
+    workers: Workers = 1,
+    apis: Apis = 1,
+    port: Annotated[int | None, typer.Option(help="Of the first API; 8000 if free, and 0 is any free one.")] = None,
+    folder: Folder = Path(".streamgauge"),
+) -> None:
+    """Start the whole system here: Valkey, PostgreSQL, a scripted model, workers and APIs. Ctrl-C stops it.
+
+    REDIS_URL, BROKER_URL, DATABASE_URL and OPENAI_BASE_URL name servers of your own to use instead.
+    """
+    from ops.display import Progress, show_stack
+    from ops.stack import StackOptions, running_stack
+
+    options = StackOptions(folder=folder, workers=workers, apis=apis, port=port)
+    is_up = False
+    try:
+        with _signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
+            progress.finish()
+            show_stack(console, stack)
+            is_up = True
+            stack.watch()
+    except KeyboardInterrupt:
+        console.print("Everything is stopped.")
+        raise typer.Exit(0 if is_up else INTERRUPTED) from None
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="End within a minute.")] = False,
+    num_conversations: Annotated[int | None, typer.Option(min=1, help="Conversations per backend.")] = None,
+    backends: Annotated[str, typer.Option(help="One or two, with a comma between them.")] = "polling,pubsub",
+    chunk_rate: Annotated[float, typer.Option(min=0.01, help="Chunks per second of one stream.")] = 20.0,
+    out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
+    trace: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
+    ] = None,
+    time_scale: Annotated[float, typer.Option(min=0.001, help="Stretch the trace's time by this factor.")] = 1.0,
+    target: Annotated[str | None, typer.Option(help="URL of a running system, measured instead of our own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeat the plan of an earlier run.")] = None,
+    workers: Workers = 1,
+    apis: Apis = 1,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say what the system under test consists of.")] = False,
+) -> None:
+    """Measure the backends side by side on a system of our own, or on --target, and write results/<time>/.
+
+    With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
+    """
+    from loadtest.bench import BenchOptions
+    from ops.measure import measure, measure_own_stack
+    from ops.stack import StackOptions
+
+    options = BenchOptions(
+        quick=quick,
+        num_conversations=num_conversations,
+        backends=tuple(name.strip() for name in backends.split(",")),
+        chunk_rate=chunk_rate,
+        out=out,
+        trace=trace,
+        time_scale=time_scale,
+        seed=seed,
+    )
+    try:
+        with _signals_interrupt():
+            if target:
+                measure(options, target, os.environ, console)
+            else:
+                # Beside the stack of `up`, so that one can run while the other does.
+                stack = StackOptions(Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False)
+                measure_own_stack(options, stack, console, verbose=verbose)
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything is stopped.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the schema of the database that DATABASE_URL names to the newest revision."""
+    from ops.app_commands import migrate as command
+    from ops.processes import StackError
+
+    if not os.environ.get("DATABASE_URL"):
+        raise StackError("Set DATABASE_URL=postgresql://user:password@host:port/database; `up` migrates its own one.")
+    program = command(os.environ)
+    os.chdir(program.cwd)
+    os.execv(program.argv[0], program.argv)  # noqa: S606 - it takes our place: its output and exit code are ours
+
+
+@app.command(context_settings=PASSED_ON)
+def flag(context: typer.Context) -> None:
+    """Show or set the backend of new messages; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
+    from ops.flag_commands import commands
+
+    commands(args=context.args, prog_name="streamgauge flag")
+
+
+@app.command(context_settings=PASSED_ON)
+def model(context: typer.Context) -> None:
+    """Serve the scripted OpenAI-compatible model; `streamgauge model --help` lists its options."""
+    os.execv(sys.executable, [sys.executable, "-m", "ops.model_server", *context.args])  # noqa: S606
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the block as Ctrl-C does, even where a shell had Ctrl-C ignored."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    main()

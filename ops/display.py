@@ -1,0 +1,64 @@
+"""What `streamgauge` prints about the stack."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.status import Status
+
+from ops.stack import Part, Stack
+
+TRY = """\
+[bold]Try it[/] (paste all of it):
+  API={api}
+  ID=$(curl -s -X POST $API/conversations -H 'Content-Type: application/json' -d '{{}}' \\
+    | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
+  TASK=$(curl -s -X POST $API/conversations/$ID/messages -H 'Content-Type: application/json' \\
+    -d '{{"content": "Tell me about the tides"}}' | sed 's/.*"task_id":"\\([^"]*\\)".*/\\1/')
+  curl -N $API/stream/$TASK
+"""
+
+
+class Progress:
+    """One line a part as it becomes ready, and a spinner on a terminal meanwhile."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = Status("starting", console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Take the spinner away."""
+        if self._status:
+            self._status.stop()
+
+    def part(self, part: Part) -> None:
+        """Say that this part is ready."""
+        took = "yours" if part.seconds is None else f"{part.seconds:5.2f} s"
+        self._console.print(f"  [green]✓[/] {part.name:<12}{took}")
+
+
+def show_stack(console: Console, stack: Stack) -> None:
+    """Print what listens where and how to talk to it."""
+    # Addresses are copied from here, so they stay on one line, however narrow the terminal is.
+    for part in stack.parts:
+        if part.address:
+            process = stack.processes.get(part.name)
+            whose = f"process {process.pid}" if process else "yours"
+            console.print(f"  {part.name:<12}{whose:<16}{part.address}", soft_wrap=True)
+    if stack.scripted_model:
+        console.print("Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.")
+    console.print(f"\nPages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
+    console.print(f"Logs:  {stack.logs}", soft_wrap=True)
+    console.print(f"Flip:  DATABASE_URL={stack.shown_database_url} streamgauge flag set polling\n", soft_wrap=True)
+    console.print(TRY.format(api=stack.api_url), soft_wrap=True)
+    console.print("Ctrl-C stops everything.")

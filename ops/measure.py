@@ -1,0 +1,74 @@
+"""The main job: bring a system up, measure it, and say which part failed if one did."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from app.settings import load_settings
+from loadtest.bench import BenchError, BenchOptions, make_plan, run_bench
+from loadtest.counters import CountersError
+from loadtest.generator import GeneratorError
+from ops.display import Progress, show_stack
+from ops.processes import PartFailedError, StackError
+from ops.stack import Stack, StackOptions, running_stack
+
+WATCH_SECONDS = 0.5
+
+
+def measure_own_stack(options: BenchOptions, stack_options: StackOptions, console: Console, *, verbose: bool) -> Path:
+    """Measure a stack that lives for this run only. Raises `StackError` when it, or a part of it, fails."""
+    with _errors_say_what_to_do():
+        make_plan(options, options.seed or 0)  # what cannot be planned should not wait for a start
+    known = {"polling_interval_s": load_settings().polling_interval_s}
+    console.print("Starting the system under test:")
+    with Progress(console) as progress, running_stack(stack_options, progress.part) as stack:
+        progress.finish()
+        if verbose:
+            show_stack(console, stack)
+        if not stack.scripted_model:
+            options = replace(options, model=None)
+        with _errors_say_what_to_do(), _crash_interrupts(stack):
+            return run_bench(options, stack.api_url, stack.database_url, stack.redis_url, console, known)
+
+
+def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
+    """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
+    database_url, redis_url = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
+    with _errors_say_what_to_do():
+        return run_bench(options, target, database_url, redis_url, console)
+
+
+@contextlib.contextmanager
+def _errors_say_what_to_do() -> Iterator[None]:
+    try:
+        yield
+    except (BenchError, GeneratorError, CountersError, ValueError) as error:
+        raise StackError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _crash_interrupts(stack: Stack) -> Iterator[None]:
+    """End the measurement as Ctrl-C does when a part of the stack ends by itself; leaving the stack then says which."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            try:
+                stack.check()
+            except PartFailedError:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    watcher = threading.Thread(target=watch, name="watch the stack")
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

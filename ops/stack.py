@@ -1,0 +1,218 @@
+"""The whole system on this machine: real servers, workers and APIs, up in order and down in the reverse order.
+
+A person's own servers are used instead of ours where REDIS_URL, BROKER_URL, DATABASE_URL or OPENAI_BASE_URL name them.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops import app_commands
+from ops.app_commands import answers, consumes
+from ops.ports import LOOPBACK, free_port, is_free
+from ops.postgres_server import start_postgres
+from ops.processes import Process, StackError
+from ops.server_home import ServerHome
+from ops.supervisor import Supervisor
+from ops.valkey_server import start_valkey
+
+FOLDER = Path(".streamgauge")
+PREFERRED_PORT = 8000
+STEP_SECONDS = 60.0
+"""The time limit of the migration, and of each process of ours until it answers."""
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """How large the stack is and where it lives."""
+
+    folder: Path = FOLDER
+    workers: int = 1
+    apis: int = 1
+    port: int | None = None
+    """Of the first API; None takes 8000 if that is free and any other port if not."""
+    keep_data: bool = True
+    """Keep the databases for the next start; a measurement begins with empty ones instead."""
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A line of what is up: its name, where it listens, and the seconds to ready (None: a person's own server)."""
+
+    name: str
+    address: str
+    seconds: float | None
+
+
+class Stack:
+    """What is running and where. Chaos tests find each process in `processes` and start it anew with `restart`."""
+
+    def __init__(self, options: StackOptions, supervisor: Supervisor, announce: Callable[[Part], None]) -> None:
+        given = options.environment
+        self._options, self._supervisor, self._announce = options, supervisor, announce
+        self.redis_url = given.get("REDIS_URL", "")
+        self.broker_url = given.get("BROKER_URL", "")
+        self.database_url = given.get("DATABASE_URL", "")
+        self.openai_base_url = given.get("OPENAI_BASE_URL", "")
+        self.scripted_model = not self.openai_base_url
+        """Whether answers come from our own model server, which takes its pace from the model's name."""
+        self.api_urls: list[str] = []
+        self.worker_metrics_urls: list[str] = []
+        self.parts: list[Part] = []
+        self._is_ready: dict[str, Callable[[], bool]] = {}
+
+    @property
+    def api_url(self) -> str:
+        """The first API's URL."""
+        return self.api_urls[0]
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """Every process of ours by its name: valkey, postgres, model, worker-1, …, api-1, …"""
+        return {process.name: process for process in self._supervisor.processes}
+
+    @property
+    def shown_database_url(self) -> str:
+        """The database's URL for printing: a password that is a person's own is left out."""
+        return self.database_url if "postgres" in self.processes else _without_password(self.database_url)
+
+    @property
+    def logs(self) -> Path:
+        """The folder with one log a part."""
+        return self._supervisor.logs
+
+    def restart(self, name: str) -> None:
+        """Start a part again on its old ports, ending it first if it still runs, and wait until it is ready."""
+        process = self.processes[name]
+        self._supervisor.restart(process)
+        self._supervisor.wait_ready(process, self._is_ready[name], STEP_SECONDS)
+
+    def check(self) -> None:
+        """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""
+        self._supervisor.check()
+
+    def watch(self) -> None:
+        """Block for as long as every part runs; raises `PartFailedError` when one ends by itself."""
+        self._supervisor.watch()
+
+    def environment(self) -> dict[str, str]:
+        """Give the environment in which a process of the app joins this stack."""
+        ours = {
+            "REDIS_URL": self.redis_url,
+            "BROKER_URL": self.broker_url,
+            "DATABASE_URL": self.database_url,
+            "OPENAI_BASE_URL": self.openai_base_url,
+        }
+        if self.scripted_model:
+            # The scripted server needs no key, and a person's real one has no business there.
+            ours |= {
+                "OPENAI_API_KEY": "scripted",
+                "OPENAI_MODEL": "scripted",
+                "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
+            }
+        return {**self._options.environment, **ours}
+
+    def start(self) -> None:
+        """Bring everything up. Each step has a time limit, and fails with the log of the part that missed it."""
+        # Chosen first: a taken port should not be found out after everything else has started.
+        api_ports = [_api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
+        self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
+        starting = [self._start_model()] if self.scripted_model else []
+        with self._timed("migrations", lambda: ""):
+            self._supervisor.run(app_commands.migrate(self.environment()), STEP_SECONDS)
+        starting += [self._start_worker(number + 1) for number in range(self._options.workers)]
+        starting += [self._start_api(number + 1, port) for number, port in enumerate(api_ports)]
+        for wait in starting:
+            wait()
+
+    def _start_servers(self, home: ServerHome) -> None:
+        if self.redis_url:
+            self._report("chunk store", self.redis_url)
+        else:
+            with self._timed("valkey", lambda: self.redis_url):
+                valkey = start_valkey(self._supervisor, home)
+                self.redis_url, self._is_ready["valkey"] = valkey.url, valkey.is_ready
+        if self.broker_url:
+            self._report("broker", self.broker_url)
+        self.broker_url = self.broker_url or self.redis_url
+        if self.database_url:
+            self._report("database", self.database_url)
+        else:
+            with self._timed("postgres", lambda: self.database_url):
+                postgres = start_postgres(self._supervisor, home)
+                self.database_url, self._is_ready["postgres"] = postgres.url, postgres.is_ready
+        if not self.scripted_model:
+            self._report("model", self.openai_base_url)
+
+    def _start_model(self) -> Callable[[], None]:
+        port = free_port()
+        self.openai_base_url = f"http://{LOOPBACK}:{port}/v1"
+        process = self._supervisor.start(app_commands.model_server(port, self.environment()))
+        return self._ready(process, self.openai_base_url, lambda: answers(f"{self.openai_base_url}/models"))
+
+    def _start_worker(self, number: int) -> Callable[[], None]:
+        port = free_port()
+        address = f"http://{LOOPBACK}:{port}"
+        self.worker_metrics_urls.append(f"{address}/metrics")
+        process = self._supervisor.start(app_commands.worker(number, port, self.environment()))
+        return self._ready(process, address, lambda: answers(f"{address}/metrics") and consumes(process))
+
+    def _start_api(self, number: int, port: int) -> Callable[[], None]:
+        address = f"http://{LOOPBACK}:{port}"
+        self.api_urls.append(address)
+        process = self._supervisor.start(app_commands.api(number, port, self.environment()))
+        return self._ready(process, address, lambda: answers(f"{address}/ready"))
+
+    def _ready(self, process: Process, address: str, ready: Callable[[], bool]) -> Callable[[], None]:
+        """Time the start from now; the call that is returned blocks until the process is ready."""
+        started = time.monotonic()
+        self._is_ready[process.name] = ready
+
+        def wait() -> None:
+            self._supervisor.wait_ready(process, ready, STEP_SECONDS)
+            self._report(process.name, address, time.monotonic() - started)
+
+        return wait
+
+    @contextlib.contextmanager
+    def _timed(self, name: str, address: Callable[[], str]) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._report(name, address(), time.monotonic() - started)
+
+    def _report(self, name: str, address: str, seconds: float | None = None) -> None:
+        shown = address if seconds is not None else _without_password(address)
+        self.parts.append(Part(name, shown, seconds))
+        self._announce(self.parts[-1])
+
+
+@contextlib.contextmanager
+def running_stack(options: StackOptions, announce: Callable[[Part], None] | None = None) -> Iterator[Stack]:
+    """Own a whole system for the length of the block; it is down when the block is left, however it is left.
+
+    Raises `PartFailedError` if a part ends by itself, also when that happened inside the block; `StackError` if it
+    cannot begin. `announce` hears of each part as it becomes ready.
+    """
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with Supervisor(options.folder) as supervisor:
+        stack = Stack(options, supervisor, announce or (lambda _part: None))
+        stack.start()
+        yield stack
+
+
+def _api_port(wanted: int | None) -> int:
+    if wanted is None:
+        return PREFERRED_PORT if is_free(PREFERRED_PORT) else free_port()
+    if wanted and not is_free(wanted):
+        raise StackError(f"Port {wanted} is taken: end what listens there, or take any free one with --port 0.")
+    return wanted or free_port()
+
+
+def _without_password(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":…@") if password else url

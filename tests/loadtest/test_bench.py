@@ -1,0 +1,137 @@
+"""The main job's second half: a target is up, its figures end in a folder."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from loadtest.bench import BenchError, BenchOptions, run_bench
+from loadtest.generator import GeneratorError
+from tests.support.targets import ROOT, running_target
+from tests.support.waiting import until
+
+SPREAD = {
+    "type": "object",
+    "required": ["p50", "p90", "p95", "p99", "p999", "max", "count"],
+    "properties": {"count": {"type": "integer"}, "p50": {"type": ["number", "null"]}},
+}
+INTEGRITY = ("intact", "holes", "repeats", "out_of_order", "missing_terminal", "content_mismatch", "failed", "censored")
+BACKEND = {
+    "type": "object",
+    "required": [
+        "streams", "chunks", "chunks_per_s", "peak_concurrency", "db_queries_per_s", "store_ops_per_s", "integrity",
+        "delivery_latency_s", "ttfb_s", "ttft_s", "overhead_ttft_s", "inter_chunk_latency_s", "e2e_s",
+    ],
+    "properties": {
+        **dict.fromkeys(
+            ("delivery_latency_s", "ttfb_s", "ttft_s", "overhead_ttft_s", "inter_chunk_latency_s", "e2e_s"), SPREAD
+        ),
+        "integrity": {"type": "object", "required": list(INTEGRITY), "additionalProperties": {"type": "integer"}},
+    },
+}  # fmt: skip
+SCHEMA_1 = {
+    "type": "object",
+    "required": ["schema", "verdict", "verdict_reasons", "machine", "settings", "backends", "comparison"],
+    "properties": {
+        "schema": {"const": 1},
+        "verdict": {"enum": ["VALID", "GENERATOR-LIMITED", "NOISY", "CENSORED"]},
+        "verdict_reasons": {"type": "array", "items": {"type": "string"}},
+        "backends": {"type": "object", "additionalProperties": BACKEND},
+        "comparison": {
+            "type": "object",
+            "required": ["baseline", "candidate", "delivery_latency_p50_ratio"],
+            "properties": {
+                "delivery_latency_p50_ratio": {"type": "object", "required": ["estimate", "low", "high"]},
+            },
+        },
+    },
+}
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return made
+
+
+def test_a_run_leaves_its_result_report_and_raw_streams(tmp_path: Path) -> None:
+    """The folder holds everything, `latest` points at it, and the known tenfold difference is found."""
+    output = io.StringIO()
+    with running_target(polling=0.05, pubsub=0.005) as target:
+        options = BenchOptions(quick=True, num_conversations=2, out=tmp_path, seed=1)
+        folder = run_bench(options, target, None, None, Console(file=output, width=100), {"polling_interval_s": 0.1})
+    made = result_of(folder)
+    jsonschema.validate(made, SCHEMA_1)
+    assert (tmp_path / "latest").resolve() == folder
+    assert {"plan.json", "streams.jsonl", "generator.jsonl", "report.md"} <= {path.name for path in folder.iterdir()}
+    assert list(made["backends"]) == ["polling", "pubsub"]
+    assert all(figures["integrity"]["intact"] == 2 for figures in made["backends"].values())
+    # 55 to 5.x ms: the server's own send time is in both
+    assert 0.08 < made["comparison"]["delivery_latency_p50_ratio"]["estimate"] < 0.3
+    report = (folder / "report.md").read_text()
+    assert "The polling backend looks every 100 ms." in report
+    assert "delivery_latency p50" in output.getvalue()
+    assert f"verdict: {made['verdict']}" in output.getvalue()
+
+
+BENCH = """
+import pathlib, sys
+from rich.console import Console
+from loadtest.bench import BenchOptions, run_bench
+options = BenchOptions(quick=True, num_conversations=8, out=pathlib.Path(sys.argv[2]), seed=1)
+run_bench(options, sys.argv[1], None, None, Console())
+"""
+
+
+def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> None:
+    """SIGINT in the middle of a block: CENSORED, results on disk, no process left behind."""
+    command = [sys.executable, "-c", BENCH]
+    with running_target() as target:
+        process = subprocess.Popen([*command, target, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        with process:
+            until(lambda: open_streams(target) >= 3, "three streams are open")
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+        until(lambda: open_streams(target) == 0, "no stream is open any more")
+    made = result_of(tmp_path / "latest")
+    assert process.returncode == 0, output
+    assert made["verdict"] == "CENSORED"
+    rows = [json.loads(line) for line in (tmp_path / "latest" / "streams.jsonl").read_text().splitlines()]
+    assert sum(row["outcome"] == "censored" for row in rows) >= 3
+
+
+def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of its log is in the error, and the results that exist are written."""
+    monkeypatch.setattr("loadtest.generator.SCENARIO", tmp_path / "missing.py")
+    options = BenchOptions(quick=True, num_conversations=2, out=tmp_path)
+    with running_target() as target, pytest.raises(GeneratorError, match=r"missing\.py"):
+        run_bench(options, target, None, None, Console(file=io.StringIO()))
+    assert result_of(tmp_path / "latest")["verdict"] == "CENSORED"
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:1", "localhost:8000", "ftp://127.0.0.1"])
+def test_a_target_that_is_none_is_refused_before_anything_runs(tmp_path: Path, target: str) -> None:
+    """With what to do, and no folder half-made."""
+    with pytest.raises(BenchError, match=r"streamgauge up|give a URL"):
+        run_bench(BenchOptions(out=tmp_path), target, None, None, Console(file=io.StringIO()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_scenarios_import_locust() -> None:
+    """Importing locust patches the whole process: everything else stays clean of it."""
+    modules = sorted(path.stem for path in (ROOT / "loadtest").glob("*.py") if path.stem != "__init__")
+    imports = "; ".join(f"import loadtest.{name}" for name in modules)
+    check = f"{imports}; import sys; sys.exit(bool({{'locust', 'gevent'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
+def open_streams(target: str) -> int:
+    with urlopen(f"{target}/open", timeout=5) as answer:
+        return int(answer.read())

@@ -1,0 +1,69 @@
+"""Every way a stream can be broken is found from its row alone."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.integrity import Fault, faults, joined, why_failed
+from tests.support.stream_rows import intact, picked
+
+ROW = intact(chunks=5)
+ALL = list(range(6))
+
+
+def test_a_whole_stream_in_order_is_intact() -> None:
+    """Indexes 0 to 5, done, and the text that was committed."""
+    assert faults(ROW) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("order", "changes", "expected"),
+    [
+        ([0, 1, 3, 4, 5], {}, {Fault.HOLES, Fault.CONTENT_MISMATCH}),
+        ([1, 2, 3, 4, 5], {}, {Fault.HOLES, Fault.CONTENT_MISMATCH}),
+        ([0, 1, 1, 2, 3, 4, 5], {}, {Fault.REPEATS, Fault.CONTENT_MISMATCH}),
+        ([0, 2, 1, 3, 4, 5], {}, {Fault.OUT_OF_ORDER, Fault.CONTENT_MISMATCH}),
+        ([0, 1, 2], {"terminal_ns": None, "committed": None}, {Fault.MISSING_TERMINAL}),
+        ([], {"terminal_ns": None, "committed": None}, {Fault.MISSING_TERMINAL}),
+        (ALL, {"outcome": "failed", "error": "timeout"}, {Fault.FAILED}),
+        (ALL, {"outcome": "censored"}, {Fault.CENSORED}),
+        (ALL, {"event_ids": ("9", "1", "2", "3", "4", "5")}, {Fault.FAILED}),
+        (ALL, {"kinds": (*["content"] * 5, "failed"), "committed": None}, {Fault.FAILED}),
+        (ALL, {"kinds": (*["content"] * 5, "cancelled"), "committed": None}, {Fault.FAILED}),
+    ],
+)
+def test_each_fault_is_named(order: list[int], changes: dict[str, Any], expected: set[Fault]) -> None:
+    """A hole, a repeat, a swap, a lost terminal, a failure and a cut each have their own count."""
+    assert faults(picked(ROW, order, **changes)) == expected
+
+
+def test_an_answer_from_the_wrong_backend_is_a_failure() -> None:
+    """Otherwise two names could be compared that are one backend."""
+    assert ROW.committed is not None
+    committed = msgspec.structs.replace(ROW.committed, backend="pubsub")
+    assert why_failed(msgspec.structs.replace(ROW, committed=committed)) == "served by pubsub instead of polling"
+
+
+def test_a_reset_throws_away_the_text_before_it() -> None:
+    """A redelivered task starts over; only what follows its reset is compared with the message."""
+    row = msgspec.structs.replace(picked(ROW, ALL), kinds=("content", "reset", "content", "content", "content", "done"))
+    assert joined(row) == "w2 w3 w4 "
+
+
+def test_a_stream_joined_at_a_reset_begins_there() -> None:
+    """Index 2 first is no hole when it is a reset."""
+    row = picked(ROW, [2, 3, 4, 5])
+    row = msgspec.structs.replace(row, kinds=("reset", "content", "content", "done"), committed=None)
+    assert faults(row) == frozenset()
+
+
+@given(st.permutations(ALL), st.sets(st.sampled_from(ALL)))
+def test_no_disorder_and_no_loss_passes_as_intact(order: list[int], dropped: set[int]) -> None:
+    """Any reordering or loss of events is some fault; only the original order is none."""
+    kept = [index for index in order if index not in dropped]
+    terminal = ROW.terminal_ns if 5 in kept else None
+    found = faults(picked(ROW, kept, terminal_ns=terminal))
+    assert (found == frozenset()) == (kept == ALL)

@@ -1,0 +1,135 @@
+"""What is sent is decided beforehand, fairly for both backends."""
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest import plan
+from loadtest.plan import Block, Plan, Shape
+from loadtest.trace import Request
+
+BOTH = ("polling", "pubsub")
+
+
+def sized(seed: int = 1, *, quick: bool = True, conversations: int | None = None, rate: float = 20.0) -> Shape:
+    return plan.shape(quick=quick, conversations=conversations, chunk_rate=rate, model="scripted", seed=seed)
+
+
+def work(block: Block) -> list[tuple[float, str | None, int | None, str]]:
+    return [(one.at_s, one.model, one.max_tokens, one.prompt) for one in block.arrivals]
+
+
+@given(st.integers(0, 10_000))
+def test_two_backends_alternate_in_balanced_quartets(seed: int) -> None:
+    """Each quartet is ABBA or BAAB, so that a steady drift of the machine cancels out."""
+    blocks = [block for block in plan.steady(sized(seed), BOTH).blocks if block.quartet is not None]
+    for quartet in {block.quartet for block in blocks}:
+        names = [block.backend for block in blocks if block.quartet == quartet]
+        assert names[0] == names[3] != names[1] == names[2]
+
+
+@given(st.integers(0, 10_000))
+def test_both_backends_get_the_same_work(seed: int) -> None:
+    """A segment is played once by each: same instants, models, lengths and prompts."""
+    for made in (plan.steady(sized(seed), BOTH), plan.replay(sized(seed), BOTH, trace(12), quick=False)):
+        by_segment: dict[int, list[Block]] = {}
+        for block in made.blocks:
+            by_segment.setdefault(block.segment, []).append(block)
+        for pair in by_segment.values():
+            assert Counter(block.backend for block in pair) == Counter(BOTH)
+            assert work(pair[0]) == work(pair[1])
+
+
+def test_warm_ups_and_the_stream_after_a_switch_do_not_count() -> None:
+    """One warm-up block per backend, and in every block a first stream that is discarded."""
+    made = plan.steady(sized(), BOTH)
+    warmups = [block for block in made.blocks if block.quartet is None]
+    assert Counter(block.backend for block in warmups) == Counter(BOTH)
+    assert not any(arrival.counted for block in warmups for arrival in block.arrivals)
+    assert all(not block.arrivals[0].counted for block in made.blocks)
+    assert warmups[-1].backend == made.blocks[2].backend
+
+
+def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:
+    """A run can be repeated."""
+    assert plan.steady(sized(5), BOTH) == plan.steady(sized(5), BOTH) != plan.steady(sized(6), BOTH)
+
+
+@given(st.integers(1, 500), st.booleans())
+def test_at_least_the_wanted_conversations_are_measured(wanted: int, quick: bool) -> None:
+    """Per backend, rounded up to whole blocks and never far above."""
+    made = plan.steady(sized(conversations=wanted, quick=quick), BOTH)
+    counted = Counter(one.backend for block in made.blocks for one in block.arrivals if one.counted)
+    assert all(wanted <= counted[name] < wanted + 10 for name in BOTH)
+
+
+def test_a_quick_run_is_short_and_large_enough() -> None:
+    """The streams' own time stays far below a minute, with at least 20 streams a backend."""
+    made = plan.steady(sized(), BOTH)
+    seconds = sum(
+        max(one.at_s + plan.MODEL_TTFT_S + (one.chunks or 0) / 20 for one in block.arrivals) for block in made.blocks
+    )
+    counted = Counter(one.backend for block in made.blocks for one in block.arrivals if one.counted)
+    assert seconds < 36
+    assert min(counted.values()) >= 20
+
+
+def test_the_model_name_carries_pace_and_length() -> None:
+    """20 chunks/s are gaps of 0.05 s; every stream has a seed of its own, so that no two have the same text."""
+    made = plan.steady(sized(), BOTH)
+    models = [one.model or "" for one in made.blocks[2].arrivals]
+    assert models[1].startswith("scripted?ttft=0.2&gap=0.05&chunks=36&seed=")
+    assert len(set(models)) == len(models)
+
+
+def test_a_trace_sets_arrivals_and_output_lengths() -> None:
+    """`chunks=max` makes the model write exactly max_tokens; distances are the recorded ones."""
+    made = plan.replay(sized(), BOTH, trace(8), quick=False)
+    block = next(one for one in made.blocks if one.quartet is not None and one.segment == 1)
+    recorded = block.arrivals[1:]
+    assert [one.max_tokens for one in recorded] == [10, 11]
+    assert "chunks=max" in (recorded[0].model or "")
+    assert recorded[1].at_s - recorded[0].at_s == pytest.approx(0.5)
+
+
+def test_one_backend_is_played_alone_and_three_are_refused() -> None:
+    """A comparison is between two."""
+    alone = plan.steady(sized(), ("pubsub",))
+    assert {block.backend for block in alone.blocks} == {"pubsub"}
+    for backends in (("a", "b", "c"), ("a", "a"), ()):
+        with pytest.raises(ValueError, match="one or two different backends"):
+            plan.steady(sized(), backends)
+
+
+def test_impossible_sizes_are_refused_with_the_fix() -> None:
+    """Not half-made plans."""
+    with pytest.raises(ValueError, match="give 1 or more"):
+        sized(conversations=0)
+    with pytest.raises(ValueError, match="give the chunks per second"):
+        sized(rate=0)
+    with pytest.raises(ValueError, match="give a longer trace"):
+        plan.replay(sized(), BOTH, trace(1), quick=False)
+
+
+def test_a_plan_survives_the_file_and_another_file_is_refused(tmp_path: Path) -> None:
+    """The generator plays exactly what was planned."""
+    made = plan.steady(sized(), BOTH)
+    plan.save(made, tmp_path / "plan.json")
+    assert plan.load(tmp_path / "plan.json") == made
+    (tmp_path / "plan.json").write_text('{"blocks": 3}')
+    with pytest.raises(msgspec.ValidationError):
+        plan.load(tmp_path / "plan.json")
+
+
+def trace(count: int) -> list[Request]:
+    return [Request(index * 0.5, 100, 10 + index) for index in range(count)]
+
+
+def test_timeouts_leave_room_for_the_longest_stream() -> None:
+    """A slow system is not cut off; a hung one is."""
+    made: Plan = plan.replay(sized(), BOTH, [Request(0, 1, 1), Request(1, 1, 400)], quick=False)
+    assert made.stream_timeout_s > 400 / 20

@@ -1,0 +1,80 @@
+"""What people read says what programs read."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtest import plan, report, result
+from loadtest.clock import Offset
+from loadtest.host import sample
+from tests.support.stream_rows import intact
+
+
+def made(*, same_host: bool = True, interrupted: bool = False) -> dict[str, Any]:
+    names = ("polling", "pubsub", "pubsub", "polling") * 2
+    size = plan.shape(quick=True, conversations=8, chunk_rate=20, model="scripted", seed=1)
+    rows = [
+        intact(block=index, backend=name, quartet=index // 4, latency_ms=50 if name == "polling" else 0.8)
+        for index, name in enumerate(names)
+    ]
+    raw = result.Raw(
+        plan=plan.steady(size, ("polling", "pubsub")),
+        streams=rows,
+        generator=[],
+        host=[sample()],
+        counters=[],
+        offset=Offset(True, 0, 0) if same_host else Offset(False, 300_000, 200_000),
+        started=[],
+        interrupted=interrupted,
+    )
+    settings = {"target": "http://127.0.0.1:8000", "chunk_rate": 20.0, "seed": 1}
+    return result.make(raw, settings, {"cores": 2}, "2026-01-01T00:00:00+00:00")
+
+
+def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: Path) -> None:
+    """Verdict first; a definition with every table; limits at the end."""
+    document = made()
+    report.write(document, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# polling vs pubsub: VALID")
+    assert "| polling | 50 ms | 50 ms |" in text
+    assert "pubsub is 62.5× lower than polling" in text
+    assert "The polling backend's interval is not known here." in text
+    for meaning in report.DISTRIBUTIONS.values():
+        assert meaning in text
+    assert all(sentence in text for sentence in report.NOT_SAID)
+    assert json.loads((tmp_path / "result.json").read_text()) == document
+
+
+def test_a_remote_target_prints_its_clocks_bound() -> None:
+    """Estimated ± bound, never a bare difference of two clocks."""
+    assert "corrected by 300 µs ± 200 µs" in report.markdown(made(same_host=False))
+
+
+def test_a_bad_verdict_is_shown_with_its_reasons() -> None:
+    """Never dressed up."""
+    output = io.StringIO()
+    report.show(made(interrupted=True), Console(width=100, file=output))
+    text = output.getvalue()
+    assert "verdict: CENSORED" in text
+    assert "the run was stopped before its plan was played" in text
+
+
+def test_the_ratio_and_its_inverse_agree() -> None:
+    """`times_lower` is the same interval upside down."""
+    compared = made()["comparison"]
+    ratio, times = compared["delivery_latency_p50_ratio"], compared["times_lower"]["p50"]
+    assert ratio["estimate"] == pytest.approx(1 / times["estimate"])
+    assert ratio["low"] == pytest.approx(1 / times["high"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.000123, "123 µs"), (0.0502, "50.2 ms"), (2.5, "2.5 s"), (0.0, "0 µs")]
+)
+def test_durations_carry_a_fitting_unit(value: float | None, text: str) -> None:
+    """Null is a dash, never zero."""
+    assert report.seconds(value) == text

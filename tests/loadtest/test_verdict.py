@@ -1,0 +1,97 @@
+"""When a run's figures may be believed."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtest.host import HostSample, sample
+from loadtest.recorder import GeneratorRow
+from loadtest.stats import Distribution
+from loadtest.verdict import Evidence, Verdict, evidence, judge
+from tests.support.stream_rows import MS
+
+QUIET = Evidence(
+    start_lag_p99_s=0.002,
+    loop_lag_p99_s=0.001,
+    generator_cpu_share=0.2,
+    steal_share=0.0,
+    cpu_pressure_share=0.3,
+    idle_share=0.5,
+    clock_step_s=0.0,
+)
+
+
+def backends(*, censored: int = 0, intact: int = 20, below_zero: int = 0) -> dict[str, Any]:
+    return {
+        "polling": {
+            "integrity": {"intact": intact, "censored": censored},
+            "delivery_latency_s": {"count": 100, "below_zero": below_zero},
+        }
+    }
+
+
+def test_an_undisturbed_run_is_valid_without_reasons() -> None:
+    """Streams that failed are the system's figures, not the run's fault."""
+    assert judge(QUIET, backends(), interrupted=False) == (Verdict.VALID, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "words"),
+    [
+        ({"start_lag_p99_s": 0.06}, Verdict.GENERATOR_LIMITED, "p99 of start_lag was 0.06 s, above 0.05 s"),
+        ({"loop_lag_p99_s": 0.02}, Verdict.GENERATOR_LIMITED, "loop lag was 0.02 s, above 0.0125 s"),
+        ({"generator_cpu_share": 0.95}, Verdict.GENERATOR_LIMITED, "share of a core was 0.95, above 0.9"),
+        ({"steal_share": 0.2}, Verdict.NOISY, "stolen"),
+        ({"cpu_pressure_share": 0.9}, Verdict.NOISY, "waited for a processor"),
+        ({"clock_step_s": 0.5}, Verdict.NOISY, "step of the wall clock"),
+    ],
+)
+def test_each_disturbance_has_its_name_and_its_figure(changes: dict[str, float], verdict: Verdict, words: str) -> None:
+    """The reason says what was measured and what the limit is."""
+    found, reasons = judge(msgspec.structs.replace(QUIET, **changes), backends(), interrupted=False)
+    assert found == verdict
+    assert len(reasons) == 1
+    assert words in reasons[0]
+
+
+def test_a_cut_run_is_censored_whatever_else_it_was() -> None:
+    """The worst finding names the run; all are listed."""
+    noisy = msgspec.structs.replace(QUIET, steal_share=0.5)
+    found, reasons = judge(noisy, backends(censored=3), interrupted=True)
+    assert found == Verdict.CENSORED
+    assert len(reasons) == 3
+
+
+def test_a_backend_without_an_intact_stream_is_not_valid() -> None:
+    """There is nothing to believe."""
+    assert judge(QUIET, backends(intact=0), interrupted=False)[0] == Verdict.CENSORED
+
+
+def test_chunks_received_before_they_were_made_show_a_bad_clock() -> None:
+    """On one clock that cannot happen."""
+    assert judge(QUIET, backends(below_zero=5), interrupted=False)[0] == Verdict.NOISY
+
+
+def test_what_the_machine_does_not_tell_is_no_reason() -> None:
+    """Neither /proc/stat nor pressure exists everywhere."""
+    blind = Evidence(None, None, None, None, None, None, 0.0)
+    assert judge(blind, backends(), interrupted=False)[0] == Verdict.VALID
+
+
+def test_evidence_is_boiled_down_from_samples() -> None:
+    """Shares of the time between the first and the last sample; a step is the spread of wall − monotonic."""
+    host = [HostSample(0, 7, 1000, 10, 500, 0), HostSample(2_000 * MS, 7 + 5 * MS, 1400, 30, 600, 500_000)]
+    generator = [GeneratorRow(0, 0, 1_000 * MS, 250 * MS, (1 * MS, 2 * MS, 3 * MS))]
+    found = evidence(Distribution([4 * MS]), generator, host)
+    assert found.start_lag_p99_s == pytest.approx(0.004, rel=1e-3)
+    assert found.loop_lag_p99_s == pytest.approx(0.003, rel=1e-3)
+    assert (found.generator_cpu_share, found.steal_share, found.cpu_pressure_share) == (0.25, 0.05, 0.25)
+    assert (found.idle_share, found.clock_step_s) == (0.25, 0.005)
+
+
+def test_the_host_is_sampled_for_real() -> None:
+    """Two samples on this machine: time passes, and the clock does not step by more than a millisecond."""
+    first, second = sample(), sample()
+    assert second.at_ns > first.at_ns
+    assert abs(second.wall_minus_monotonic_ns - first.wall_minus_monotonic_ns) < MS

@@ -1,0 +1,75 @@
+"""The `streamgauge` command: quick to ask, and plain about what is wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from ops.cli import app
+
+LOADED = "import sys, ops.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+
+
+def streamgauge(*arguments: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", *arguments],
+        cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Asking for help loads neither the load generator, which patches the process, nor the app."""
+    loaded = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"locust", "gevent", "celery", "sqlalchemy", "app", "loadtest"} & set(loaded)
+
+
+@pytest.mark.parametrize("command", ["up", "bench", "migrate"])
+def test_every_option_says_what_it_does(command: str) -> None:
+    """Each command explains itself and each of its options."""
+    group = typer.main.get_group(app)
+    parsed = group.commands[command]
+    assert parsed.help
+    assert [option.name for option in parsed.params if not getattr(option, "help", None)] == []
+
+
+@pytest.mark.parametrize("command", ["flag", "model"])
+def test_help_is_passed_on(command: str, tmp_path: Path) -> None:
+    """Commands whose arguments are read elsewhere show the help from there."""
+    shown = streamgauge(command, "--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert command in shown.stdout.lower()
+
+
+def test_migrate_wants_to_know_which_database(tmp_path: Path) -> None:
+    """Without DATABASE_URL nothing is migrated, and the error says what to set."""
+    refused = streamgauge("migrate", folder=tmp_path)
+    assert refused.returncode == 1
+    assert "Set DATABASE_URL=postgresql://" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_bench_that_cannot_be_planned_starts_nothing(tmp_path: Path) -> None:
+    """A wrong option is refused at once, not after a system was brought up for it."""
+    refused = streamgauge("bench", "--backends", "pubsub,pubsub", folder=tmp_path)
+    assert refused.returncode == 1
+    assert "different backends" in refused.stderr
+    assert not (tmp_path / ".streamgauge").exists()
+
+
+def test_a_target_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    """Measuring a system that is not there says how to start one."""
+    refused = streamgauge("bench", "--target", "http://127.0.0.1:9", folder=tmp_path)
+    assert refused.returncode == 1
+    assert "http://127.0.0.1:9 does not answer" in refused.stderr
+    assert "streamgauge up" in refused.stderr
+
+
+def test_a_setting_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    """A bad setting ends the start with its name."""
+    refused = streamgauge("bench", folder=tmp_path, STREAMGAUGE_POLLING_INTERVAL_S="soon")
+    assert refused.returncode == 2
+    assert "STREAMGAUGE_POLLING_INTERVAL_S" in refused.stderr

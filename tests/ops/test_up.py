@@ -1,0 +1,183 @@
+"""`streamgauge up`: the whole system comes up with one command, serves, and goes without a trace."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from ops.ports import free_port, is_free
+from ops.postgres_server import running_postgres
+from ops.processes import PartFailedError
+from ops.stack import StackOptions, running_stack
+from ops.valkey_server import running_valkey
+from tests.ops.supervised import is_alive, recorded
+from tests.support.waiting import until
+
+SERVERS = ("REDIS_URL", "BROKER_URL", "DATABASE_URL", "OPENAI_BASE_URL")
+ALONE = {name: value for name, value in os.environ.items() if name not in SERVERS}
+PATIENCE = 30
+
+
+@dataclass
+class Up:
+    """A running `streamgauge up` and what it has printed."""
+
+    command: "subprocess.Popen[str]"
+    folder: Path
+    printed: str = ""
+
+    @property
+    def api_url(self) -> str:
+        found = re.search(r"api-1 .* (http://\S+)", self.printed)
+        assert found, self.printed
+        return found[1]
+
+    def end(self, number: int) -> int:
+        self.command.send_signal(number)
+        return self.command.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def streamgauge_up(folder: Path, *arguments: str, environment: dict[str, str] = ALONE) -> Iterator[Up]:
+    """Run it in this folder until it says that it is up."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", "up", "--port", "0", *arguments],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        up = Up(command, folder / ".streamgauge")
+        try:
+            assert command.stdout is not None
+            for line in command.stdout:
+                up.printed += line
+                if "Ctrl-C stops everything" in line:
+                    break
+            else:
+                raise AssertionError(up.printed + (command.stderr.read() if command.stderr else ""))
+            yield up
+        finally:
+            command.terminate()
+            command.communicate(timeout=PATIENCE)
+
+
+def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urlopen(request, timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def stream_of_an_answer(api_url: str) -> list[dict[str, Any]]:
+    """Post a message and give the records of its stream."""
+    conversation = post(f"{api_url}/conversations", {})
+    accepted = post(f"{api_url}/conversations/{conversation['id']}/messages", {"content": "Hello", "max_tokens": 5})
+    with urlopen(f"{api_url}/stream/{accepted['task_id']}", timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    return [json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:")]
+
+
+def all_ended(processes: dict[str, tuple[int, str]]) -> bool:
+    return not any(is_alive(entry) for entry in processes.values())
+
+
+def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
+    """Below folders that only their owner may enter two systems run at once, and end cleanly when told to."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir(mode=0o700)
+    with streamgauge_up(tmp_path / "one", "--workers", "2", "--apis", "2") as one:
+        with streamgauge_up(tmp_path / "other") as other:
+            assert [record["chunk_type"] for record in stream_of_an_answer(one.api_url)][-1] == "done"
+            assert [record["chunk_type"] for record in stream_of_an_answer(other.api_url)][-1] == "done"
+            parts, others = recorded(one.folder), recorded(other.folder)
+            assert set(parts) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
+            assert other.end(signal.SIGINT) == 0
+            assert all_ended(others)
+            assert not all_ended(parts)
+        assert one.end(signal.SIGTERM) == 0
+        assert all_ended(parts)
+
+
+def test_a_crash_of_one_part_ends_all_and_says_which(tmp_path: Path) -> None:
+    """When a part ends by itself the command fails, with the part's name and the tail of its log."""
+    with streamgauge_up(tmp_path) as up:
+        parts = recorded(up.folder)
+        os.kill(parts["api-1"][0], signal.SIGKILL)
+        assert up.command.wait(PATIENCE) == 1
+        assert up.command.stderr is not None
+        complaint = up.command.stderr.read()
+    assert "api-1 was ended by SIGKILL" in complaint
+    assert "Application startup complete" in complaint
+    assert all_ended(parts)
+
+
+def test_it_comes_up_again_after_a_kill(tmp_path: Path) -> None:
+    """What a kill -9 of the command left behind neither hinders the next start nor costs data."""
+    with streamgauge_up(tmp_path) as up:
+        conversation = post(f"{up.api_url}/conversations", {"title": "kept"})
+        left = recorded(up.folder)
+        up.command.kill()
+    with streamgauge_up(tmp_path) as up:
+        assert all_ended(left)
+        with urlopen(f"{up.api_url}/conversations/{conversation['id']}", timeout=10) as answer:
+            assert json.load(answer)["title"] == "kept"
+
+
+def test_a_persons_own_servers_are_used_instead(tmp_path: Path) -> None:
+    """Where the environment names a server none is started, and its password is not printed."""
+    with running_valkey(tmp_path / "v") as valkey, running_postgres(tmp_path / "p") as postgres:
+        own = {"REDIS_URL": valkey.url, "DATABASE_URL": postgres.url}
+        with streamgauge_up(tmp_path, environment=ALONE | own) as up:
+            assert set(recorded(up.folder)) == {"model", "worker-1", "api-1"}
+            assert stream_of_an_answer(up.api_url)[-1]["chunk_type"] == "done"
+            assert postgres.url not in up.printed
+            assert valkey.url not in up.printed
+
+
+def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """A port that was asked for and is taken ends the start at once, with the way out."""
+    with streamgauge_up(tmp_path) as up:
+        port = up.api_url.rpartition(":")[2]
+        second = subprocess.run(
+            [sys.executable, "-m", "ops.cli", "up", "--port", port, "--folder", str(tmp_path / "second")],
+            env=ALONE, capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+    assert second.returncode == 1
+    assert f"Port {port} is taken" in second.stderr
+    assert "--port 0" in second.stderr
+
+
+def test_the_stack_as_a_library(tmp_path: Path) -> None:
+    """A program owns a system for a block; it can kill a part, and start it again where it was."""
+    options = StackOptions(tmp_path, port=0, keep_data=False, environment=ALONE)
+    with running_stack(options) as stack:
+        stack.processes["worker-1"].kill()
+        stack.restart("worker-1")
+        stack.processes["valkey"].kill()
+        stack.restart("valkey")
+        until(lambda: stream_of_an_answer(stack.api_url)[-1]["chunk_type"] == "done", "an answer is streamed", PATIENCE)
+        ports = [int(url.rpartition(":")[2]) for url in (*stack.api_urls, stack.openai_base_url.removesuffix("/v1"))]
+    assert all(is_free(port) for port in ports)
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """A database that does not answer ends the start with the migration's complaint; what had started is ended."""
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    ended: list[dict[str, tuple[int, str]]] = []
+
+    def start() -> None:
+        options = StackOptions(tmp_path, port=0, environment=ALONE | {"DATABASE_URL": nowhere})
+        with running_stack(options, lambda _part: ended.append(recorded(tmp_path))):
+            raise AssertionError("it came up without a database")
+
+    with pytest.raises(PartFailedError, match=r"(?s)migrate ended with exit code 1.*Connect call failed"):
+        start()
+    assert ended
+    assert all_ended(ended[-1])
