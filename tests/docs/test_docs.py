@@ -1,0 +1,58 @@
+"""The documents can't drift: what exists is named in them, and what they name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+from typer.main import get_command
+
+from app.settings import Settings
+from app.telemetry import metrics
+from ops.cli import app as command_line
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "ops").rglob("*.md")]
+
+
+def variables() -> set[str]:
+    """Every environment variable that the app reads."""
+    found = set()
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        found.add(
+            str(alias.choices[0]) if alias is not None and not isinstance(alias, str) else f"STREAMGAUGE_{name.upper()}"
+        )
+    return found
+
+
+def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
+    """docs/settings.md is the list."""
+    text = (ROOT / "docs/settings.md").read_text()
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", text))
+    assert documented == variables()
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/metrics.md names each with its kind."""
+    text = (ROOT / "docs/metrics.md").read_text()
+    ours = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    assert ours
+    missing = [metric._name for metric in ours if f"`{metric._name}`" not in text]
+    assert missing == []
+    assert set(re.findall(r"`(streamgauge_[a-z_]+)`", text)) == {metric._name for metric in ours}
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """`streamgauge --help` holds no surprise."""
+    readme = (ROOT / "README.md").read_text()
+    commands = get_command(command_line).commands  # type: ignore[attr-defined]  # a group has commands
+    assert [name for name in commands if f"streamgauge {name}" not in readme] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_documents_links_lead_somewhere(path: Path) -> None:
+    """Each relative link names a file of the project."""
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
