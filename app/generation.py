@@ -132,7 +132,7 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
         status, terminal, more = "failed", ChunkType.FAILED, {"code": "internal", "retryable": True}
     if answering.first_delta_ns:
         metrics.MODEL_TTFT_SECONDS.observe((answering.first_delta_ns - answering.requested_ns) / 1e9)
-    if not await _commit(services, job.task_id, answering.final(status, producer.backend)):
+    if not await _commit(services, job.task_id, producer.attempt, answering.final(status, producer.backend)):
         terminal, more = ChunkType.FAILED, {"code": "persist", "retryable": True}
     elif terminal is ChunkType.DONE:
         more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
@@ -143,13 +143,17 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
             await services.records.close(job.task_id, str(terminal))
 
 
-async def _commit(services: Services, task_id: UUID, final: Final) -> bool:
-    """Write the message, again and again within the budget; False when the database stays away."""
+async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:
+    """Write the message, again and again within the budget; False when the database stays away.
+
+    Raises `FencedError` when the message is a newer attempt's to write.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + services.settings.commit_budget_s
     while True:
         try:
-            await services.records.commit(task_id, final)
+            if not await services.records.commit(task_id, attempt, final):
+                raise FencedError
         except DatabaseUnavailableError as error:
             if loop.time() > deadline:
                 log.exception("message of stream %s could not be committed", task_id)

@@ -57,7 +57,7 @@ class Producer:
 
     def __init__(self, task_id: UUID, store: Store, opening: Opening, held: list[Chunk]) -> None:
         self._task_id, self._place, self._writer = task_id, store, store.writer
-        self._attempt, self._log = opening.attempt, held
+        self.attempt, self._log = opening.attempt, held
         self.backend = store.backend
         self._pending: list[Delta] = []
         self._ready = asyncio.Event()
@@ -86,7 +86,7 @@ class Producer:
 
     async def append(self, kind: ChunkType, text: str = "", deltas: int = 0, ts_ns: int = 0, **more: Any) -> None:
         """Append one chunk, retrying a lost reply and handing the stream over when the store is lost."""
-        chunk = Chunk(len(self._log), kind, text, self._attempt, deltas, ts_ns or time_ns(), **more)
+        chunk = Chunk(len(self._log), kind, text, self.attempt, deltas, ts_ns or time_ns(), **more)
         self._log.append(chunk)
         answer = await self._store(chunk)
         self._appended_at = asyncio.get_running_loop().time()
@@ -101,7 +101,7 @@ class Producer:
         async with asyncio.timeout(self._place.patience_s):
             while True:
                 try:
-                    moved = await safe.adopt(self._task_id, self._attempt, self._log)
+                    moved = await safe.adopt(self._task_id, self.attempt, self._log)
                     break
                 except StoreUnavailableError:
                     await asyncio.sleep(RETRY_S)
@@ -156,7 +156,7 @@ class Producer:
             if loop.time() - self._appended_at < pause:
                 continue
             with contextlib.suppress(StoreUnavailableError, StreamMissingError):
-                answer = await self._writer.renew(self._task_id, self._attempt)
+                answer = await self._writer.renew(self._task_id, self.attempt)
                 if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
                     raise FencedError
                 if answer.cancelled:

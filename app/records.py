@@ -145,13 +145,19 @@ class Records:
                 "UPDATE stream SET attempt = GREATEST(attempt, $2) WHERE task_id = $1", task_id, attempt
             )
 
-    async def commit(self, task_id: UUID, final: Final) -> None:
-        """Write the finished answer. Its stream ends after this, so who sees the end can read the message."""
+    async def commit(self, task_id: UUID, attempt: int, final: Final) -> bool:
+        """Write the finished answer, unless a newer attempt or the message's end came first: then False.
+
+        Its stream ends after this, so who sees the end can read the message. Doing it again is harmless.
+        """
+        newest = sa.exists().where(col(Stream.task_id) == task_id, col(Stream.attempt) == attempt)
+        same = sa.and_(col(Message.status) == final.status, col(Message.content) == final.content)
+        statement = sa.update(Message).where(
+            col(Message.task_id) == task_id, newest, sa.or_(col(Message.status) == "pending", same)
+        )
         async with self._database.transaction() as connection:
-            await connection.execute(
-                sa.update(Message)
-                .where(col(Message.task_id) == task_id)
-                .values(
+            done = await connection.execute(
+                statement.values(
                     status=final.status,
                     content=final.content,
                     finish_reason=final.finish_reason,
@@ -160,6 +166,7 @@ class Records:
                     backend=final.backend,
                 )
             )
+        return bool(done.rowcount)
 
     async def close(self, task_id: UUID, state: str) -> None:
         """Note the end of a stream whose state lives elsewhere, so that live streams can be counted here."""

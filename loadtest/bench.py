@@ -77,6 +77,9 @@ def run_bench(
         "trace": options.trace and str(options.trace),
         "seed": seed,
         "target": target,
+        # A quick replay has to end within the minute: it is no longer the trace as recorded, and says so.
+        "trace_output_tokens_capped_at": plan.QUICK_TRACE_TOKENS if options.quick and options.trace else None,
+        "trace_segment_span_s_at_most": plan.QUICK_TRACE_SPAN_S if options.quick and options.trace else None,
         "counted_database": database_url is not None,
         "counted_store": redis_url is not None,
         **(known or {}),

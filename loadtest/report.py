@@ -129,6 +129,13 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
         if interval is not None
         else "The polling backend's interval is not known here."
     )
+    if settings.get("trace"):
+        facts.append(f"Arrivals and output lengths are those of `{settings['trace']}`, questions are not.")
+    if cap := settings.get("trace_output_tokens_capped_at"):
+        facts.append(
+            f"Being quick, answers were cut at {cap} tokens and each block's arrivals squeezed into "
+            f"{settings['trace_segment_span_s_at_most']:g} s: run without --quick for the trace as recorded."
+        )
     clock = settings["clock"]
     if not clock["same_host"]:
         facts.append(

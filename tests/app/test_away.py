@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from app.generation import generate
+from app.records import Final
 from app.settings import Settings
 from ops.stack import Stack
 from tests.support.client import text_of
@@ -187,3 +188,22 @@ async def test_a_task_that_was_withdrawn_or_is_over_does_nothing(system: Stack) 
         before = await reader.get_chunks(posted.task_id)
         await generate(services, posted.task_id, time_ns())
         assert await reader.get_chunks(posted.task_id) == before
+
+
+async def test_a_fenced_attempt_commits_nothing(system: Stack) -> None:
+    """Only the newest attempt writes the message, and once it is written nobody else changes it."""
+    async with producing(settings_of(system)) as services:
+        records = services.records
+        conversation = await records.add_conversation(None)
+        posted = await records.post(conversation.id, "hi", "scripted", None, "pubsub", 60)
+        assert posted is not None
+        await records.note_attempt(posted.task_id, 2)
+        stale = Final("complete", "stale", "stop", None, {}, "pubsub")
+        newest = Final("complete", "newest", "stop", None, {}, "pubsub")
+        assert not await records.commit(posted.task_id, 1, stale)
+        assert await records.commit(posted.task_id, 2, newest)
+        assert await records.commit(posted.task_id, 2, newest), "a lost reply may be asked for again"
+        assert not await records.commit(posted.task_id, 2, stale)
+        pin = await records.pin(posted.task_id)
+        assert pin is not None
+        assert pin.message.content == "newest"

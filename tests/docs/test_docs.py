@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import AliasChoices
 from typer.main import get_command
 
 from app.settings import Settings
@@ -20,9 +21,7 @@ def variables() -> set[str]:
     found = set()
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
-        found.add(
-            str(alias.choices[0]) if alias is not None and not isinstance(alias, str) else f"STREAMGAUGE_{name.upper()}"
-        )
+        found.add(str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"STREAMGAUGE_{name.upper()}")
     return found
 
 
