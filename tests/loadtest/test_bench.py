@@ -101,7 +101,7 @@ def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> No
             output, _ = process.communicate(timeout=30)
         until(lambda: open_streams(target) == 0, "no stream is open any more")
     made = result_of(tmp_path / "latest")
-    assert process.returncode == 0, output
+    assert process.returncode in {-signal.SIGINT, 130}, output
     assert made["verdict"] == "CENSORED"
     rows = [json.loads(line) for line in (tmp_path / "latest" / "streams.jsonl").read_text().splitlines()]
     assert sum(row["outcome"] == "censored" for row in rows) >= 3
@@ -126,7 +126,7 @@ def test_a_target_that_is_none_is_refused_before_anything_runs(tmp_path: Path, t
 
 def test_only_scenarios_import_locust() -> None:
     """Importing locust patches the whole process: everything else stays clean of it."""
-    modules = sorted(path.stem for path in (ROOT / "loadtest").glob("*.py") if path.stem != "__init__")
+    modules = sorted(path.stem for path in (ROOT / "loadtest").glob("*.py") if path.stem != "__init__") + ["bench"]
     imports = "; ".join(f"import loadtest.{name}" for name in modules)
     check = f"{imports}; import sys; sys.exit(bool({{'locust', 'gevent'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0

@@ -54,8 +54,8 @@ def run_bench(
 ) -> Path:
     """Measure and return the folder with result.json, report.md and the raw streams.
 
-    Ctrl-C ends the load; what was in flight is counted as censored and the results are written all the same; so they
-    are when the generator dies, but then GeneratorError is raised. `known`
+    Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
+    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError. `known`
     are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
@@ -100,6 +100,8 @@ def run_bench(
     report.show(made, console)
     if load.failure is not None:
         raise load.failure
+    if load.interrupted:
+        raise KeyboardInterrupt
     return folder
 
 
