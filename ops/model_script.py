@@ -49,6 +49,8 @@ class Script:
     seed: int | None = None
     fault: str | None = None
     at: int = 10
+    tries: int | None = None
+    """The fault holds for the first so many requests of this exact name; None: for all."""
 
     def deltas(self, max_tokens: int | None, source: random.Random) -> int:
         """Draw how many deltas the answer would have if nothing capped it."""
@@ -99,7 +101,7 @@ def _value(key: str, text: str) -> Span | int | str | None:
         if text not in FAULTS:
             raise ScriptError(f"fault={text}: use one of {', '.join(FAULTS)}")
         return text
-    if key in {"seed", "at"}:
+    if key in {"seed", "at", "tries"}:
         if not text.isascii() or not text.isdigit() or len(text) > 9:
             raise ScriptError(f"{key}={text}: use a whole number from 0 on")
         return int(text)

@@ -9,7 +9,9 @@ import asyncio
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -100,6 +102,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
+        self._tries = Counter[str]()
         self.stats = {"open_streams": 0, "served": 0, "faults": 0}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -132,7 +135,7 @@ class ModelServer:
 
     async def _complete(self, receive: Receive, send: Send) -> None:
         request = _parsed(await _body(receive))
-        script = _script(request.model)
+        script = self._mended(request.model, _script(request.model))
         self.stats["faults"] += script.fault is not None
         _refuse(script)
         answer = Answer(request, script, next(self._numbers))
@@ -148,6 +151,13 @@ class ModelServer:
         if isinstance(outcome, Exception):
             raise outcome
         self.stats["served"] += outcome is None
+
+    def _mended(self, model: str, script: Script) -> Script:
+        """Take the fault out of a script whose faulty tries are used up."""
+        if script.tries is None:
+            return script
+        self._tries[model] += 1
+        return script if self._tries[model] <= script.tries else replace(script, fault=None)
 
 
 async def _speak(answer: Answer, request: _Request, send: Send) -> None:

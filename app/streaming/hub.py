@@ -81,7 +81,9 @@ class Hub:
     async def connect(cls, url: str) -> AsyncIterator["Hub"]:
         """Own the subscribing connection for the length of the block."""
         hub = cls()
-        async with Valkey.connect(url, on_push=hub._on_push, on_connect=hub._on_connect) as hub._valkey:
+        async with Valkey.connect(
+            url, on_push=hub._on_push, on_connect=hub._on_connect, on_loss=hub._on_loss
+        ) as hub._valkey:
             yield hub
 
     @contextlib.asynccontextmanager
@@ -123,6 +125,12 @@ class Hub:
                 self._acks[channel] = asyncio.get_running_loop().create_future()
         for first in range(0, len(channels), RESUBSCRIBE_BATCH):
             self._valkey.send("SUBSCRIBE", *channels[first : first + RESUBSCRIBE_BATCH])
+
+    def _on_loss(self) -> None:
+        """Send every listener to the log at once: that fails, and so it learns of the loss without a silence."""
+        for boxes in self._boxes.values():
+            for box in boxes:
+                box.mark_gap()
 
     def _on_push(self, push: list[Any]) -> None:
         kind, channel = push[0], push[1].decode()

@@ -25,6 +25,8 @@ from app.streaming.valkey import Script, Valkey
 
 CREATE, OPEN, APPEND, RENEW = Script("create"), Script("open"), Script("append"), Script("renew")
 CANCEL, STATUS, REAP = Script("cancel"), Script("status"), Script("reap")
+LOOK_AGAIN = b'{"chunk_index":-1,"chunk_type":"content"}'
+"""A message with a record's shape that no viewer is shown: it is before every index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ class PubSubWriter:
         await self._valkey.run(CREATE, (keys.meta_key(task_id),), self._patience_ms, self._ttl_s)
 
     async def discard(self, task_id: UUID) -> None:
-        """Undo `create`."""
+        """Undo `create`, and wake viewers, so that they see at once that the stream is not here."""
         await self._valkey.call("DEL", keys.meta_key(task_id), keys.chunks_key(task_id))
+        await self._valkey.call("PUBLISH", keys.channel(task_id), LOOK_AGAIN)
 
     async def open(self, task_id: UUID) -> Opening:
         """Begin the next attempt, fencing all earlier ones."""

@@ -22,8 +22,13 @@ from app.streaming.contract import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 3.0
-"""A reply that takes longer means a dead or stopped server: the connection is dropped and made anew."""
+PATIENCE_S = 2.0
+"""A reply that takes longer means a dead or stopped server: the connection is dropped and made anew.
+
+It bounds how long a paused server silences a viewer, and stays above what a sane one blocks for: a fork, an fsync.
+"""
+LOOKS = 4
+"""How often within that time replies are looked at, so that a server's silence is noticed at most a quarter later."""
 BACKOFF_S = (0.05, 2.0)
 READ_BYTES = 1 << 16
 
@@ -41,24 +46,38 @@ class Script:
 class Valkey:
     """A connection that mends itself. Calls made while it is away raise `StoreUnavailableError` at once."""
 
-    def __init__(self, url: str, *, on_push: Push | None = None, on_connect: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        on_push: Push | None = None,
+        on_connect: Callable[[], None] | None = None,
+        on_loss: Callable[[], None] | None = None,
+    ) -> None:
         self._pool = ConnectionPool.from_url(
             url, protocol=3, socket_connect_timeout=PATIENCE_S, health_check_interval=0
         )
-        self._on_push, self._on_connect = on_push, on_connect
+        self._on_push, self._on_connect, self._on_loss = on_push, on_connect, on_loss
         self._out: list[bytes] = []
         self._replies: deque[asyncio.Future[Any]] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._served = 0
         self.connected = asyncio.Event()
+        self.losses = 0
+        self.connected_at = 0.0
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(
-        cls, url: str, *, on_push: Push | None = None, on_connect: Callable[[], None] | None = None
+        cls,
+        url: str,
+        *,
+        on_push: Push | None = None,
+        on_connect: Callable[[], None] | None = None,
+        on_loss: Callable[[], None] | None = None,
     ) -> AsyncIterator["Valkey"]:
         """Own a connection for the length of the block; it is made in the background and remade when lost."""
-        valkey = cls(url, on_push=on_push, on_connect=on_connect)
+        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss)
         tasks = [asyncio.create_task(valkey._stay_connected()), asyncio.create_task(valkey._watch_replies())]
         try:
             with contextlib.suppress(TimeoutError):
@@ -117,8 +136,9 @@ class Valkey:
         while True:
             try:
                 connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no types here
-                await connection.connect()
                 try:
+                    async with asyncio.timeout(PATIENCE_S):  # redis-py bounds the connect, but not the handshake
+                        await connection.connect()
                     pause = BACKOFF_S[0]
                     # Private names of redis-py 7.4: the streams of a connection that finished its handshake.
                     await self._serve(connection._reader, connection._writer)
@@ -132,6 +152,7 @@ class Valkey:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()
         self._out, self._writer = [], writer
+        self.connected_at = asyncio.get_running_loop().time()
         self.connected.set()
         try:
             if self._on_connect:
@@ -143,7 +164,10 @@ class Valkey:
         finally:
             self.connected.clear()
             self._writer = None
+            self.losses += 1
             self._fail(StoreUnavailableError("the chunk store closed the connection"))
+            if self._on_loss:
+                self._on_loss()
         raise EOFError("connection closed by the server")
 
     def _dispatch(self, reply: Any) -> None:
@@ -164,12 +188,20 @@ class Valkey:
 
     async def _watch_replies(self) -> None:
         """Drop a connection that owes a reply for too long; a ping keeps an idle one owing."""
+        loop, pause, silent = asyncio.get_running_loop(), PATIENCE_S / LOOKS, 0
         while True:
             served, writer = self._served, self._writer
             if writer is not None and not self._replies:
                 self._submit(hiredis.pack_command(("PING",))).add_done_callback(_forget)
-            await asyncio.sleep(PATIENCE_S)
-            if self._replies and self._served == served and writer is self._writer and writer is not None:
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
+            if loop.time() - due > pause:  # it is this loop that stood still; replies may wait in the socket
+                silent = 0
+                continue
+            owing = bool(self._replies) and self._served == served and writer is self._writer
+            silent = silent + 1 if owing else 0
+            if silent >= LOOKS and writer is not None:
+                silent = 0
                 writer.transport.abort()
 
 
