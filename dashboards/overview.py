@@ -1,0 +1,128 @@
+"""Streaming overview: what viewers get now, per backend, side by side."""
+
+from app.telemetry import metrics
+from dashboards.panels import COUNT, PER_SECOND, SECONDS, SHARE, Board, Query, Section, heat, lines, number
+from dashboards.promql import buckets, quantile, rate, total
+
+FAILED = 'outcome="failed"'
+FAILED_SHARE = f"{rate(metrics.STREAMS_ENDED, where=FAILED)} / {rate(metrics.STREAMS_ENDED)}"
+
+BOARD = Board(
+    uid="streamgauge-overview",
+    title="streamgauge / Streaming overview",
+    description="What viewers get now: latency, concurrency and errors, per backend side by side.",
+    leads_to="streamgauge-comparison",
+    sections=[
+        Section(
+            "Now",
+            [
+                number(
+                    "Viewers",
+                    "Open SSE responses over all API processes.",
+                    COUNT,
+                    Query(total(metrics.VIEWERS), "viewers"),
+                ),
+                number(
+                    "Answers under way",
+                    "Streams that workers are producing.",
+                    COUNT,
+                    Query(total(metrics.STREAMS_PRODUCING), "streams"),
+                ),
+                number(
+                    "Delivery p95",
+                    "95 % of chunks reach the socket within this time of the producer holding them.",
+                    SECONDS,
+                    Query(quantile(0.95, metrics.DELIVERY_SECONDS), "p95"),
+                ),
+                number(
+                    "Queue wait p95",
+                    "95 % of messages are taken by a worker within this time of the POST.",
+                    SECONDS,
+                    Query(quantile(0.95, metrics.QUEUE_WAIT_SECONDS), "p95"),
+                ),
+                number(
+                    "Answers ended",
+                    "Streams brought to their terminal per second.",
+                    PER_SECOND,
+                    Query(rate(metrics.STREAMS_ENDED), "ended"),
+                ),
+                number(
+                    "Failed share",
+                    "Share of ended streams whose outcome is `failed`. Empty while no stream ends.",
+                    SHARE,
+                    Query(FAILED_SHARE, "failed"),
+                    bad_from=0.01,
+                ),
+            ],
+        ),
+        Section(
+            "Latency",
+            [
+                lines(
+                    "Delivery latency",
+                    "From the producer holding a chunk to the socket write's return: the model's pace is not in it.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.DELIVERY_SECONDS, "backend"), "{{backend}} p50"),
+                    Query(quantile(0.95, metrics.DELIVERY_SECONDS, "backend"), "{{backend}} p95"),
+                    Query(quantile(0.99, metrics.DELIVERY_SECONDS, "backend"), "{{backend}} p99"),
+                    log=True,
+                    exemplars=True,
+                ),
+                lines(
+                    "Time before the first token",
+                    "Its parts: the wait for a worker, and the model's own time to its first delta.",
+                    SECONDS,
+                    Query(quantile(0.95, metrics.QUEUE_WAIT_SECONDS, "backend"), "queue wait p95, {{backend}}"),
+                    Query(quantile(0.95, metrics.MODEL_TTFT_SECONDS), "model p95"),
+                    exemplars=True,
+                ),
+                heat(
+                    "Delivery latency through polling",
+                    "Chunks per bucket; the sawtooth between 0 and the polling interval is the backend's nature.",
+                    buckets(metrics.DELIVERY_SECONDS, 'backend="polling"'),
+                ),
+                heat(
+                    "Delivery latency through pub/sub",
+                    "Chunks per bucket. A second band above the first means that readers fell back to their log.",
+                    buckets(metrics.DELIVERY_SECONDS, 'backend="pubsub"'),
+                ),
+            ],
+        ),
+        Section(
+            "Load",
+            [
+                lines(
+                    "Concurrency",
+                    "Streams being produced and viewers connected.",
+                    COUNT,
+                    Query(total(metrics.STREAMS_PRODUCING, "backend"), "producing, {{backend}}"),
+                    Query(total(metrics.VIEWERS, "backend"), "viewers, {{backend}}"),
+                ),
+                lines(
+                    "Chunks",
+                    "Chunks that stores acknowledged, and events written to viewers.",
+                    PER_SECOND,
+                    Query(rate(metrics.CHUNKS_APPENDED, "backend"), "stored, {{backend}}"),
+                    Query(rate(metrics.EVENTS_SENT, "backend"), "sent, {{backend}}"),
+                ),
+            ],
+        ),
+        Section(
+            "Errors",
+            [
+                lines(
+                    "Streams ended, by outcome",
+                    "`failed` is the model's or ours; `cancelled` is a person's wish.",
+                    PER_SECOND,
+                    Query(rate(metrics.STREAMS_ENDED, "backend", "outcome"), "{{outcome}}, {{backend}}"),
+                ),
+                lines(
+                    "Messages refused, by dependency",
+                    "Requests answered 503 because a server was away. Empty as long as none was.",
+                    PER_SECOND,
+                    Query(rate(metrics.POSTS_REFUSED, "dependency"), "{{dependency}}"),
+                ),
+            ],
+        ),
+    ],
+)

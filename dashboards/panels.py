@@ -1,0 +1,176 @@
+"""The parts that every dashboard is made of: queries, panels, sections, and the page with its variables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models import prometheus as prometheus_models
+
+TAG = "streamgauge"
+SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+ANY_SERIES = '{__name__=~"streamgauge_.+"}'
+WIDTH = 24
+SECONDS, PER_SECOND, COUNT, SHARE, BYTES, RATIO = "s", "cps", "short", "percentunit", "bytes", "none"
+"""Grafana's names of the units we use; a ratio has none, and says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One expression and the legend of its series."""
+
+    expr: str
+    legend: str = "{{backend}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel, before it has its place and its number."""
+
+    build: Any
+    """The SDK's builder; it publishes no types that a checker could follow."""
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels under a heading."""
+
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One page. A click on a point of it leads to the page `leads_to` with the same time and variables."""
+
+    uid: str
+    title: str
+    description: str
+    leads_to: str
+    sections: Sequence[Section]
+    annotations: Sequence[tuple[str, str]] = field(default=())
+    """(title, expression) of events to mark on every panel."""
+
+
+def lines(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    width: int = 12,
+    log: bool = False,
+    exemplars: bool = False,
+) -> Panel:
+    """Draw curves over time; `log` for latencies of two backends that are a factor of 100 apart."""
+    panel = timeseries.Panel().fill_opacity(8).line_width(2).show_points(common_models.VisibilityMode.NEVER)
+    if log:
+        scale = common.ScaleDistributionConfig().type(common_models.ScaleDistribution.LOG).log(10)
+        panel = panel.scale_distribution(scale)
+    legend = common.VizLegendOptions().display_mode(common_models.LegendDisplayMode.TABLE)
+    panel = panel.legend(
+        legend.placement(common_models.LegendPlacement.BOTTOM).calcs(["mean", "max"]).show_legend(True)
+    )
+    return _finish(panel, title, description, unit, queries, width, exemplars=exemplars)
+
+
+def number(
+    title: str, description: str, unit: str, *queries: Query, width: int = 4, bad_from: float | None = None
+) -> Panel:
+    """Show the newest value large; red from `bad_from` on."""
+    steps = [models.Threshold(value=None, color="green")]
+    if bad_from is not None:
+        steps.append(models.Threshold(value=bad_from, color="red"))
+    thresholds = dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+    panel = stat.Panel().thresholds(thresholds).graph_mode(common_models.BigValueGraphMode.AREA)
+    reduce = common.ReduceDataOptions().calcs(["lastNotNull"])
+    return _finish(panel.reduce_options(reduce), title, description, unit, queries, width, height=5)
+
+
+def heat(title: str, description: str, expr: str, width: int = 12) -> Panel:
+    """Draw how a latency is distributed over time, with exemplars that lead to traces."""
+    color = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Turbo").steps(64)
+    panel = heatmap.Panel().calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(SECONDS))
+    form = prometheus_models.PromQueryFormat.HEATMAP
+    return _finish(panel, title, description, SECONDS, [Query(expr, "{{le}}")], width, form=form, exemplars=True)
+
+
+def build(board: Board) -> Any:
+    """Make the page: its variables, its sections, and a number for each panel in reading order."""
+    page = (
+        dashboard.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.description)
+        .tags([TAG])
+        .readonly()
+        .time("now-30m", "now")
+        .refresh("10s")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .link(_other_pages())
+    )
+    for variable in _variables():
+        page = page.with_variable(variable)
+    for title, expr in board.annotations:
+        page = page.annotation(_annotation(title, expr))
+    link = dashboard.DashboardLink("Open the next page at this time").url(
+        f"/d/{board.leads_to}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&${{instance:queryparam}}"
+    )
+    next_id = 1
+    for section in board.sections:
+        page = page.with_row(dashboard.Row(section.title).id(next_id))
+        for place, panel in enumerate(section.panels, next_id + 1):
+            page = page.with_panel(panel.build.id(place).data_links([link]))
+        next_id += len(section.panels) + 1
+    return page.build()
+
+
+def _finish(
+    panel: Any,
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    width: int,
+    *,
+    height: int = 8,
+    form: Any = prometheus_models.PromQueryFormat.TIME_SERIES,
+    exemplars: bool = False,
+) -> Panel:
+    panel = panel.title(title).description(description).unit(unit).datasource(SOURCE).span(width).height(height)
+    for letter, query in zip("ABCDEFGH", queries, strict=False):
+        target = prometheus.Dataquery().ref_id(letter).expr(query.expr).legend_format(query.legend)
+        panel = panel.with_target(target.datasource(SOURCE).format(form).exemplar(exemplars).range())
+    return Panel(panel, width)
+
+
+def _variables() -> list[Any]:
+    source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    return [source, _label("job", ANY_SERIES), _label("instance", ANY_SERIES[:-1] + ', job=~"$job"}')]
+
+
+def _label(name: str, series: str) -> Any:
+    return (
+        dashboard.QueryVariable(name)
+        .label(name.capitalize())
+        .datasource(SOURCE)
+        .query(f"label_values({series}, {name})")
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".+")
+        .current(models.VariableOption(selected=True, text="All", value="$__all"))
+    )
+
+
+def _other_pages() -> Any:
+    link = dashboard.DashboardLink("streamgauge").type(models.DashboardLinkType.DASHBOARDS).tags([TAG])
+    return link.as_dropdown(True).include_vars(True).keep_time(True)
+
+
+def _annotation(title: str, expr: str) -> Any:
+    mark = dashboard.AnnotationQuery().name(title).datasource(SOURCE).enable(True).icon_color("orange")
+    return mark.expr(expr).title_format(title)

@@ -1,0 +1,57 @@
+"""The PromQL of the panels, made from the app's metric constants so that a name can't be mistyped."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+Metric = Counter | Gauge | Histogram
+
+SELECTED = 'job=~"$job", instance=~"$instance"'
+"""Every selector has the variables of the page; Prometheus calls each process of ours an instance."""
+
+
+def name_of(metric: Metric) -> str:
+    """Give the metric's name without the suffix that the exposition adds."""
+    return str(next(iter(metric.describe())).name)
+
+
+def rate(counter: Counter, *by: str, where: str = "") -> str:
+    """Events per second, summed over processes."""
+    return f"sum{_by(by)} (rate({selector(f'{name_of(counter)}_total', where)}[$__rate_interval]))"
+
+
+def total(gauge: Gauge, *by: str, where: str = "") -> str:
+    """The gauge's sum over processes."""
+    return f"sum{_by(by)} ({selector(name_of(gauge), where)})"
+
+
+def largest(gauge: Gauge, *by: str, where: str = "") -> str:
+    """The gauge's value in the process where it is largest."""
+    return f"max{_by(by)} ({selector(name_of(gauge), where)})"
+
+
+def quantile(fraction: float, histogram: Histogram, *by: str, where: str = "") -> str:
+    """A quantile, exact to its bucket: at most a factor of the square root of 2."""
+    buckets = selector(f"{name_of(histogram)}_bucket", where)
+    return f"histogram_quantile({fraction}, sum{_by(('le', *by))} (rate({buckets}[$__rate_interval])))"
+
+
+def mean(histogram: Histogram, *by: str) -> str:
+    """The mean, exact."""
+    name = name_of(histogram)
+    seconds, count = (
+        f"sum{_by(by)} (rate({selector(f'{name}_{part}')}[$__rate_interval]))" for part in ("sum", "count")
+    )
+    return f"{seconds} / {count}"
+
+
+def buckets(histogram: Histogram, where: str = "") -> str:
+    """Observations per bucket, for a heatmap."""
+    return f"sum by (le) (increase({selector(f'{name_of(histogram)}_bucket', where)}[$__rate_interval]))"
+
+
+def selector(name: str, where: str = "") -> str:
+    """Select a series of the chosen processes, narrowed by `where`."""
+    return f"{name}{{{SELECTED}{', ' if where else ''}{where}}}"
+
+
+def _by(labels: tuple[str, ...]) -> str:
+    return f" by ({', '.join(labels)})" if labels else ""
