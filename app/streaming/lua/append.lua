@@ -11,7 +11,10 @@ if meta[1] ~= 'open' then return {'closed', cancelled} end
 if index > expected then return {'gap', cancelled} end
 
 local now = redis.call('TIME')
-redis.call('RPUSH', KEYS[1], ARGV[4])
+if redis.call('RPUSH', KEYS[1], ARGV[4]) ~= index + 1 then  -- the log was evicted or deleted: this one is no log
+  redis.call('DEL', KEYS[1])
+  return {'missing', cancelled}
+end
 redis.call('HSET', KEYS[2], 'next', index + 1,
   'lease', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[5])
 if ARGV[3] == 'reset' then
