@@ -85,7 +85,11 @@ def entry_of(record: bytes) -> Entry:
 
 
 class Outcome(StrEnum):
-    """What the store answered to an append."""
+    """What the store answered to an append.
+
+    `duplicate` is the answer to the same index again after a lost reply: a success. `closed` is also the answer to an
+    index that somebody else's terminal holds.
+    """
 
     OK = "ok"
     DUPLICATE = "duplicate"

@@ -159,7 +159,8 @@ def _judge(log: _Log | None, chunk: Chunk) -> Outcome:
         return Outcome.MISSING
     if chunk.attempt != log.attempt:
         return Outcome.FENCED
-    if chunk.chunk_index < len(log.entries):
+    reaped = log.state not in {OPEN, chunk.chunk_type} and chunk.chunk_index == len(log.entries) - 1
+    if chunk.chunk_index < len(log.entries) and not reaped:
         return Outcome.DUPLICATE
     if log.state != OPEN:
         return Outcome.CLOSED

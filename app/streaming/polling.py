@@ -81,7 +81,7 @@ class PollingWriter:
         )
         if row:
             return Answer(Outcome.OK, row["cancel_requested"])
-        return await self._refusal(task_id, chunk.attempt, chunk.chunk_index)
+        return await self._refusal(task_id, chunk.attempt, chunk)
 
     async def adopt(self, task_id: UUID, attempt: int, log: Sequence[Chunk]) -> bool:
         """Take a whole log over from a backend that was lost, and move the pin here; False when fenced.
@@ -122,8 +122,8 @@ class PollingWriter:
             raise StreamMissingError(f"stream {task_id} is not in the database")
         return str(row["state"])
 
-    async def _refusal(self, task_id: UUID, attempt: int, index: int | None = None) -> Answer:
-        """Say why the store refused an append of this index, or a renewal."""
+    async def _refusal(self, task_id: UUID, attempt: int, chunk: Chunk | None = None) -> Answer:
+        """Say why the store refused an append of this chunk, or a renewal."""
         row = await self._row(
             "SELECT state, attempt, next_index, cancel_requested FROM stream WHERE task_id = $1", task_id
         )
@@ -131,8 +131,9 @@ class PollingWriter:
             return Answer(Outcome.MISSING)
         if row["attempt"] != attempt:
             outcome = Outcome.FENCED
-        elif index is not None and index < row["next_index"]:
-            outcome = Outcome.DUPLICATE
+        elif chunk is not None and chunk.chunk_index < row["next_index"]:
+            reaped = row["state"] not in {OPEN, chunk.chunk_type} and chunk.chunk_index == row["next_index"] - 1
+            outcome = Outcome.CLOSED if reaped else Outcome.DUPLICATE
         else:
             outcome = Outcome.GAP if row["state"] == OPEN else Outcome.CLOSED
         return Answer(outcome, row["cancel_requested"])
