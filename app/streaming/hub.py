@@ -156,7 +156,8 @@ class Hub:
             ack = self._acks[channel] = asyncio.get_running_loop().create_future()
             self._valkey.send(self._kinds.join, channel)
         try:
-            accepted = await asyncio.wait_for(asyncio.shield(ack), ACK_S)
+            async with asyncio.timeout(ACK_S):  # wait_for of Python 3.11 forgets a cancel that comes with the reply
+                accepted = await asyncio.shield(ack)
         except TimeoutError as error:
             raise StoreUnavailableError(f"no acknowledgement of the subscription within {ACK_S:.0f} s") from error
         if not accepted:

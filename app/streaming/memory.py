@@ -114,7 +114,8 @@ class MemoryStreams:
             if entries and entries[-1].is_terminal:
                 return
             try:
-                await asyncio.wait_for(grown.wait(), self._silence_s)
+                async with asyncio.timeout(self._silence_s):
+                    await grown.wait()
             except TimeoutError:
                 continue
 

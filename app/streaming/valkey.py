@@ -101,7 +101,8 @@ class Valkey:
         tasks = [asyncio.create_task(valkey._stay_connected()), asyncio.create_task(valkey._watch_replies())]
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(valkey.connected.wait(), PATIENCE_S)
+                async with asyncio.timeout(PATIENCE_S):
+                    await valkey.connected.wait()
             yield valkey
         finally:
             for task in tasks:

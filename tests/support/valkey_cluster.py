@@ -13,7 +13,7 @@ from ops.ports import free_port
 from tests.support.valkey import RunningValkey, running_valkey
 from tests.support.waiting import until
 
-OPTIONS = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "1000")
+OPTIONS = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
 
 
 @dataclass(frozen=True)
