@@ -29,8 +29,8 @@ LOOK_PAUSE_S = 0.1
 
 def slot_of(name: str) -> int:
     """Give the slot of a key or channel: that of what its first braces hold, if anything."""
-    tag = name.partition("{")[2].partition("}")[0] or name
-    return crc_hqx(tag.encode(), 0) % SLOTS
+    tag, closed, _ = name.partition("{")[2].partition("}")
+    return crc_hqx((tag if closed and tag else name).encode(), 0) % SLOTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from tests.contract.backends import TTL_S, Streams
 from tests.contract.moves import PATIENCE_S, content, ending, lease_ran_out, opened, reset, watch, write
 
 pytestmark = pytest.mark.anyio
-in_a_chunk_store = pytest.mark.parametrize("backend", ["pubsub-valkey", "pubsub-redis", "pubsub-cluster"], indirect=True)
+in_a_chunk_store = pytest.mark.parametrize(
+    "backend", ["pubsub-valkey", "pubsub-redis", "pubsub-cluster"], indirect=True
+)
 
 
 def lifetimes(stores: list[str]) -> list[int]:

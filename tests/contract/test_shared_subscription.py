@@ -83,7 +83,10 @@ async def test_a_refused_subscription_is_said_and_the_connection_lives_on() -> N
     """A user who may not read a channel learns so at once; the others do not notice."""
     with running_valkey() as server, server.client() as client:
         client.execute_command("ACL", "SETUSER", "viewer", "on", "nopass", "+@all", "~*", "resetchannels", "&allowed")
-        async with Hub.connect(server.url.replace("redis://", "redis://viewer:x@")) as hub, hub.listen("allowed") as box:
+        async with (
+            Hub.connect(server.url.replace("redis://", "redis://viewer:x@")) as hub,
+            hub.listen("allowed") as box,
+        ):
             await box.take(1)
             with pytest.raises(StoreUnavailableError, match="refused"):
                 async with hub.listen("forbidden"):

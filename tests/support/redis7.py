@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-MISSING = "Redis 7 is not here, so `pubsub` was not tried on it: `make redis` as root, or `apt-get install redis-server`"
+MISSING = (
+    "Redis 7 is not here, so `pubsub` was not tried on it: `make redis` as root, or `apt-get install redis-server`"
+)
 
 
 def redis_binary() -> Path:

@@ -75,7 +75,9 @@ def running_cluster(size: int = 3) -> Iterator[RunningCluster]:
             call(node, "CLUSTER ADDSLOTSRANGE", bounds[place], bounds[place + 1] - 1)
             call(nodes[0], "CLUSTER MEET", "127.0.0.1", node.port, bus)
         until(lambda: all(len(call(node, "CLUSTER SLOTS")) == size for node in nodes), "the nodes know each other")
-        until(lambda: all("cluster_state:ok" in str(call(node, "CLUSTER INFO")) for node in nodes), "all slots are served")
+        until(
+            lambda: all("cluster_state:ok" in str(call(node, "CLUSTER INFO")) for node in nodes), "all slots are served"
+        )
         yield RunningCluster(nodes)
 
 
