@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from uuid import UUID
 
 from app.streaming.contract import (
@@ -70,7 +70,7 @@ async def take_over(streams: Streams, task_id: UUID) -> Opening:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def following(streams: Streams, task_id: UUID, start: int = 0) -> AsyncIterator[list[Entry]]:
+async def following(streams: Streams, task_id: UUID, start: int = 0) -> AsyncGenerator[list[Entry], None]:
     """Follow to the end; when the connection breaks, again from where it was, as a view does."""
     position = start
     while True:
@@ -79,9 +79,10 @@ async def following(streams: Streams, task_id: UUID, start: int = 0) -> AsyncIte
                 async for entries in batches:
                     position = entries[-1].index + 1 if entries else position
                     yield entries
-            return
         except StoreUnavailableError:
             await asyncio.sleep(LOOK_EVERY_S)
+        else:
+            return
 
 
 async def watch(streams: Streams, task_id: UUID, start: int = 0) -> list[Entry]:

@@ -88,6 +88,12 @@ class Play:
     viewers: list[Viewer] = field(default_factory=list)
 
     async def step(self, name: str, number: int) -> None:
+        if name in {"join", "drop", "come back", "let others run"}:
+            await self.step_of_a_viewer(name, number)
+        else:
+            await self.step_of_a_producer(name, number)
+
+    async def step_of_a_producer(self, name: str, number: int) -> None:
         match name:
             case "append":
                 for _ in range(number):
@@ -95,6 +101,16 @@ class Play:
             case "append again" if number < len(self.log) and self.log[number].attempt == self.attempt:
                 answer = await insist(self.streams, self.task_id, self.log[number])
                 assert answer.outcome is Outcome.DUPLICATE
+            case "take over":
+                opening = await take_over(self.streams, self.task_id)
+                assert (opening.attempt > self.attempt, opening.next_index) == (True, len(self.log))
+                self.attempt = opening.attempt
+                await self.append(reset(len(self.log), self.attempt))
+            case "break connections":
+                await self.streams.sever()
+
+    async def step_of_a_viewer(self, name: str, number: int) -> None:
+        match name:
             case "join":
                 self.viewers.append(Viewer(self.streams, self.task_id, number % (len(self.log) + 1)))
                 self.viewers[-1].come()
@@ -105,13 +121,6 @@ class Play:
             case "let others run":
                 for _ in range(number):
                     await asyncio.sleep(0)
-            case "take over":
-                opening = await take_over(self.streams, self.task_id)
-                assert (opening.attempt > self.attempt, opening.next_index) == (True, len(self.log))
-                self.attempt = opening.attempt
-                await self.append(reset(len(self.log), self.attempt))
-            case "break connections":
-                await self.streams.sever()
 
     async def append(self, chunk: Chunk) -> None:
         answer = await insist(self.streams, self.task_id, chunk)

@@ -1,7 +1,5 @@
 """The one subscription of a process: bounded in memory, deaf to nonsense, and mended when it breaks."""
 
-import asyncio
-
 import pytest
 import redis
 
@@ -35,21 +33,20 @@ async def test_listeners_of_one_channel_share_a_subscription(valkey: list[str]) 
     """The server sees one; it goes with the last of them, and nothing is left behind."""
     with redis.Redis.from_url(valkey[0]) as client:
 
-        async def subscribers() -> int:
+        def subscribers() -> int:
             return int(client.pubsub_numsub("shared")[0][1])
+
+        async def nobody() -> bool:
+            return subscribers() == 0
 
         async with Hub.connect(valkey[0]) as hub:
             async with hub.listen("shared") as one, hub.listen("shared") as other:
-                assert await subscribers() == 1
+                assert subscribers() == 1
                 assert [await box.take(1) for box in (one, other)] == [None, None]
                 client.publish("shared", RECORD % 3)
                 assert [await box.take(5) for box in (one, other)] == [[entry(3)], [entry(3)]]
-            await until_awaited(lambda: _none(subscribers), "nobody is subscribed")
+            await until_awaited(nobody, "nobody is subscribed")
             assert (hub._boxes, hub._acks) == ({}, {})
-
-
-async def _none(count: "object") -> bool:
-    return await count() == 0  # type: ignore[operator]
 
 
 async def test_nonsense_on_a_channel_reaches_nobody(valkey: list[str]) -> None:
@@ -70,9 +67,11 @@ async def test_a_broken_connection_sends_every_listener_to_the_log(valkey: list[
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             for box in (one, two):
                 assert await box.take(5) is None
-            async with asyncio.timeout(10):
-                while not all(ack.done() for ack in hub._acks.values()) or not hub._valkey.connected.is_set():
-                    await asyncio.sleep(0.01)
+
+            async def mended() -> bool:
+                return hub._valkey.connected.is_set() and all(ack.done() for ack in hub._acks.values())
+
+            await until_awaited(mended, "both are subscribed again")
             client.publish("two", RECORD % 1)
             while (heard := await two.take(5)) is None:
                 pass

@@ -33,7 +33,7 @@ async def test_a_slow_viewer_does_not_slow_the_others(streams: Streams) -> None:
     await write(streams, task_id, *(content(index) for index in range(300)), ending(300))
     for viewer in quick:
         assert indexes(await viewer) == list(range(301))
-    await stuck.aclose()  # type: ignore[attr-defined]  # an async generator in fact
+    await stuck.aclose()
 
 
 async def test_a_viewer_that_fails_or_leaves_disturbs_nobody(streams: Streams) -> None:

@@ -13,6 +13,7 @@ from ops.ports import free_port
 from tests.support.valkey import RunningValkey, running_valkey
 from tests.support.waiting import until
 
+_connection: Any = redis.Connection  # redis-py has no types here
 OPTIONS = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
 
 
@@ -48,7 +49,7 @@ class RunningCluster:
 
 def call(node: RunningValkey, *command: Any) -> Any:
     """Send one command to one node, wherever its slots are."""
-    connection = redis.Connection(port=node.port, decode_responses=True)
+    connection: Any = _connection(port=node.port, decode_responses=True)
     try:
         connection.send_command(*str(command[0]).split(), *command[1:])
         return connection.read_response()
