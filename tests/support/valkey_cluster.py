@@ -14,7 +14,7 @@ from tests.support.valkey import RunningValkey, running_valkey
 from tests.support.waiting import until
 
 _connection: Any = redis.Connection  # redis-py has no types here
-OPTIONS = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+OPTIONS = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "4000")
 
 
 @dataclass(frozen=True)
