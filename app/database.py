@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.telemetry import metrics
@@ -31,6 +33,7 @@ class Database:
             pool_timeout=10,
             connect_args={"timeout": 5, "command_timeout": 10},
         )
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
         try:
             yield cls(engine)
         finally:
@@ -58,10 +61,20 @@ class Database:
             await connection.execute("SELECT 1")
 
 
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Keep the pool from handing out what the server has closed: it then makes all its connections anew."""
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
+
+
+# The internal one is what asyncpg says between a server's FATAL and the end of its connection.
+_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
     """Turn every way in which a database can fail to answer into `DatabaseUnavailableError`."""
     try:
         yield
-    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (*_ERRORS, TimeoutError) as error:
         raise DatabaseUnavailableError(f"{type(error).__name__}: {error}") from error

@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STREAMGAUGE_", frozen=True, populate_by_name=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=_named("REDIS_URL"))
+    store_cluster: bool = False
+    """REDIS_URL names a node of a cluster, whose other nodes are found by asking it."""
     broker_url: str = Field("", validation_alias=_named("BROKER_URL"))
     database_url: str = Field(
         "postgresql://streamgauge@127.0.0.1:5432/streamgauge", validation_alias=_named("DATABASE_URL")
@@ -87,6 +89,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _broker_defaults_to_store(self) -> Self:
         if not self.broker_url:
+            if self.store_cluster:
+                raise ValueError("a cluster can't be Celery's broker: set BROKER_URL to a single server")
             object.__setattr__(self, "broker_url", self.redis_url)
         return self
 
@@ -106,5 +110,7 @@ def load_settings() -> Settings:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    name = str(location[0]) if location else "settings"
+    if not location:
+        return "together"
+    name = str(location[0])
     return name if name.isupper() else f"STREAMGAUGE_{name.upper()}"

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import redis.asyncio
 
 from ops.postgres_server import running_postgres
 from ops.stack import Stack, StackOptions, running_stack
-from ops.valkey_server import running_valkey
 from tests.support.client import Client
 
 ROOT = Path(__file__).parent.parent
@@ -31,23 +29,6 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command = [sys.executable, "-m", "alembic", "-c", "ops/alembic.ini", "upgrade", "head"]
         subprocess.run(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": server.url}, check=True, timeout=60)
         yield server.url
-
-
-@pytest.fixture(scope="session")
-def shared_valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Valkey, for `valkey_url`."""
-    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
-        yield server.url
-
-
-@pytest.fixture
-async def valkey_url(shared_valkey_url: str) -> AsyncIterator[str]:
-    """The Valkey of the run; a test that leaves a key without a TTL in it fails."""
-    yield shared_valkey_url
-    async with redis.asyncio.from_url(shared_valkey_url) as client:
-        immortal = [key async for key in client.scan_iter() if await client.ttl(key) == -1]
-        await client.flushall()
-    assert not immortal, f"keys without a TTL: {immortal}"
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ async def open_backends(settings: Settings, database: Database) -> AsyncIterator
     pubsub_times = PubSubTimes(settings.lease_s, settings.queue_patience_s, settings.silence_s, settings.chunk_ttl_s)
     async with (
         open_polling(database, polling_times) as (polling_writer, polling_reader),
-        open_pubsub(settings.redis_url, pubsub_times) as (pubsub_writer, pubsub_reader),
+        open_pubsub(settings.redis_url, pubsub_times, cluster=settings.store_cluster) as (pubsub_writer, pubsub_reader),
     ):
         yield Backends(
             writers={"polling": polling_writer, "pubsub": pubsub_writer},

@@ -85,7 +85,11 @@ def entry_of(record: bytes) -> Entry:
 
 
 class Outcome(StrEnum):
-    """What the store answered to an append."""
+    """What the store answered to an append.
+
+    `duplicate` is the answer to the same index again after a lost reply: a success. `closed` is also the answer to an
+    index that somebody else's terminal holds.
+    """
 
     OK = "ok"
     DUPLICATE = "duplicate"
@@ -121,9 +125,13 @@ class Status:
     last_reset: int
     lease_left_s: float
 
-    def holds(self, index: int) -> bool:
-        """Tell whether the chunk of this index was stored, whether or not its log has expired since."""
-        return index < self.next_index
+    def explains(self, start: int, log: "list[Entry]") -> bool:
+        """Tell whether a log read from `start` on, after this, is whole: no part of it has expired."""
+        return log[0].index == start if log else start >= self.next_index
+
+    def ended_before(self, start: int) -> bool:
+        """Tell whether the stream is over and has nothing from `start` on."""
+        return self.state != OPEN and start >= self.next_index
 
 
 class StreamError(Exception):
@@ -149,7 +157,7 @@ class StreamWriter(Protocol):
     """
 
     async def create(self, task_id: UUID) -> None:
-        """Make the stream known before its task is enqueued."""
+        """Make the stream known before its task is enqueued. Doing it again changes nothing."""
 
     async def discard(self, task_id: UUID) -> None:
         """Undo `create` for a stream whose task could not be enqueued."""
@@ -164,7 +172,7 @@ class StreamWriter(Protocol):
         """Renew the producer's lease without a chunk."""
 
     async def wait_cancel(self, task_id: UUID) -> None:
-        """Return once somebody asked to cancel this stream; until then, wait."""
+        """Return once somebody asked to cancel this stream; until then, wait. Any number may wait."""
 
     async def cancel(self, task_id: UUID) -> str:
         """Ask the producer to stop; answers the stream's state. Raises `StreamMissingError`."""
@@ -179,7 +187,8 @@ class StreamReader(Protocol):
     def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
         """Yield batches of entries from `start` on, and an empty batch after every silence.
 
-        Ends after the terminal. Raises `StreamMissingError` once the store no longer holds the stream.
+        Ends after the terminal, or at once if that lies before `start`. Raises `StreamMissingError` once the store no
+        longer holds the stream.
         """
 
     async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:

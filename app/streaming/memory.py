@@ -53,7 +53,7 @@ class MemoryStreams:
 
     async def create(self, task_id: UUID) -> None:
         """Make the stream known."""
-        self._logs[task_id] = _Log(lease_until=self._clock() + self._patience_s)
+        self._logs.setdefault(task_id, _Log(lease_until=self._clock() + self._patience_s))
 
     async def discard(self, task_id: UUID) -> None:
         """Undo `create`."""
@@ -91,7 +91,8 @@ class MemoryStreams:
 
     async def wait_cancel(self, task_id: UUID) -> None:
         """Return once somebody asked to cancel."""
-        await self._log(task_id).cancel.wait()
+        log = self._logs.get(task_id)
+        await (log.cancel if log else asyncio.Event()).wait()
 
     async def cancel(self, task_id: UUID) -> str:
         """Ask the producer to stop."""
@@ -106,12 +107,15 @@ class MemoryStreams:
         while True:
             log = self._log(task_id)
             grown, entries = log.grown, log.entries[position:]
+            if not entries and log.state != OPEN:
+                return
             position += len(entries)
             yield entries
             if entries and entries[-1].is_terminal:
                 return
             try:
-                await asyncio.wait_for(grown.wait(), self._silence_s)
+                async with asyncio.timeout(self._silence_s):
+                    await grown.wait()
             except TimeoutError:
                 continue
 
@@ -156,7 +160,8 @@ def _judge(log: _Log | None, chunk: Chunk) -> Outcome:
         return Outcome.MISSING
     if chunk.attempt != log.attempt:
         return Outcome.FENCED
-    if chunk.chunk_index < len(log.entries):
+    reaped = log.state not in {OPEN, chunk.chunk_type} and chunk.chunk_index == len(log.entries) - 1
+    if chunk.chunk_index < len(log.entries) and not reaped:
         return Outcome.DUPLICATE
     if log.state != OPEN:
         return Outcome.CLOSED

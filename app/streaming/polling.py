@@ -79,7 +79,9 @@ class PollingWriter:
             chunk.chunk_type == ChunkType.RESET,
             *_columns(chunk),
         )
-        return Answer(Outcome.OK, row["cancel_requested"]) if row else await self._refusal(task_id, chunk)
+        if row:
+            return Answer(Outcome.OK, row["cancel_requested"])
+        return await self._refusal(task_id, chunk.attempt, chunk)
 
     async def adopt(self, task_id: UUID, attempt: int, log: Sequence[Chunk]) -> bool:
         """Take a whole log over from a backend that was lost, and move the pin here; False when fenced.
@@ -103,9 +105,7 @@ class PollingWriter:
     async def renew(self, task_id: UUID, attempt: int) -> Answer:
         """Renew the producer's lease without a chunk."""
         row = await self._row(SQL["renew"], task_id, attempt, self._lease_s)
-        if row:
-            return Answer(Outcome.OK, row["cancel_requested"])
-        return Answer(Outcome.FENCED if await self._state(task_id) == OPEN else Outcome.CLOSED)
+        return Answer(Outcome.OK, row["cancel_requested"]) if row else await self._refusal(task_id, attempt)
 
     async def wait_cancel(self, task_id: UUID) -> None:
         """Return once somebody asked to cancel this stream."""
@@ -122,16 +122,18 @@ class PollingWriter:
             raise StreamMissingError(f"stream {task_id} is not in the database")
         return str(row["state"])
 
-    async def _refusal(self, task_id: UUID, chunk: Chunk) -> Answer:
+    async def _refusal(self, task_id: UUID, attempt: int, chunk: Chunk | None = None) -> Answer:
+        """Say why the store refused an append of this chunk, or a renewal."""
         row = await self._row(
             "SELECT state, attempt, next_index, cancel_requested FROM stream WHERE task_id = $1", task_id
         )
         if row is None:
             return Answer(Outcome.MISSING)
-        if row["attempt"] != chunk.attempt:
+        if row["attempt"] != attempt:
             outcome = Outcome.FENCED
-        elif chunk.chunk_index < row["next_index"]:
-            outcome = Outcome.DUPLICATE
+        elif chunk is not None and chunk.chunk_index < row["next_index"]:
+            reaped = row["state"] not in {OPEN, chunk.chunk_type} and chunk.chunk_index == row["next_index"] - 1
+            outcome = Outcome.CLOSED if reaped else Outcome.DUPLICATE
         else:
             outcome = Outcome.GAP if row["state"] == OPEN else Outcome.CLOSED
         return Answer(outcome, row["cancel_requested"])
@@ -160,7 +162,9 @@ class PollingReader:
         The first look is at once; the phase of the following ones is random, so that readers do not march in step.
         """
         position = start
-        yield (entries := await self._checked(task_id, position))
+        if (entries := await self._checked(task_id, position)) is None:
+            return
+        yield entries
         heard = monotonic()
         pause = random.uniform(0, self._times.polling_interval_s)  # noqa: S311 - spreads load, guards nothing
         while not (entries and entries[-1].is_terminal):
@@ -170,18 +174,20 @@ class PollingReader:
             pause = self._times.polling_interval_s
             entries = await self.get_chunks(task_id, position)
             if not entries and monotonic() - heard >= self._times.silence_s:
-                entries, heard = await self._checked(task_id, position), monotonic()
-                yield entries
+                if (checked := await self._checked(task_id, position)) is None:
+                    return
+                yield (entries := checked)
+                heard = monotonic()
             elif entries:
                 yield entries
 
-    async def _checked(self, task_id: UUID, position: int) -> list[Entry]:
-        """What follows `position`, having made sure that the stream and its log still exist."""
+    async def _checked(self, task_id: UUID, position: int) -> list[Entry] | None:
+        """What follows `position`, having made sure that stream and log still exist; None if it ended before that."""
         status = await self.status(task_id)
         entries = await self.get_chunks(task_id, position)
-        if status is None or (status.holds(position) and not entries):
+        if status is None or not status.explains(position, entries):
             raise StreamMissingError(f"stream {task_id} is not in the database")
-        return entries
+        return None if status.ended_before(position) else entries
 
     async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
         """Give the stored entries from `start` on."""
@@ -211,18 +217,21 @@ class CancelWatch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[UUID, asyncio.Event] = {}
+        self._waiting: dict[UUID, set[asyncio.Event]] = {}
         self._polling: asyncio.Task[None] | None = None
 
     async def wait(self, task_id: UUID) -> None:
         """Return once the stream's cancel mark is set."""
-        event = self._waiting[task_id] = asyncio.Event()
+        event = asyncio.Event()
+        self._waiting.setdefault(task_id, set()).add(event)
         if self._polling is None:
             self._polling = asyncio.create_task(self._poll())
         try:
             await event.wait()
         finally:
-            del self._waiting[task_id]
+            self._waiting[task_id].discard(event)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
             if not self._waiting and self._polling is not None:
                 self._polling.cancel()
                 self._polling = None
@@ -236,7 +245,7 @@ class CancelWatch:
                         list(self._waiting),
                     )
                 for row in marked:
-                    if (event := self._waiting.get(row["task_id"])) is not None:
+                    for event in self._waiting.get(row["task_id"], ()):
                         event.set()
             await asyncio.sleep(CANCEL_POLL_S)
 

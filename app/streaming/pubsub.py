@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from app.streaming import keys
+from app.streaming.cluster import Cluster
 from app.streaming.contract import (
     Answer,
     Chunk,
@@ -23,10 +24,8 @@ from app.streaming.contract import (
 from app.streaming.hub import Hub
 from app.streaming.valkey import Script, Valkey
 
-CREATE, OPEN, APPEND, RENEW = Script("create"), Script("open"), Script("append"), Script("renew")
-CANCEL, STATUS, REAP = Script("cancel"), Script("status"), Script("reap")
-LOOK_AGAIN = b'{"chunk_index":-1,"chunk_type":"content"}'
-"""A message with a record's shape that no viewer is shown: it is before every index."""
+CREATE, OPEN, APPEND, RENEW = map(Script.load, ("create", "open", "append", "renew"))
+CANCEL, STATUS, REAP, DISCARD = map(Script.load, ("cancel", "status", "reap", "discard"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class PubSubTimes:
 class PubSubWriter:
     """The producer's side over Valkey: every step is one script, hence atomic."""
 
-    def __init__(self, valkey: Valkey, hub: Hub, times: PubSubTimes) -> None:
+    def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, times: PubSubTimes) -> None:
         self._valkey, self._hub = valkey, hub
         self._lease_ms, self._ttl_s = round(times.lease_s * 1000), times.chunk_ttl_s
         self._patience_ms = round(times.queue_patience_s * 1000)
@@ -53,14 +52,13 @@ class PubSubWriter:
 
     async def discard(self, task_id: UUID) -> None:
         """Undo `create`, and wake viewers, so that they see at once that the stream is not here."""
-        await self._valkey.call("DEL", keys.meta_key(task_id), keys.chunks_key(task_id))
-        await self._valkey.call("PUBLISH", keys.channel(task_id), LOOK_AGAIN)
+        names = keys.chunks_key(task_id), keys.meta_key(task_id)
+        await self._valkey.run(DISCARD, names, keys.channel(task_id))
 
     async def open(self, task_id: UUID) -> Opening:
         """Begin the next attempt, fencing all earlier ones."""
-        state, attempt, next_index = await self._valkey.run(
-            OPEN, (keys.meta_key(task_id),), self._lease_ms, self._ttl_s
-        )
+        names = keys.chunks_key(task_id), keys.meta_key(task_id)
+        state, attempt, next_index = await self._valkey.run(OPEN, names, self._lease_ms, self._ttl_s)
         if state == b"missing":
             raise StreamMissingError(f"stream {task_id} is not in the chunk store")
         if state != b"open":
@@ -107,7 +105,7 @@ class PubSubWriter:
 class PubSubReader:
     """The viewer's side over Valkey: the process's shared subscription first, then the log, then both stitched."""
 
-    def __init__(self, valkey: Valkey, hub: Hub, times: PubSubTimes) -> None:
+    def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, times: PubSubTimes) -> None:
         self._valkey, self._hub = valkey, hub
         self._ttl_s, self._silence_s = times.chunk_ttl_s, times.silence_s
 
@@ -118,23 +116,28 @@ class PubSubReader:
             while True:
                 heard = await box.take(self._silence_s)
                 entries = await self._stitch(task_id, position, heard)
+                if entries is None:
+                    return
                 if entries:
                     position = entries[-1].index + 1
                 yield entries
                 if entries and entries[-1].is_terminal:
                     return
 
-    async def _stitch(self, task_id: UUID, position: int, heard: list[Entry] | None) -> list[Entry]:
-        """What follows `position`: from what was heard if that is without a hole, else from the log."""
+    async def _stitch(self, task_id: UUID, position: int, heard: list[Entry] | None) -> list[Entry] | None:
+        """What follows `position`: from what was heard if that is without a hole, else from the log.
+
+        None when the stream ended before that.
+        """
         if heard:
             fresh = [entry for entry in heard if entry.index >= position]
             if all(entry.index == position + offset for offset, entry in enumerate(fresh)):
                 return fresh
         status = await self.status(task_id)
         entries = await self.get_chunks(task_id, position)
-        if status is None or (status.holds(position) and not entries):
+        if status is None or not status.explains(position, entries):
             raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")
-        return entries
+        return None if status.ended_before(position) else entries
 
     async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
         """Give the stored entries from `start` on."""
@@ -176,7 +179,13 @@ def _answer(reply: list[bytes | int]) -> Answer:
 
 
 @contextlib.asynccontextmanager
-async def open_pubsub(url: str, times: PubSubTimes) -> AsyncIterator[tuple[PubSubWriter, PubSubReader]]:
-    """Own this process's two connections to the chunk store: one for commands, one for the subscription."""
+async def open_pubsub(
+    url: str, times: PubSubTimes, *, cluster: bool = False
+) -> AsyncIterator[tuple[PubSubWriter, PubSubReader]]:
+    """Own this process's two connections to the chunk store, or to each node of it: for commands, for messages."""
+    if cluster:
+        async with Cluster.connect(url) as nodes:
+            yield PubSubWriter(nodes, nodes, times), PubSubReader(nodes, nodes, times)
+        return
     async with Valkey.connect(url) as valkey, Hub.connect(url) as hub:
         yield PubSubWriter(valkey, hub, times), PubSubReader(valkey, hub, times)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import cached_property
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,28 @@ Push = Callable[[list[Any]], None]
 
 
 class Script:
-    """A Lua file of this package, called by its hash."""
+    """Lua that is called by its hash."""
 
-    def __init__(self, name: str) -> None:
-        self.body = (Path(__file__).parent / "lua" / f"{name}.lua").read_bytes()
-        self.sha = sha1(self.body, usedforsecurity=False).hexdigest()
+    def __init__(self, body: bytes) -> None:
+        self.body, self.sha = body, sha1(body, usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def load(cls, name: str) -> "Script":
+        """Read a file of this package."""
+        return cls((Path(__file__).parent / "lua" / f"{name}.lua").read_bytes())
+
+    @cached_property
+    def sharded(self) -> "Script":
+        """The same for a cluster, where a message goes to the node that owns the channel's slot and to no other."""
+        return Script(self.body.replace(b"'PUBLISH'", b"'SPUBLISH'"))
+
+
+class RefusedError(StoreUnavailableError):
+    """The server answered with an error, `reply`: it is full, it is loading, or it is not the one to ask."""
+
+    def __init__(self, reply: str) -> None:
+        super().__init__(f"the chunk store refused: {reply}")
+        self.reply = reply
 
 
 class Valkey:
@@ -53,11 +71,12 @@ class Valkey:
         on_push: Push | None = None,
         on_connect: Callable[[], None] | None = None,
         on_loss: Callable[[], None] | None = None,
+        on_refusal: Callable[[str], None] | None = None,
     ) -> None:
         self._pool = ConnectionPool.from_url(
             url, protocol=3, socket_connect_timeout=PATIENCE_S, health_check_interval=0
         )
-        self._on_push, self._on_connect, self._on_loss = on_push, on_connect, on_loss
+        self._on_push, self._on_connect, self._on_loss, self._on_refusal = on_push, on_connect, on_loss, on_refusal
         self._out: list[bytes] = []
         self._replies: deque[asyncio.Future[Any]] = deque()
         self._writer: asyncio.StreamWriter | None = None
@@ -75,13 +94,15 @@ class Valkey:
         on_push: Push | None = None,
         on_connect: Callable[[], None] | None = None,
         on_loss: Callable[[], None] | None = None,
+        on_refusal: Callable[[str], None] | None = None,
     ) -> AsyncIterator["Valkey"]:
         """Own a connection for the length of the block; it is made in the background and remade when lost."""
-        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss)
+        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss, on_refusal=on_refusal)
         tasks = [asyncio.create_task(valkey._stay_connected()), asyncio.create_task(valkey._watch_replies())]
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(valkey.connected.wait(), PATIENCE_S)
+                async with asyncio.timeout(PATIENCE_S):
+                    await valkey.connected.wait()
             yield valkey
         finally:
             for task in tasks:
@@ -94,11 +115,15 @@ class Valkey:
         if self._writer is not None:
             self._write(hiredis.pack_command(command))
 
+    def tell(self, *command: Any) -> None:
+        """Send a command whose reply nobody needs."""
+        self._submit(hiredis.pack_command(command)).add_done_callback(_forget)
+
     async def call(self, *command: Any) -> Any:
-        """Send one command and give its reply. Raises `StoreUnavailableError`, or the server's `ReplyError`."""
+        """Send one command and give its reply. Raises `StoreUnavailableError`; as `RefusedError` the server's own."""
         reply = await self._submit(hiredis.pack_command(command))
         if isinstance(reply, hiredis.ReplyError):
-            raise reply
+            raise RefusedError(str(reply))
         return reply
 
     async def run(self, script: Script, keys: tuple[str, ...], *args: Any) -> Any:
@@ -106,9 +131,9 @@ class Valkey:
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
         try:
             return await self.call(*command)
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise StoreUnavailableError(f"the store refused: {error}") from error
+        except RefusedError as error:
+            if not error.reply.startswith("NOSCRIPT"):
+                raise
         await self.call("SCRIPT", "LOAD", script.body)
         return await self.call(*command)
 
@@ -144,7 +169,7 @@ class Valkey:
                     await self._serve(connection._reader, connection._writer)
                 finally:
                     await connection.disconnect(nowait=True)
-            except (RedisError, OSError, TimeoutError, StoreUnavailableError, EOFError) as error:
+            except (RedisError, hiredis.HiredisError, OSError, TimeoutError, EOFError) as error:
                 log.warning("lost the chunk store, retrying in %.2f s: %s", pause, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_S[1])
@@ -175,6 +200,9 @@ class Valkey:
             if self._on_push:
                 self._on_push(reply)
             return
+        if self._on_refusal and isinstance(reply, hiredis.ReplyError):
+            self._on_refusal(str(reply))  # of a command that `send` sent: nobody waits for a reply
+            return
         self._served += 1
         future = self._replies.popleft()
         if not future.done():
@@ -192,7 +220,7 @@ class Valkey:
         while True:
             served, writer = self._served, self._writer
             if writer is not None and not self._replies:
-                self._submit(hiredis.pack_command(("PING",))).add_done_callback(_forget)
+                self.tell("PING")
             due = loop.time() + pause
             await asyncio.sleep(pause)
             if loop.time() - due > pause:  # it is this loop that stood still; replies may wait in the socket

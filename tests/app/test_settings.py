@@ -43,6 +43,13 @@ def test_the_broker_is_the_chunk_store_unless_set() -> None:
     assert Settings(redis_url="redis://one/0", broker_url="redis://two/0").broker_url == "redis://two/0"
 
 
+def test_a_cluster_can_not_be_the_broker() -> None:
+    """Celery does not speak to one: the error says which variable to set."""
+    with pytest.raises(ValidationError, match="set BROKER_URL"):
+        Settings(store_cluster=True)
+    assert Settings(store_cluster=True, broker_url="redis://single/0").store_cluster
+
+
 def test_models_are_allowed_by_globs() -> None:
     """The default model always; others only if named."""
     settings = Settings(openai_model="main", allowed_models="scripted*, other")

@@ -138,6 +138,20 @@ async def test_a_cancel_before_the_first_word_ends_the_stream(client: Client, ba
 
 
 @on_both
+async def test_a_cancel_while_the_model_stalls_ends_the_stream(client: Client, backend: str) -> None:
+    """The producer hears of it though it has nothing to append, and what was said before is kept."""
+    posted = await client.post("ttft=0.01&gap=0.01&chunks=10&fault=stall&at=3", backend)
+    events = []
+    async for event in client.follow(posted.task_id):
+        events.append(event)
+        if "".join(text["content"] for text in (event.record for event in events)).count(" ") == 3:
+            await client.http.post(f"/stream/{posted.task_id}/cancel")
+    answer = await client.answer(posted)
+    assert events[-1].record["chunk_type"] == "cancelled"
+    assert (answer["status"], answer["content"]) == ("cancelled", text_of(events)) != ("cancelled", "")
+
+
+@on_both
 @pytest.mark.parametrize(
     ("fault", "code"),
     [

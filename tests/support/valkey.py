@@ -1,4 +1,4 @@
-"""A real Valkey for a test, which can be paused, killed and restarted on the same port."""
+"""A real Valkey or Redis for a test, which can be paused, killed and restarted on the same port."""
 
 import contextlib
 import os
@@ -31,8 +31,9 @@ def server_binary() -> Path:
 class RunningValkey:
     """One server process on a loopback port. Nothing is persisted: a restart comes back empty."""
 
-    def __init__(self, port: int, directory: Path) -> None:
+    def __init__(self, port: int, directory: Path, binary: Path | None = None, options: tuple[str, ...] = ()) -> None:
         self.port, self._directory = port, directory
+        self._binary, self._options = binary or server_binary(), options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,7 +48,7 @@ class RunningValkey:
         log = self._directory / "valkey.log"
         options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", str(self._directory)]
         self._process = subprocess.Popen(
-            [str(server_binary()), "--port", str(self.port), "--logfile", str(log), *options]
+            [str(self._binary), "--port", str(self.port), "--logfile", str(log), *options, *self._options]
         )
         until(self._answers, f"Valkey answers on port {self.port}; its log is {log}")
 
@@ -83,10 +84,12 @@ class RunningValkey:
 
 
 @contextlib.contextmanager
-def running_valkey() -> Iterator[RunningValkey]:
-    """A Valkey for the length of the block; it leaves neither process nor file."""
+def running_valkey(
+    binary: Path | None = None, options: tuple[str, ...] = (), port: int | None = None
+) -> Iterator[RunningValkey]:
+    """A Valkey, or what `binary` is, for the length of the block; it leaves neither process nor file."""
     directory = Path(tempfile.mkdtemp(prefix="valkey-"))
-    server = RunningValkey(free_port(), directory)
+    server = RunningValkey(port or free_port(), directory, binary, options)
     try:
         server.start()
         yield server
