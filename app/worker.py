@@ -1,5 +1,6 @@
 """Builds the Celery worker: one task, which answers one message. Run it with `celery -A app.worker worker`."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
@@ -77,4 +78,5 @@ pool.configure(
 @pool.coroutine_task
 async def answer_message(task_id: str) -> None:
     """Answer one message; harmless to run again."""
-    await generate(_services.get(), UUID(task_id), time_ns())
+    # As one asyncio task: else each of its awaits, several a chunk, would pass through the pool's greenlet.
+    await asyncio.create_task(generate(_services.get(), UUID(task_id), time_ns()))
