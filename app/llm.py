@@ -19,7 +19,7 @@ MAX_CONNECTIONS = 10_000
 """Requests in flight: above what one process can stream, so that `STREAMGAUGE_WORKER_CONCURRENCY` is the bound."""
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """One piece of the answer, stamped when this process held it. The last ones carry the ending."""
 
     text: str

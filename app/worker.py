@@ -12,6 +12,7 @@ from prometheus_client import start_http_server
 from app import pool
 from app.broker import TASK, make_celery
 from app.database import Database, DatabaseUnavailableError
+from app.garbage import settle
 from app.generation import Services, generate
 from app.llm import Model
 from app.pool.loop import Watch
@@ -40,6 +41,7 @@ async def open_services() -> AsyncIterator[None]:
             ) as model,
         ):
             _services.set(Services(settings, Records(database), backends, model))
+            settle()
             yield
 
 
