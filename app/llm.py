@@ -5,16 +5,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import msgspec
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
+from app.transport import LeanTransport
+
 MAX_LINE = 1 << 20
+MAX_CONNECTIONS = 10_000
+"""Requests in flight: above what one process can stream, so that `STREAMGAUGE_WORKER_CONCURRENCY` is the bound."""
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """One piece of the answer, stamped when this process held it. The last ones carry the ending."""
 
     text: str
@@ -37,6 +42,7 @@ class _Text(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     delta: _Text | None = None
+    message: _Text | None = None
     finish_reason: str | None = None
 
 
@@ -75,7 +81,10 @@ class Model:
     async def connect(cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float) -> AsyncIterator["Model"]:
         """Own the HTTP connections for the length of the block."""
         timeout = httpx2.Timeout(stall_s, connect=connect_s)
-        async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2) as client:
+        http = openai.DefaultAsyncHttpxClient(timeout=timeout, transport=_transport(base_url))
+        async with openai.AsyncOpenAI(
+            base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2, http_client=http
+        ) as client:
             yield cls(client)
 
     async def stream(self, question: Question) -> AsyncGenerator[Delta]:
@@ -89,7 +98,7 @@ class Model:
                 stream_options={"include_usage": True},
             ) as response:
                 finished = False
-                async for line in _lines(response.iter_bytes()):
+                async for line in _events(response):
                     if line == b"[DONE]":
                         return
                     delta = _delta(line)
@@ -100,8 +109,29 @@ class Model:
                     raise ModelError("the model's connection closed in mid-answer", retryable=True)
 
 
+def _transport(base_url: str) -> LeanTransport | None:
+    """Choose the lean transport, or httpx2's own (None) if the environment names a proxy for this server."""
+    url, proxies = httpx2.URL(base_url), getproxies()
+    is_proxied = not proxies.keys().isdisjoint({url.scheme, "all"}) and not proxy_bypass(url.host)
+    return None if is_proxied else LeanTransport(max_connections=MAX_CONNECTIONS)
+
+
 def _turn(role: str, content: str) -> ChatCompletionMessageParam:
     return {"role": "assistant", "content": content} if role == "assistant" else {"role": "user", "content": content}
+
+
+def _events(response: openai.AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
+    """Give each event as JSON, whether the provider streams, compresses the stream, or answers all at once."""
+    http = response.http_response
+    if http.headers.get("content-type", "").startswith("application/json"):
+        return _whole(response)
+    if "content-encoding" in http.headers or not isinstance(http.stream, httpx2.AsyncByteStream):
+        return _lines(response.iter_bytes())
+    return _lines(aiter(http.stream))  # as it came off the socket: four layers less than iter_bytes
+
+
+async def _whole(response: openai.AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
+    yield await response.read()
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -128,8 +158,8 @@ def _delta(line: bytes) -> Delta:
     if not event.choices:
         return Delta("", now, usage=usage)
     choice = event.choices[0]
-    text = (choice.delta.content if choice.delta else None) or ""
-    return Delta(text, now, choice.finish_reason, usage)
+    said = choice.delta or choice.message
+    return Delta((said.content if said else None) or "", now, choice.finish_reason, usage)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from app.api.dependencies import Services
 from app.broker import Queue
 from app.database import Database, DatabaseUnavailableError
 from app.delivery import Delivery
+from app.garbage import settle
 from app.records import Records
 from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES, open_backends
@@ -31,6 +32,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with open_services(settings) as services:
             app.state.services = services
             cleaning = asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s))
+            settle()
             try:
                 yield
             finally:

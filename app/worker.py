@@ -1,5 +1,6 @@
 """Builds the Celery worker: one task, which answers one message. Run it with `celery -A app.worker worker`."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ from prometheus_client import start_http_server
 from app import pool
 from app.broker import TASK, make_celery
 from app.database import Database, DatabaseUnavailableError
+from app.garbage import settle
 from app.generation import Services, generate
 from app.llm import Model
 from app.pool.loop import Watch
@@ -39,6 +41,7 @@ async def open_services() -> AsyncIterator[None]:
             ) as model,
         ):
             _services.set(Services(settings, Records(database), backends, model))
+            settle()
             yield
 
 
@@ -77,4 +80,5 @@ pool.configure(
 @pool.coroutine_task
 async def answer_message(task_id: str) -> None:
     """Answer one message; harmless to run again."""
-    await generate(_services.get(), UUID(task_id), time_ns())
+    # As one asyncio task: else each of its awaits, several a chunk, would pass through the pool's greenlet.
+    await asyncio.create_task(generate(_services.get(), UUID(task_id), time_ns()))

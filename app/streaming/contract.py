@@ -28,7 +28,7 @@ OPEN = "open"
 """The state of a stream that has no terminal yet; a closed stream's state is its terminal's type."""
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """One stored record and one SSE event. `ts_ns` is the producer's wall clock when it held the last delta."""
 
     chunk_index: int
@@ -49,7 +49,7 @@ class _Head(msgspec.Struct):
     ts_ns: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A chunk on its way to a viewer: its place, its type, its stamp, and its record as JSON, still encoded."""
 
     index: int

@@ -1,0 +1,96 @@
+"""The model client understands each way in which a provider may stream, and says how one failed."""
+
+import gzip
+
+import pytest
+
+from app.llm import Delta, Model, ModelError, Question
+from tests.support.raw_http import playing, says
+
+QUESTION = Question("scripted", [("user", "How high is the river?")], None)
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+TEXT = "Grüße, river"
+EVENTS = (
+    'data: {"choices":[{"delta":{"role":"assistant"}}]}\r\n\r\n'
+    ": a comment\r\n\r\n"
+    'event: x\ndata:{"choices":[{"delta":{"content":"Grüße, "}}]}\n\n'
+    'data: {"choices":[{"delta":{"content":"river"},"finish_reason":null}]}\n\n'
+    'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
+    "data: [DONE]\n\n"
+).encode()
+
+
+async def ask(url: str) -> list[Delta]:
+    async with Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1) as model:
+        return [delta async for delta in model.stream(QUESTION)]
+
+
+def check(deltas: list[Delta]) -> None:
+    assert "".join(delta.text for delta in deltas) == TEXT
+    assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["stop"]
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert [delta.usage for delta in deltas if delta.usage] == [usage]
+
+
+async def test_a_stream_cut_at_every_byte() -> None:
+    """Lines, characters and line ends may be cut by packets wherever they will."""
+    pieces = [EVENTS[at : at + 1] for at in range(len(EVENTS))]
+    async with playing(says(STREAM + b"\r\n", *pieces)) as url:
+        check(await ask(url))
+
+
+async def test_a_compressed_stream() -> None:
+    """A proxy on the way may compress what it passes on."""
+    body = gzip.compress(EVENTS)
+    head = STREAM + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with playing(says(head, body)) as url:
+        check(await ask(url))
+
+
+async def test_a_provider_that_does_not_stream() -> None:
+    """One that ignores `stream` and sends its whole answer gives one delta with everything."""
+    body = (
+        '{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Grüße, river"},'
+        '"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}'
+    ).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with playing(says(head + body)) as url:
+        deltas = await ask(url)
+    assert len(deltas) == 1
+    check(deltas)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "retryable"),
+    [
+        (EVENTS[:150], "upstream", True),
+        (b'data: {"choices": oops}\n\n', "upstream", True),
+        (b'data: {"error": {"message": "overloaded"}}\n\n', "upstream", True),
+        (b"data: " + b"x" * (1 << 21), "upstream", False),
+    ],
+    ids=["cut", "garbage", "error-in-the-stream", "endless-line"],
+)
+async def test_a_stream_that_goes_wrong(body: bytes, code: str, retryable: bool) -> None:
+    """Each ends with an error that says whether asking again may help."""
+    async with playing(says(STREAM + b"\r\n", body)) as url:
+        with pytest.raises(ModelError) as caught:
+            await ask(url)
+    assert (caught.value.code, caught.value.retryable) == (code, retryable)
+
+
+async def test_a_stall_ends_by_timeout() -> None:
+    """A provider that falls silent in mid-answer is not waited for for ever."""
+    async with playing(says(STREAM + b"\r\n", EVENTS[:150], keep_open=True)) as url:
+        with pytest.raises(ModelError, match="stalled") as caught:
+            await ask(url)
+    assert (caught.value.code, caught.value.retryable) == ("timeout", True)
+
+
+async def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy gets the request for a host that nobody else could find."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with playing(says(STREAM + b"\r\n", EVENTS)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        check(await ask("http://model.invalid"))
