@@ -11,6 +11,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from app.telemetry.tracing import traceparent
+
 TASK = "app.generate"
 PATIENCE_S = 3.0
 THREADS = 4
@@ -56,7 +58,7 @@ class Queue:
         """Enqueue the generation of one message. Raises `BrokerUnavailableError`."""
         try:
             async with asyncio.timeout(2 * PATIENCE_S):
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._put, str(task_id))
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._put, task_id)
         except (OperationalError, RedisError, OSError, TimeoutError) as error:
             raise BrokerUnavailableError(f"the broker did not take the task: {error}") from error
 
@@ -70,5 +72,6 @@ class Queue:
         finally:
             await client.aclose()
 
-    def _put(self, task_id: str) -> None:
-        self._celery.send_task(TASK, args=[task_id], task_id=task_id, ignore_result=True)
+    def _put(self, task_id: UUID) -> None:
+        name, headers = str(task_id), {"traceparent": traceparent(task_id)}
+        self._celery.send_task(TASK, args=[name], task_id=name, ignore_result=True, headers=headers)

@@ -1,9 +1,10 @@
 """The consumer: a stream's entries become SSE frames; resume, keep-alive, catch-up, and the reaping of the lost."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any
@@ -25,7 +26,7 @@ from app.streaming.contract import (
     entry_of,
 )
 from app.tables import Message
-from app.telemetry import metrics
+from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -123,12 +124,21 @@ class View:
         self._task_id, self._pin = task_id, pin
         self._position, self._reset, self._tail = joining.start, joining.reset, joining.tail
         self._quiet_since = asyncio.get_running_loop().time()
-        self._ended = False
+        self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
 
     @property
     def backend(self) -> str:
         """The backend that holds the stream now."""
         return self._pin.backend
+
+    @contextlib.contextmanager
+    def traced(self) -> Iterator[None]:
+        """Trace this view for the length of the block: it resumed or not, what it sent, whether it saw the end."""
+        with tracing.viewer_span(self._task_id, backend=self.backend, resumed=self._resumed, start=self._position):
+            try:
+                yield
+            finally:
+                tracing.note(events=self._sent, ended=self._ended)
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield SSE bytes until the terminal, following the stream when it is handed over."""
@@ -161,6 +171,9 @@ class View:
             if entry.index > self._tail:
                 histogram.observe((now - entry.ts_ns) / 1e9)
         metrics.EVENTS_SENT.labels(self.backend).inc(len(entries))
+        if not self._sent:
+            tracing.event("first_chunk", index=entries[0].index)
+        self._sent += len(entries)
 
     async def _follow(self) -> AsyncIterator[bytes]:
         reader, loop = self._backends.readers[self.backend], asyncio.get_running_loop()
@@ -203,10 +216,13 @@ class View:
 
     async def _find_again(self) -> None:
         """Read the pin anew: the stream may have been handed over."""
+        before = self.backend
         try:
             self._pin = await self._records.pin(self._task_id) or self._pin
         except DatabaseUnavailableError as error:
             log.warning("can't look for stream %s: %s", self._task_id, error)
+        if self.backend != before:
+            tracing.event("hand_over", to=self.backend)
 
     def _rebuilt(self, message: Message) -> bytes:
         """Give the whole answer from the committed message, for a stream whose log has expired."""

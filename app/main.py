@@ -16,6 +16,7 @@ from app.records import Records
 from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES, open_backends
 from app.streaming.flag import BackendFlag
+from app.telemetry.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +29,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings) as services:
-            app.state.services = services
-            cleaning = asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s))
-            try:
-                yield
-            finally:
-                cleaning.cancel()
-                await asyncio.gather(cleaning, return_exceptions=True)
+        with tracing(settings, "api"):
+            async with open_services(settings) as services:
+                app.state.services = services
+                cleaning = asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s))
+                try:
+                    yield
+                finally:
+                    cleaning.cancel()
+                    await asyncio.gather(cleaning, return_exceptions=True)
 
     app = FastAPI(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     problems.install(app)

@@ -21,7 +21,7 @@ from app.streaming.contract import (
     StreamWriter,
 )
 from app.streaming.polling import PollingWriter
-from app.telemetry import metrics
+from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ class Producer:
         answer = await self._store(chunk)
         self._appended_at = asyncio.get_running_loop().time()
         metrics.CHUNKS_APPENDED.labels(self.backend).inc()
+        if not chunk.chunk_index:
+            tracing.event("first_chunk")
         if answer.cancelled and kind is ChunkType.CONTENT:
             raise CancelledByUserError
 
@@ -109,6 +111,7 @@ class Producer:
             raise FencedError
         self._writer, self.backend = safe, "polling"
         metrics.HANDOVERS.inc()
+        tracing.event("hand_over", at_index=len(self._log))
 
     async def _send(self) -> None:
         """Append what is pending. Deltas share a chunk only if they came while the one before was being stored."""

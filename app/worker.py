@@ -19,6 +19,7 @@ from app.settings import load_settings
 from app.streaming.backends import open_backends
 from app.streaming.contract import StoreUnavailableError
 from app.telemetry import metrics
+from app.telemetry.tracing import tracing
 
 settings = load_settings()
 _services: ContextVar[Services] = ContextVar("worker_services")
@@ -27,7 +28,7 @@ _services: ContextVar[Services] = ContextVar("worker_services")
 @contextlib.asynccontextmanager
 async def open_services() -> AsyncIterator[None]:
     """Own everything that a worker process holds open, and let every task see it."""
-    with _metrics_server():
+    with _metrics_server(), tracing(settings, "worker"):
         async with (
             Database.connect(settings.database_url, settings.database_pool) as database,
             open_backends(settings, database) as backends,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -55,7 +56,7 @@ def up(
     from ops.display import Progress, show_stack
     from ops.stack import StackOptions, running_stack
 
-    options = StackOptions(folder=folder, workers=workers, apis=apis, port=port)
+    options = StackOptions(folder=folder, workers=workers, apis=apis, port=port, traces=True)
     is_up = False
     try:
         with _signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
@@ -128,6 +129,17 @@ def migrate() -> None:
     program = command(os.environ)
     os.chdir(program.cwd)
     os.execv(program.argv[0], program.argv)  # noqa: S606 - it takes our place: its output and exit code are ours
+
+
+@app.command()
+def trace(
+    task_id: Annotated[UUID, typer.Argument(help="Of the message, as its POST answered it.")],
+    folder: Folder = Path(".streamgauge"),
+) -> None:
+    """Show where the time of one message went, on the system that `streamgauge up` runs or last ran here."""
+    from ops.trace_view import show_trace
+
+    show_trace(console, folder / "traces", task_id)
 
 
 @app.command(context_settings=PASSED_ON)

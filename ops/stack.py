@@ -5,6 +5,7 @@ A person's own servers are used instead of ours where REDIS_URL, BROKER_URL, DAT
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ class StackOptions:
     """Of the first API; None takes 8000 if that is free and any other port if not."""
     keep_data: bool = True
     """Keep the databases for the next start; a measurement begins with empty ones instead."""
+    traces: bool = False
+    """Keep every span of this run in the folder, for `streamgauge trace`; a measurement does without."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
@@ -86,6 +89,11 @@ class Stack:
         """The folder with one log a part."""
         return self._supervisor.logs
 
+    @property
+    def traces(self) -> Path:
+        """The folder with the spans of this run."""
+        return self._supervisor.folder / "traces"
+
     def restart(self, name: str) -> None:
         """Start a part again on its old ports, ending it first if it still runs, and wait until it is ready."""
         process = self.processes[name]
@@ -115,10 +123,13 @@ class Stack:
                 "OPENAI_MODEL": "scripted",
                 "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
             }
+        if self._options.traces:
+            ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
         return {**self._options.environment, **ours}
 
     def start(self) -> None:
         """Bring everything up. Each step has a time limit, and fails with the log of the part that missed it."""
+        shutil.rmtree(self.traces, ignore_errors=True)
         # Chosen first: a taken port should not be found out after everything else has started.
         api_ports = [_api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
         self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
