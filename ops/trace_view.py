@@ -63,7 +63,7 @@ def show_trace(console: Console, folder: Path, task_id: UUID) -> None:
     for title, side in (("span", "left"), ("where", "left"), ("start ms", "right"), ("took ms", "right")):
         table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]  # a literal, by the loop above
     table.add_column("", no_wrap=True, width=BAR)
-    table.add_column("what", overflow="ellipsis", no_wrap=True)
+    table.add_column("what", overflow="fold")
     for depth, span in every:
         colour = "red" if span.failed else "magenta" if span.linked else "cyan"
         name = f"{'  ' * depth}{'↳ ' if span.linked else ''}{span.name}"
