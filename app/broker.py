@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import UUID
 
 import redis.asyncio
@@ -62,11 +63,18 @@ class Queue:
         except (OperationalError, RedisError, OSError, TimeoutError) as error:
             raise BrokerUnavailableError(f"the broker did not take the task: {error}") from error
 
+    async def depth(self) -> int:
+        """Count the messages that no worker has fetched. Raises `BrokerUnavailableError`."""
+        return int(await self._ask("LLEN", self._celery.conf.task_default_queue))
+
     async def ping(self) -> None:
         """Raise `BrokerUnavailableError` unless the broker answers."""
+        await self._ask("PING")
+
+    async def _ask(self, *command: str) -> Any:
         client = redis.asyncio.from_url(self._broker_url, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S)
         try:
-            await client.execute_command("PING")  # type: ignore[no-untyped-call]  # redis-py types it not at all
+            return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py types it not at all
         except (RedisError, OSError, TimeoutError) as error:
             raise BrokerUnavailableError(str(error)) from error
         finally:

@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from typing import cast
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.telemetry import metrics
 
@@ -31,6 +33,8 @@ class Database:
             pool_timeout=10,
             connect_args={"timeout": 5, "command_timeout": 10},
         )
+        metrics.DATABASE_POOL_SIZE.set(pool_size)
+        metrics.DATABASE_CONNECTIONS.set_function(lambda: cast("QueuePool", engine.pool).checkedout())
         try:
             yield cls(engine)
         finally:

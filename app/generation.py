@@ -77,7 +77,9 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
     if job is None:
         log.info("message of task %s was withdrawn; nothing to do", task_id)
         return
-    metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(max(0, accepted_ns - job.posted_ns) / 1e9)
+    metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(
+        max(0, accepted_ns - job.posted_ns) / 1e9, tracing.exemplar(task_id)
+    )
     with tracing.task_span(task_id, accepted_ns, backend=job.backend):
         try:
             producer = await _open(services, job)
@@ -146,13 +148,16 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
         log.exception("stream %s failed by a fault of ours", job.task_id)
         status, terminal, more = "failed", ChunkType.FAILED, {"code": "internal", "retryable": True}
     if answering.model_ttft_s is not None:
-        metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s)
+        metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
     if not await _commit(services, job.task_id, producer.attempt, answering.final(status, producer.backend)):
         terminal, more = ChunkType.FAILED, {"code": "persist", "retryable": True}
     elif terminal is ChunkType.DONE:
         more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
     await producer.append(terminal, **more)
     metrics.STREAMS_ENDED.labels(producer.backend, str(terminal)).inc()
+    metrics.STREAM_SECONDS.labels(producer.backend, str(terminal)).observe(
+        (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
+    )
     tracing.note(outcome=str(terminal), backend=producer.backend)
     if producer.backend != "polling":
         with contextlib.suppress(DatabaseUnavailableError):

@@ -17,6 +17,7 @@ from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES, open_backends
 from app.streaming.flag import BackendFlag
 from app.telemetry.tracing import tracing
+from app.watching import watch_loop, watch_queue
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with tracing(settings, "api"):
             async with open_services(settings) as services:
                 app.state.services = services
-                cleaning = asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s))
+                working = [
+                    asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s)),
+                    asyncio.create_task(watch_loop()),
+                    asyncio.create_task(watch_queue(services.queue)),
+                ]
                 try:
                     yield
                 finally:
-                    cleaning.cancel()
-                    await asyncio.gather(cleaning, return_exceptions=True)
+                    for task in working:
+                        task.cancel()
+                    await asyncio.gather(*working, return_exceptions=True)
 
     app = FastAPI(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     problems.install(app)

@@ -59,6 +59,7 @@ class Producer:
         self._task_id, self._place, self._writer = task_id, store, store.writer
         self.attempt, self._log = opening.attempt, held
         self.backend = store.backend
+        self._exemplars = tracing.Exemplars(task_id)
         self._pending: list[Delta] = []
         self._ready = asyncio.Event()
         self._finished = False
@@ -122,7 +123,9 @@ class Producer:
             if pending:
                 text = "".join(delta.text for delta in pending)
                 await self.append(ChunkType.CONTENT, text, len(pending), pending[-1].ts_ns)
-                metrics.PUBLISH_SECONDS.labels(self.backend).observe((time_ns() - pending[-1].ts_ns) / 1e9)
+                metrics.PUBLISH_SECONDS.labels(self.backend).observe(
+                    (time_ns() - pending[-1].ts_ns) / 1e9, self._exemplars.take()
+                )
                 metrics.DELTAS_COALESCED.labels(self.backend).inc(len(pending) - 1)
             if self._finished and not self._pending:
                 return
@@ -144,6 +147,8 @@ class Producer:
                     return Answer(Outcome.OK)
                 await asyncio.sleep(RETRY_S)
                 continue
+            if answer.outcome is Outcome.DUPLICATE:
+                metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
             if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
                 metrics.FENCED.labels(self.backend).inc()
                 raise FencedError

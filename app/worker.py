@@ -39,6 +39,7 @@ async def open_services() -> AsyncIterator[None]:
                 stall_s=settings.model_stall_s,
             ) as model,
         ):
+            metrics.WORKER_SLOTS.set(settings.worker_concurrency)
             _services.set(Services(settings, Records(database), backends, model))
             yield
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -63,6 +64,20 @@ def tracing(settings: Settings, service: str) -> Iterator[None]:
 def exemplar(task_id: UUID) -> dict[str, str] | None:
     """Give the exemplar of an observation that belongs to this message; None when its trace is not kept."""
     return {"trace_id": task_id.hex} if _keeps(task_id.int, _ratio) else None
+
+
+class Exemplars:
+    """Exemplars of one message, at most one a second: an observation with one costs 5 us, without one 2."""
+
+    def __init__(self, task_id: UUID) -> None:
+        self._exemplar, self._next = exemplar(task_id), 0.0
+
+    def take(self) -> dict[str, str] | None:
+        """Give the exemplar if it is due again."""
+        if self._exemplar is None or monotonic() < self._next:
+            return None
+        self._next = monotonic() + 1
+        return self._exemplar
 
 
 def traceparent(task_id: UUID) -> str:
