@@ -48,6 +48,7 @@ def up(
     apis: Apis = 1,
     port: Annotated[int | None, typer.Option(help="Of the first API; 8000 if free, and 0 is any free one.")] = None,
     folder: Folder = Path(".streamgauge"),
+    observe: Annotated[bool, typer.Option("--observe", help="Start Prometheus too, with our alerts.")] = False,
 ) -> None:
     """Start the whole system here: Valkey, PostgreSQL, a scripted model, workers and APIs. Ctrl-C stops it.
 
@@ -56,7 +57,7 @@ def up(
     from ops.display import Progress, show_stack
     from ops.stack import StackOptions, running_stack
 
-    options = StackOptions(folder=folder, workers=workers, apis=apis, port=port, traces=True)
+    options = StackOptions(folder, workers, apis, port, traces=True, observe=observe)
     is_up = False
     try:
         with _signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:

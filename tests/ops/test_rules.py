@@ -153,7 +153,16 @@ def _fires(promtool: str, folder: Path, name: str, series: Series, at: str) -> b
         "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []}],
     }
     path = folder / "test.json"
-    path.write_text(json.dumps({"rule_files": [str(render.RULES)], "evaluation_interval": evaluated, "tests": [test]}))
+    path.write_text(
+        json.dumps(
+            {
+                "rule_files": [str(render.RULES)],
+                "evaluation_interval": evaluated,
+                "group_eval_order": [group["name"] for group in RULES],
+                "tests": [test],
+            }
+        )
+    )
     done = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, timeout=60)
     output = done.stdout + done.stderr
     assert done.returncode == 0 or f"alertname: {name}" in output, output
