@@ -59,6 +59,7 @@ class Producer:
         self._task_id, self._place, self._writer = task_id, store, store.writer
         self.attempt, self._log = opening.attempt, held
         self.backend = store.backend
+        self._unanswered: Chunk | None = None
         self._exemplars = tracing.Exemplars(task_id)
         self._pending: list[Delta] = []
         self._ready = asyncio.Event()
@@ -88,8 +89,14 @@ class Producer:
     async def append(self, kind: ChunkType, text: str = "", deltas: int = 0, ts_ns: int = 0, **more: Any) -> None:
         """Append one chunk, retrying a lost reply and handing the stream over when the store is lost."""
         chunk = Chunk(len(self._log), kind, text, self.attempt, deltas, ts_ns or time_ns(), **more)
+        if (
+            self._unanswered is not None
+        ):  # an append was interrupted, and may or may not be stored: a repeat is harmless
+            await self._store(self._unanswered)
         self._log.append(chunk)
+        self._unanswered = chunk
         answer = await self._store(chunk)
+        self._unanswered = None
         self._appended_at = asyncio.get_running_loop().time()
         metrics.CHUNKS_APPENDED.labels(self.backend).inc()
         if not chunk.chunk_index:
