@@ -27,12 +27,13 @@ bench: .venv/run.stamp  ## the main job: both backends on an embedded stack, sid
 up: .venv/run.stamp  ## start the whole system on this machine; Ctrl-C stops it
 	$(BIN)/streamgauge up $(ARGS)
 
-check: .venv/dev.stamp  ## format, lint, types, import contracts, generated dashboards
+check: .venv/dev.stamp  ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m dashboards.render --check
+	$(BIN)/python -m ops.prometheus.render --check
 
 test: check redis  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import UUID
 
 import redis.asyncio
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
+
+from app.telemetry.tracing import traceparent
 
 TASK = "app.generate"
 PATIENCE_S = 3.0
@@ -56,19 +59,27 @@ class Queue:
         """Enqueue the generation of one message. Raises `BrokerUnavailableError`."""
         try:
             async with asyncio.timeout(2 * PATIENCE_S):
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._put, str(task_id))
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._put, task_id)
         except (OperationalError, RedisError, OSError, TimeoutError) as error:
             raise BrokerUnavailableError(f"the broker did not take the task: {error}") from error
 
+    async def depth(self) -> int:
+        """Count the messages that no worker has fetched. Raises `BrokerUnavailableError`."""
+        return int(await self._ask("LLEN", self._celery.conf.task_default_queue))
+
     async def ping(self) -> None:
         """Raise `BrokerUnavailableError` unless the broker answers."""
+        await self._ask("PING")
+
+    async def _ask(self, *command: str) -> Any:
         client = redis.asyncio.from_url(self._broker_url, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S)
         try:
-            await client.execute_command("PING")  # type: ignore[no-untyped-call]  # redis-py types it not at all
+            return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py types it not at all
         except (RedisError, OSError, TimeoutError) as error:
             raise BrokerUnavailableError(str(error)) from error
         finally:
             await client.aclose()
 
-    def _put(self, task_id: str) -> None:
-        self._celery.send_task(TASK, args=[task_id], task_id=task_id, ignore_result=True)
+    def _put(self, task_id: UUID) -> None:
+        name, headers = str(task_id), {"traceparent": traceparent(task_id)}
+        self._celery.send_task(TASK, args=[name], task_id=name, ignore_result=True, headers=headers)

@@ -2,12 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.telemetry import metrics
 
@@ -34,6 +35,8 @@ class Database:
             connect_args={"timeout": 5, "command_timeout": 10},
         )
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        metrics.DATABASE_POOL_SIZE.set(pool_size)
+        metrics.DATABASE_CONNECTIONS.set_function(lambda: cast("QueuePool", engine.pool).checkedout())
         try:
             yield cls(engine)
         finally:

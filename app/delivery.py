@@ -1,9 +1,10 @@
 """The consumer: a stream's entries become SSE frames; resume, keep-alive, catch-up, and the reaping of the lost."""
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any
@@ -25,7 +26,7 @@ from app.streaming.contract import (
     entry_of,
 )
 from app.tables import Message
-from app.telemetry import metrics
+from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Delivery:
 
         Raises `UnknownStreamError`, `NothingLeftError`, or `DatabaseUnavailableError`.
         """
+        asked_ns = time_ns()
         pin = await self._records.pin(task_id)
         if pin is None:
             raise UnknownStreamError
@@ -73,7 +75,7 @@ class Delivery:
             joining = join_at(status, last_event_id)
         if last_event_id is not None:
             metrics.RESUMES.labels(pin.backend).inc()
-        return View(self._settings, self._records, self._backends, task_id, pin, joining)
+        return View(self._settings, self._records, self._backends, task_id, pin, joining, asked_ns)
 
     async def _status(self, pin: Pin, task_id: UUID) -> Status | None:
         try:
@@ -118,21 +120,34 @@ class View:
         task_id: UUID,
         pin: Pin,
         joining: Joining,
+        asked_ns: int,
     ) -> None:
         self._settings, self._records, self._backends = settings, records, backends
         self._task_id, self._pin = task_id, pin
         self._position, self._reset, self._tail = joining.start, joining.reset, joining.tail
+        self._exemplars = tracing.Exemplars(task_id)
+        self._asked_ns, self._written_ns = asked_ns, 0
         self._quiet_since = asyncio.get_running_loop().time()
-        self._ended = False
+        self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
 
     @property
     def backend(self) -> str:
         """The backend that holds the stream now."""
         return self._pin.backend
 
+    @contextlib.contextmanager
+    def traced(self) -> Iterator[None]:
+        """Trace this view for the length of the block: it resumed or not, what it sent, whether it saw the end."""
+        with tracing.viewer_span(self._task_id, backend=self.backend, resumed=self._resumed, start=self._position):
+            try:
+                yield
+            finally:
+                tracing.note(events=self._sent, ended=self._ended)
+
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield SSE bytes until the terminal, following the stream when it is handed over."""
         yield b"retry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - jitter guards nothing
+        metrics.FIRST_BYTE_SECONDS.labels(self.backend).observe((time_ns() - self._asked_ns) / 1e9)
         if self._reset:
             yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
         patience = self._settings.lease_s + self._settings.lease_grace_s
@@ -153,14 +168,31 @@ class View:
                 if self._pin.message.status != "pending" and isinstance(error, StreamMissingError):
                     yield self._rebuilt(self._pin.message)
 
-    def observe(self, entries: list[Entry]) -> None:
+    def observe(self, entries: list[Entry], size: int, held_ns: int) -> None:
         """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
-        now = time_ns()
-        histogram = metrics.DELIVERY_SECONDS.labels(self.backend)
-        for entry in entries:
-            if entry.index > self._tail:
-                histogram.observe((now - entry.ts_ns) / 1e9)
-        metrics.EVENTS_SENT.labels(self.backend).inc(len(entries))
+        now, backend = time_ns(), self.backend
+        fresh = [entry for entry in entries if entry.index > self._tail]
+        histogram = metrics.DELIVERY_SECONDS.labels(backend)
+        for entry in fresh:
+            histogram.observe((now - entry.ts_ns) / 1e9, self._exemplars.take())
+        metrics.EVENTS_SENT.labels(backend).inc(len(entries))
+        metrics.BYTES_SENT.labels(backend).inc(size)
+        metrics.WRITE_SECONDS.labels(backend).observe((now - held_ns) / 1e9)
+        if len(fresh) < len(entries):
+            metrics.EVENTS_REPLAYED.labels(backend).inc(len(entries) - len(fresh))
+        if self._written_ns:
+            metrics.INTER_CHUNK_SECONDS.labels(backend).observe((now - self._written_ns) / 1e9)
+        else:
+            self._observe_first(entries[0], now)
+        self._written_ns = now
+        self._sent += len(entries)
+
+    def _observe_first(self, entry: Entry, now_ns: int) -> None:
+        tracing.event("first_chunk", index=entry.index)
+        if entry.index == 0 and self._tail < 0 and not entry.is_terminal:
+            posted_s = self._pin.message.created_at.timestamp()
+            seconds = max(0.0, now_ns / 1e9 - posted_s)
+            metrics.FIRST_TOKEN_SECONDS.labels(self.backend).observe(seconds, tracing.exemplar(self._task_id))
 
     async def _follow(self) -> AsyncIterator[bytes]:
         reader, loop = self._backends.readers[self.backend], asyncio.get_running_loop()
@@ -168,8 +200,9 @@ class View:
             if entries:
                 self._position, self._quiet_since = entries[-1].index + 1, loop.time()
                 self._ended = entries[-1].is_terminal
-                yield b"".join(map(frame, entries))
-                self.observe(entries)  # resumed only after the socket took the bytes
+                held_ns, data = time_ns(), b"".join(map(frame, entries))
+                yield data
+                self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
             elif note := await self._mind_silence():
                 yield note
 
@@ -203,10 +236,13 @@ class View:
 
     async def _find_again(self) -> None:
         """Read the pin anew: the stream may have been handed over."""
+        before = self.backend
         try:
             self._pin = await self._records.pin(self._task_id) or self._pin
         except DatabaseUnavailableError as error:
             log.warning("can't look for stream %s: %s", self._task_id, error)
+        if self.backend != before:
+            tracing.event("hand_over", to=self.backend)
 
     def _rebuilt(self, message: Message) -> bytes:
         """Give the whole answer from the committed message, for a stream whose log has expired."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import time_ns
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from app.records import Final, Job, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
 from app.streaming.contract import Chunk, ChunkType, StoreUnavailableError, StreamMissingError, StreamOverError, decode
-from app.telemetry import metrics
+from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +38,32 @@ class Answering:
 
     posted_ns: int
     accepted_ns: int
-    texts: list[str] = field(default_factory=list)
     requested_ns: int | None = None
     first_delta_ns: int | None = None
     last_delta_ns: int | None = None
     finish_reason: str | None = None
     usage: dict[str, int] | None = None
 
+    @property
+    def model_ttft_s(self) -> float | None:
+        """The model's own time to its first token; None until then."""
+        if self.requested_ns is None or self.first_delta_ns is None:
+            return None
+        return (self.first_delta_ns - self.requested_ns) / 1e9
+
     def take(self, delta: Delta) -> None:
         """Note what a delta says."""
         if delta.text:
-            self.texts.append(delta.text)
             self.first_delta_ns = self.first_delta_ns or delta.ts_ns
             self.last_delta_ns = delta.ts_ns
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
 
-    def final(self, status: str, backend: str) -> Final:
+    def final(self, status: str, text: str, backend: str) -> Final:
         """Put together what the final commit writes."""
         names = ("posted_ns", "accepted_ns", "requested_ns", "first_delta_ns", "last_delta_ns")
         timings = {name: getattr(self, name) for name in names}
-        return Final(status, "".join(self.texts), self.finish_reason, self.usage, timings, backend)
+        return Final(status, text, self.finish_reason, self.usage, timings, backend)
 
 
 async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
@@ -70,17 +75,23 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
     if job is None:
         log.info("message of task %s was withdrawn; nothing to do", task_id)
         return
-    metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(max(0, accepted_ns - job.posted_ns) / 1e9)
-    try:
-        producer = await _open(services, job)
-    except StreamOverError:
-        log.info("stream %s is over; nothing to do", task_id)
-        return
-    with metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress():
+    metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(
+        max(0, accepted_ns - job.posted_ns) / 1e9, tracing.exemplar(task_id)
+    )
+    with tracing.task_span(task_id, accepted_ns, backend=job.backend):
         try:
-            await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
-        except FencedError:
-            log.info("stream %s was taken over by a newer attempt", task_id)
+            producer = await _open(services, job)
+        except StreamOverError:
+            log.info("stream %s is over; nothing to do", task_id)
+            return
+        with (
+            metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
+            tracing.span("stream", attempt=producer.attempt),
+        ):
+            try:
+                await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
+            except FencedError:
+                log.info("stream %s was taken over by a newer attempt", task_id)
 
 
 async def _open(services: Services, job: Job) -> Producer:
@@ -112,8 +123,12 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
     answering.requested_ns = time_ns()
     status, terminal, more = "complete", ChunkType.DONE, dict[str, Any]()
     try:
-        async with asyncio.timeout(services.settings.generation_limit_s):
-            await producer.produce(services.model.stream(question), answering.take)
+        with tracing.model_span(job.model, job.max_tokens) as call:
+            try:
+                async with asyncio.timeout(services.settings.generation_limit_s):
+                    await producer.produce(services.model.stream(question), answering.take)
+            finally:
+                tracing.note_answer(call, answering.finish_reason, answering.usage, answering.model_ttft_s)
     except CancelledByUserError:
         status, terminal = "cancelled", ChunkType.CANCELLED
     except ModelError as error:
@@ -130,14 +145,20 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
     except Exception:
         log.exception("stream %s failed by a fault of ours", job.task_id)
         status, terminal, more = "failed", ChunkType.FAILED, {"code": "internal", "retryable": True}
-    if answering.first_delta_ns:
-        metrics.MODEL_TTFT_SECONDS.observe((answering.first_delta_ns - answering.requested_ns) / 1e9)
-    if not await _commit(services, job.task_id, producer.attempt, answering.final(status, producer.backend)):
+    if answering.model_ttft_s is not None:
+        metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
+    if not await _commit(
+        services, job.task_id, producer.attempt, answering.final(status, producer.text, producer.backend)
+    ):
         terminal, more = ChunkType.FAILED, {"code": "persist", "retryable": True}
     elif terminal is ChunkType.DONE:
         more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
     await producer.append(terminal, **more)
     metrics.STREAMS_ENDED.labels(producer.backend, str(terminal)).inc()
+    metrics.STREAM_SECONDS.labels(producer.backend, str(terminal)).observe(
+        (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
+    )
+    tracing.note(outcome=str(terminal), backend=producer.backend)
     if producer.backend != "polling":
         with contextlib.suppress(DatabaseUnavailableError):
             await services.records.close(job.task_id, str(terminal))

@@ -17,6 +17,8 @@ from app.records import Records
 from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES, open_backends
 from app.streaming.flag import BackendFlag
+from app.telemetry.tracing import tracing
+from app.watching import watch_loop, watch_queue
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +31,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings) as services:
-            app.state.services = services
-            cleaning = asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s))
-            settle()
-            try:
-                yield
-            finally:
-                cleaning.cancel()
-                await asyncio.gather(cleaning, return_exceptions=True)
+        with tracing(settings, "api"):
+            async with open_services(settings) as services:
+                app.state.services = services
+                working = [
+                    asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s)),
+                    asyncio.create_task(watch_loop()),
+                    asyncio.create_task(watch_queue(services.queue)),
+                ]
+                settle()
+                try:
+                    yield
+                finally:
+                    for task in working:
+                        task.cancel()
+                    await asyncio.gather(*working, return_exceptions=True)
 
     app = FastAPI(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     problems.install(app)

@@ -9,7 +9,7 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
-from app.llm import Delta
+from app.llm import Delta, ModelError
 from app.streaming.contract import (
     Answer,
     Chunk,
@@ -21,7 +21,7 @@ from app.streaming.contract import (
     StreamWriter,
 )
 from app.streaming.polling import PollingWriter
-from app.telemetry import metrics
+from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,18 @@ class Producer:
         self._task_id, self._place, self._writer = task_id, store, store.writer
         self.attempt, self._log = opening.attempt, held
         self.backend = store.backend
+        self._unanswered: Chunk | None = None
+        self._exemplars = tracing.Exemplars(task_id)
         self._pending: list[Delta] = []
         self._ready = asyncio.Event()
         self._finished = False
         self._appended_at = asyncio.get_running_loop().time()
+
+    @property
+    def text(self) -> str:
+        """What this attempt has said: exactly what its chunks hold, so that the message equals its stream."""
+        mine = (chunk for chunk in self._log if chunk.attempt == self.attempt)
+        return "".join(chunk.content for chunk in mine)
 
     async def produce(self, deltas: AsyncGenerator[Delta], note: Callable[[Delta], None]) -> None:
         """Append everything that the model says, noting each delta first. Raises what ended it early."""
@@ -82,15 +90,24 @@ class Producer:
                 for task in watching:
                     task.cancel()
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from group_error
+            first = _first(group_error)
+            if isinstance(first, ModelError):
+                await self._flush()  # what it said before it failed is the viewers'
+            raise first from group_error
 
     async def append(self, kind: ChunkType, text: str = "", deltas: int = 0, ts_ns: int = 0, **more: Any) -> None:
         """Append one chunk, retrying a lost reply and handing the stream over when the store is lost."""
         chunk = Chunk(len(self._log), kind, text, self.attempt, deltas, ts_ns or time_ns(), **more)
+        if self._unanswered is not None:  # it was interrupted and may or may not be stored: a repeat is harmless
+            await self._store(self._unanswered)
         self._log.append(chunk)
+        self._unanswered = chunk
         answer = await self._store(chunk)
+        self._unanswered = None
         self._appended_at = asyncio.get_running_loop().time()
         metrics.CHUNKS_APPENDED.labels(self.backend).inc()
+        if not chunk.chunk_index:
+            tracing.event("first_chunk")
         if answer.cancelled and kind is ChunkType.CONTENT:
             raise CancelledByUserError
 
@@ -109,22 +126,25 @@ class Producer:
             raise FencedError
         self._writer, self.backend = safe, "polling"
         metrics.HANDOVERS.inc()
+        tracing.event("hand_over", at_index=len(self._log))
 
     async def _send(self) -> None:
         """Append what is pending. Deltas share a chunk only if they came while the one before was being stored."""
-        while True:
+        while not (self._finished and not self._pending):
             await self._ready.wait()
-            pending, self._pending = self._pending, []
             self._ready.clear()
-            if pending:
-                text = "".join(delta.text for delta in pending)
-                await self.append(ChunkType.CONTENT, text, len(pending), pending[-1].ts_ns)
-                metrics.PUBLISH_SECONDS.labels(self.backend).observe((time_ns() - pending[-1].ts_ns) / 1e9)
-                metrics.DELTAS_COALESCED.labels(self.backend).inc(len(pending) - 1)
-            if self._finished and not self._pending:
-                return
+            await self._flush()
             if self._finished:
                 self._ready.set()
+
+    async def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        text, held_ns = "".join(delta.text for delta in pending), pending[-1].ts_ns
+        await self.append(ChunkType.CONTENT, text, len(pending), held_ns)
+        metrics.PUBLISH_SECONDS.labels(self.backend).observe((time_ns() - held_ns) / 1e9, self._exemplars.take())
+        metrics.DELTAS_COALESCED.labels(self.backend).inc(len(pending) - 1)
 
     async def _store(self, chunk: Chunk) -> Answer:
         loop = asyncio.get_running_loop()
@@ -141,6 +161,8 @@ class Producer:
                     return Answer(Outcome.OK)
                 await asyncio.sleep(RETRY_S)
                 continue
+            if answer.outcome is Outcome.DUPLICATE:
+                metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
             if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
                 metrics.FENCED.labels(self.backend).inc()
                 raise FencedError

@@ -2,6 +2,7 @@
 
 import sys
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
@@ -55,6 +56,10 @@ class Settings(BaseSettings):
     worker_visibility_s: float = Field(30, gt=1)
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(0, ge=0, le=65535)
+
+    otlp_endpoint: str = Field("", pattern="^(https?://.*)?$", validation_alias=_named("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    trace_folder: Path | None = None
+    trace_ratio: float = Field(1.0, ge=0, le=1)
 
     @field_validator("allowed_models", mode="before")
     @classmethod

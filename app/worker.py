@@ -21,6 +21,7 @@ from app.settings import load_settings
 from app.streaming.backends import open_backends
 from app.streaming.contract import StoreUnavailableError
 from app.telemetry import metrics
+from app.telemetry.tracing import tracing
 
 settings = load_settings()
 _services: ContextVar[Services] = ContextVar("worker_services")
@@ -29,7 +30,7 @@ _services: ContextVar[Services] = ContextVar("worker_services")
 @contextlib.asynccontextmanager
 async def open_services() -> AsyncIterator[None]:
     """Own everything that a worker process holds open, and let every task see it."""
-    with _metrics_server():
+    with _metrics_server(), tracing(settings, "worker"):
         async with (
             Database.connect(settings.database_url, settings.database_pool) as database,
             open_backends(settings, database) as backends,
@@ -40,6 +41,7 @@ async def open_services() -> AsyncIterator[None]:
                 stall_s=settings.model_stall_s,
             ) as model,
         ):
+            metrics.WORKER_SLOTS.set(settings.worker_concurrency)
             _services.set(Services(settings, Records(database), backends, model))
             settle()
             yield

@@ -11,7 +11,7 @@ BOARD = Board(
     uid="streamgauge-overview",
     title="streamgauge / Streaming overview",
     description="What viewers get now: latency, concurrency and errors, per backend side by side.",
-    leads_to="streamgauge-comparison",
+    leads_to="streamgauge-lifecycle",
     sections=[
         Section(
             "Now",
@@ -70,10 +70,12 @@ BOARD = Board(
                 ),
                 lines(
                     "Time before the first token",
-                    "Its parts: the wait for a worker, and the model's own time to its first delta.",
+                    "POST to first token as viewers saw it, its parts (queue, model), and a viewer's wait for a byte.",
                     SECONDS,
                     Query(quantile(0.95, metrics.QUEUE_WAIT_SECONDS, "backend"), "queue wait p95, {{backend}}"),
                     Query(quantile(0.95, metrics.MODEL_TTFT_SECONDS), "model p95"),
+                    Query(quantile(0.95, metrics.FIRST_TOKEN_SECONDS, "backend"), "first token p95, {{backend}}"),
+                    Query(quantile(0.95, metrics.FIRST_BYTE_SECONDS, "backend"), "first byte p95, {{backend}}"),
                     exemplars=True,
                 ),
                 heat(

@@ -14,7 +14,8 @@ TAG = "streamgauge"
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 ANY_SERIES = '{__name__=~"streamgauge_.+"}'
 WIDTH = 24
-SECONDS, PER_SECOND, COUNT, SHARE, BYTES, RATIO = "s", "cps", "short", "percentunit", "bytes", "none"
+SECONDS, PER_SECOND, BYTES_PER_SECOND = "s", "cps", "binBps"
+COUNT, SHARE, RATIO = "short", "percentunit", "none"
 """Grafana's names of the units we use; a ratio has none, and says so."""
 
 

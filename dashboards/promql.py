@@ -1,8 +1,8 @@
 """The PromQL of the panels, made from the app's metric constants so that a name can't be mistyped."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 
-Metric = Counter | Gauge | Histogram
+Metric = Counter | Gauge | Histogram | Info
 
 SELECTED = 'job=~"$job", instance=~"$instance"'
 """Every selector has the variables of the page; Prometheus calls each process of ours an instance."""
@@ -18,9 +18,10 @@ def rate(counter: Counter, *by: str, where: str = "") -> str:
     return f"sum{_by(by)} (rate({selector(f'{name_of(counter)}_total', where)}[$__rate_interval]))"
 
 
-def total(gauge: Gauge, *by: str, where: str = "") -> str:
+def total(gauge: Gauge | Info, *by: str, where: str = "") -> str:
     """The gauge's sum over processes."""
-    return f"sum{_by(by)} ({selector(name_of(gauge), where)})"
+    name = f"{name_of(gauge)}_info" if isinstance(gauge, Info) else name_of(gauge)
+    return f"sum{_by(by)} ({selector(name, where)})"
 
 
 def largest(gauge: Gauge, *by: str, where: str = "") -> str:
@@ -32,15 +33,6 @@ def quantile(fraction: float, histogram: Histogram, *by: str, where: str = "") -
     """A quantile, exact to its bucket: at most a factor of the square root of 2."""
     buckets = selector(f"{name_of(histogram)}_bucket", where)
     return f"histogram_quantile({fraction}, sum{_by(('le', *by))} (rate({buckets}[$__rate_interval])))"
-
-
-def mean(histogram: Histogram, *by: str) -> str:
-    """The mean, exact."""
-    name = name_of(histogram)
-    seconds, count = (
-        f"sum{_by(by)} (rate({selector(f'{name}_{part}')}[$__rate_interval]))" for part in ("sum", "count")
-    )
-    return f"{seconds} / {count}"
 
 
 def buckets(histogram: Histogram, where: str = "") -> str:

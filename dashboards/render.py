@@ -6,11 +6,11 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards import comparison, overview
+from dashboards import comparison, lifecycle, overview, workers
 from dashboards.panels import Board, build
 
 GENERATED = Path(__file__).parent / "generated"
-BOARDS = (overview.BOARD, comparison.BOARD)
+BOARDS = (overview.BOARD, comparison.BOARD, lifecycle.BOARD, workers.BOARD)
 
 
 def render(board: Board) -> str:

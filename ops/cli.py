@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -47,6 +48,7 @@ def up(
     apis: Apis = 1,
     port: Annotated[int | None, typer.Option(help="Of the first API; 8000 if free, and 0 is any free one.")] = None,
     folder: Folder = Path(".streamgauge"),
+    observe: Annotated[bool, typer.Option("--observe", help="Start Prometheus too, with our alerts.")] = False,
 ) -> None:
     """Start the whole system here: Valkey, PostgreSQL, a scripted model, workers and APIs. Ctrl-C stops it.
 
@@ -55,7 +57,7 @@ def up(
     from ops.display import Progress, show_stack
     from ops.stack import StackOptions, running_stack
 
-    options = StackOptions(folder=folder, workers=workers, apis=apis, port=port)
+    options = StackOptions(folder, workers, apis, port, traces=True, observe=observe)
     is_up = False
     try:
         with _signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
@@ -128,6 +130,17 @@ def migrate() -> None:
     program = command(os.environ)
     os.chdir(program.cwd)
     os.execv(program.argv[0], program.argv)  # noqa: S606 - it takes our place: its output and exit code are ours
+
+
+@app.command()
+def trace(
+    task_id: Annotated[UUID, typer.Argument(help="Of the message, as its POST answered it.")],
+    folder: Folder = Path(".streamgauge"),
+) -> None:
+    """Show where the time of one message went, on the system that `streamgauge up` runs or last ran here."""
+    from ops.trace_view import show_trace
+
+    show_trace(console, folder / "traces", task_id)
 
 
 @app.command(context_settings=PASSED_ON)

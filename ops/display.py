@@ -58,6 +58,8 @@ def show_stack(console: Console, stack: Stack) -> None:
     if stack.scripted_model:
         console.print("Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.")
     console.print(f"\nPages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
+    if stack.prometheus_url:
+        console.print(f"Query: {stack.prometheus_url}/graph {stack.prometheus_url}/alerts", soft_wrap=True)
     console.print(f"Logs:  {stack.logs}", soft_wrap=True)
     console.print(f"Flip:  DATABASE_URL={stack.shown_database_url} streamgauge flag set polling\n", soft_wrap=True)
     console.print(TRY.format(api=stack.api_url), soft_wrap=True)

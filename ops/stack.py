@@ -5,6 +5,7 @@ A person's own servers are used instead of ours where REDIS_URL, BROKER_URL, DAT
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ops.app_commands import answers, consumes
 from ops.ports import LOOPBACK, free_port, is_free
 from ops.postgres_server import start_postgres
 from ops.processes import Process, StackError
+from ops.prometheus_server import find_prometheus, prometheus
 from ops.server_home import ServerHome
 from ops.supervisor import Supervisor
 from ops.valkey_server import start_valkey
@@ -37,6 +39,10 @@ class StackOptions:
     """Of the first API; None takes 8000 if that is free and any other port if not."""
     keep_data: bool = True
     """Keep the databases for the next start; a measurement begins with empty ones instead."""
+    traces: bool = False
+    """Keep every span of this run in the folder, for `streamgauge trace`; a measurement does without."""
+    observe: bool = False
+    """Start Prometheus beside it."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
@@ -63,6 +69,7 @@ class Stack:
         """Whether answers come from our own model server, which takes its pace from the model's name."""
         self.api_urls: list[str] = []
         self.worker_metrics_urls: list[str] = []
+        self.prometheus_url = ""
         self.parts: list[Part] = []
         self._is_ready: dict[str, Callable[[], bool]] = {}
 
@@ -85,6 +92,11 @@ class Stack:
     def logs(self) -> Path:
         """The folder with one log a part."""
         return self._supervisor.logs
+
+    @property
+    def traces(self) -> Path:
+        """The folder with the spans of this run."""
+        return self._supervisor.folder / "traces"
 
     def restart(self, name: str) -> None:
         """Start a part again on its old ports, ending it first if it still runs, and wait until it is ready."""
@@ -115,10 +127,15 @@ class Stack:
                 "OPENAI_MODEL": "scripted",
                 "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
             }
+        if self._options.traces:
+            ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
         return {**self._options.environment, **ours}
 
     def start(self) -> None:
         """Bring everything up. Each step has a time limit, and fails with the log of the part that missed it."""
+        if self._options.observe:
+            find_prometheus()  # before anything has started
+        shutil.rmtree(self.traces, ignore_errors=True)
         # Chosen first: a taken port should not be found out after everything else has started.
         api_ports = [_api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
         self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
@@ -127,6 +144,8 @@ class Stack:
             self._supervisor.run(app_commands.migrate(self.environment()), STEP_SECONDS)
         starting += [self._start_worker(number + 1) for number in range(self._options.workers)]
         starting += [self._start_api(number + 1, port) for number, port in enumerate(api_ports)]
+        if self._options.observe:
+            starting.append(self._start_prometheus())
         for wait in starting:
             wait()
 
@@ -167,6 +186,14 @@ class Stack:
         self.api_urls.append(address)
         process = self._supervisor.start(app_commands.api(number, port, self.environment()))
         return self._ready(process, address, lambda: answers(f"{address}/ready"))
+
+    def _start_prometheus(self) -> Callable[[], None]:
+        jobs = {
+            "streamgauge-api": [f"{url}/metrics" for url in self.api_urls],
+            "streamgauge-worker": self.worker_metrics_urls,
+        }
+        process, self.prometheus_url = prometheus(self._supervisor, jobs, self._options.environment)
+        return self._ready(process, self.prometheus_url, lambda: answers(f"{self.prometheus_url}/-/ready"))
 
     def _ready(self, process: Process, address: str, ready: Callable[[], bool]) -> Callable[[], None]:
         """Time the start from now; the call that is returned blocks until the process is ready."""

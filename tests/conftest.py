@@ -35,7 +35,9 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system on real servers: an API, a worker, the scripted model, Valkey and PostgreSQL."""
     quick = {"STREAMGAUGE_MODEL_STALL_S": "1.5", "STREAMGAUGE_MAX_CONTENT_CHARS": "1000"}
-    options = StackOptions(folder=tmp_path_factory.mktemp("stack"), port=0, environment=dict(os.environ) | quick)
+    options = StackOptions(
+        folder=tmp_path_factory.mktemp("stack"), port=0, traces=True, environment=dict(os.environ) | quick
+    )
     with running_stack(options) as stack:
         yield stack
 

@@ -2,11 +2,13 @@
 
 import contextlib
 from datetime import datetime
+from time import time_ns
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, HTTPException
 from fastapi.exceptions import RequestValidationError
+from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.dependencies import Open, Services
@@ -17,7 +19,7 @@ from app.streaming.backends import NAMES
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag import FORCED
 from app.tables import Message
-from app.telemetry import metrics
+from app.telemetry import metrics, tracing
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
@@ -100,6 +102,7 @@ async def post_message(
     forced_backend: Annotated[str | None, Header(alias="X-Streamgauge-Backend")] = None,
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
+    started_ns = time_ns()
     _check(services, body, forced_backend)
     attributes = {FORCED: forced_backend} if forced_backend else {}
     backend = await services.flag.choose(conversation_id, attributes)
@@ -113,7 +116,8 @@ async def post_message(
     )
     if posted is None:
         raise _unknown(conversation_id)
-    await _start(services, backend, posted)
+    with tracing.message_span(posted.task_id, started_ns, backend=backend):
+        await _start(services, backend, posted)
     metrics.MESSAGES_POSTED.labels(backend).inc()
     return Accepted(task_id=posted.task_id, message_id=posted.message_id)
 
@@ -123,7 +127,8 @@ async def _start(services: Services, backend: str, posted: Posted) -> None:
     writer = services.backends.writers[backend]
     try:
         await writer.create(posted.task_id)
-        await services.queue.put(posted.task_id)
+        with tracing.span("enqueue", SpanKind.PRODUCER):
+            await services.queue.put(posted.task_id)
     except BaseException as error:
         if isinstance(error, BrokerUnavailableError):
             with contextlib.suppress(StoreUnavailableError):

@@ -30,10 +30,13 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
+            await self._serve(receive, send)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
         sending, leaving = asyncio.create_task(self._send_all(send)), asyncio.create_task(_left(receive))
         try:
-            with metrics.VIEWERS.labels(self._view.backend).track_inprogress():
-                await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (sending, leaving):
                 task.cancel()

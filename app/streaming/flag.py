@@ -15,6 +15,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
 from app.records import Records
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ class BackendFlag:
         except OpenFeatureError:
             log.exception("flag generation %d does not resolve; using %s", self.generation, self._default)
             return self._default
-        return backend if backend in self._backends else self._default
+        backend = backend if backend in self._backends else self._default
+        metrics.FLAG_EVALUATIONS.labels(backend).inc()
+        return backend
 
     def _adopt(self, generation: int, document: str) -> None:
         core = FlagdCore()
@@ -70,6 +73,7 @@ class BackendFlag:
         else:
             self._core = core
         self.generation = generation
+        metrics.FLAG_GENERATION.set(generation)
 
 
 def describe(document: str | None, default: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from app.streaming.contract import Entry, StoreUnavailableError, entry_of
 from app.streaming.valkey import Valkey
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Box:
     def put(self, entry: Entry) -> None:
         """Add an entry, or mark a gap when the box is full."""
         if len(self._entries) >= BOX_LIMIT:
+            metrics.CATCH_UPS.inc()
             self.mark_gap()
         else:
             self._entries.append(entry)

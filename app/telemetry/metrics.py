@@ -1,6 +1,8 @@
 """Every metric of the app, one constant each. Seconds and counts; labels are bounded."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from importlib.metadata import version
+
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 # Factor sqrt(2) from 100 us to 60 s: a quantile read from a dashboard is at most 19 % off.
 LATENCY_BUCKETS = tuple(round(0.0001 * 2 ** (step / 2), 7) for step in range(39))
@@ -55,3 +57,53 @@ DELIVERY_SECONDS = Histogram(
     BACKEND,
     buckets=LATENCY_BUCKETS,
 )
+
+FIRST_TOKEN_SECONDS = Histogram(
+    "streamgauge_first_token_seconds",
+    "From the POST to the socket write of the first content, for viewers that were there when it was stored.",
+    BACKEND,
+    buckets=LATENCY_BUCKETS,
+)
+FIRST_BYTE_SECONDS = Histogram(
+    "streamgauge_first_byte_seconds",
+    "From a viewer's request reaching its route to the first bytes of the body being written.",
+    BACKEND,
+    buckets=LATENCY_BUCKETS,
+)
+WRITE_SECONDS = Histogram(
+    "streamgauge_write_seconds",
+    "From this process holding a batch of chunks to the socket write's return; long means a slow viewer.",
+    BACKEND,
+    buckets=LATENCY_BUCKETS,
+)
+INTER_CHUNK_SECONDS = Histogram(
+    "streamgauge_inter_chunk_seconds",
+    "Between two writes to the same viewer; the model's pace is in it.",
+    BACKEND,
+    buckets=LATENCY_BUCKETS,
+)
+STREAM_SECONDS = Histogram(
+    "streamgauge_stream_seconds",
+    "From the POST to the terminal being stored.",
+    ("backend", "outcome"),
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280),
+)
+BYTES_SENT = Counter("streamgauge_sent_bytes", "Bytes of SSE events written to viewers.", BACKEND)
+EVENTS_REPLAYED = Counter(
+    "streamgauge_events_replayed", "SSE events that were stored before their viewer came.", BACKEND
+)
+CATCH_UPS = Counter(
+    "streamgauge_catch_ups", "Times a slow viewer's box was full, so that it went back to reading the log."
+)
+DUPLICATE_APPENDS = Counter(
+    "streamgauge_duplicate_appends", "Appends that the store had already: the reply before was lost.", BACKEND
+)
+FLAG_EVALUATIONS = Counter("streamgauge_flag_evaluations", "Backends chosen by the flag.", BACKEND)
+FLAG_GENERATION = Gauge("streamgauge_flag_generation", "The flag document that this process follows; 0 is none.")
+QUEUE_DEPTH = Gauge("streamgauge_queue_depth", "Messages in the broker that no worker has fetched, seen every 5 s.")
+WORKER_SLOTS = Gauge("streamgauge_worker_slots", "Streams that this worker may answer at once.")
+API_LOOP_LAG_SECONDS = Gauge("streamgauge_api_loop_lag_seconds", "How late the API's event loop runs.")
+DATABASE_CONNECTIONS = Gauge("streamgauge_database_connections", "Connections of the pool that are in use.")
+DATABASE_POOL_SIZE = Gauge("streamgauge_database_pool_size", "Connections that the pool may have.")
+BUILD = Info("streamgauge_build", "The version that runs.")
+BUILD.info({"version": version("streamgauge")})

@@ -1,10 +1,13 @@
 """What a person on call asks the API."""
 
 from time import time_ns
+from uuid import UUID
 
 import pytest
 
+from ops.stack import Stack
 from tests.support.client import Client
+from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
 
@@ -53,3 +56,27 @@ async def test_the_interface_is_described(client: Client) -> None:
     } <= set(paths)
     assert "application/problem+json" in paths["/conversations"]["post"]["responses"]["422"]["content"]
     assert (await client.http.get("/docs")).status_code == 200
+
+
+async def test_latencies_lead_to_traces(system: Stack, client: Client) -> None:
+    """In OpenMetrics a latency's exemplar is the trace id of a message, which is its task id; plain text has none."""
+    posted = await client.post("ttft=0.01&gap=0.001&chunks=5", "pubsub")
+    await client.whole(posted.task_id)
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    exemplar = f'# {{trace_id="{UUID(posted.task_id).hex}"}}'
+    served = (await client.http.get("/metrics", headers=accept)).text
+    worker = (await client.http.get(system.worker_metrics_urls[0], headers=accept)).text
+    assert "streamgauge_first_token_seconds_bucket" in served
+    assert exemplar in served
+    assert exemplar in worker
+    assert exemplar not in (await client.http.get("/metrics")).text
+
+
+async def test_the_queue_and_the_loop_are_watched(client: Client) -> None:
+    """How much waits in the broker, and how late the API's loop runs, without anybody asking."""
+
+    async def watched() -> bool:
+        text = (await client.http.get("/metrics")).text
+        return "streamgauge_queue_depth 0.0" in text and "streamgauge_api_loop_lag_seconds" in text
+
+    await until_awaited(watched, "the queue's depth is known")

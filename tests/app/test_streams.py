@@ -184,3 +184,15 @@ async def test_a_stream_that_nobody_posted_is_unknown(client: Client) -> None:
         assert response.status_code == 404
         assert response.headers["content-type"] == "application/problem+json"
     assert (await client.http.get("/stream/not-an-id")).status_code == 422
+
+
+@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+async def test_a_model_that_breaks_while_a_chunk_is_being_stored_still_ends_the_stream(
+    client: Client, backend: str
+) -> None:
+    """The interrupted append is stored again before the terminal: no viewer waits for the lease to run out."""
+    script = "ttft=0.01&gap=0.001&chunks=20&fault=cut&at=3"
+    streams = [await client.post(script, backend) for _ in range(10)]
+    async with asyncio.timeout(10):
+        seen = await asyncio.gather(*(client.whole(posted.task_id) for posted in streams))
+    assert {events[-1].record["chunk_type"] for events in seen} == {"failed"}

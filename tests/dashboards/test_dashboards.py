@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 from prometheus_client.metrics import MetricWrapperBase
 
 from app.telemetry import metrics
@@ -36,10 +36,12 @@ def series(metric: MetricWrapperBase) -> set[str]:
             return {f"{name_of(metric)}_{part}" for part in ("bucket", "sum", "count")}
         case Gauge():
             return {name_of(metric)}
+        case Info():
+            return {f"{name_of(metric)}_info"}
     raise AssertionError(f"{metric} is of no kind that dashboards use")
 
 
-METRICS = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+METRICS = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram | Info)]
 EXPOSED = set().union(*(series(metric) for metric in METRICS)) | ELSEWHERE
 
 
@@ -117,3 +119,9 @@ def test_a_query_asks_for_the_chosen_processes_and_for_metrics_that_exist(panel:
             assert 'instance=~"$instance"' in labels
             if name.endswith(("_total", "_bucket", "_sum", "_count")):
                 assert re.search(rf"(rate|increase)\({name}\{{[^}}]*\}}\[\$__rate_interval\]\)", expr), expr
+
+
+def test_every_metric_is_on_a_page() -> None:
+    """What is measured is shown; a metric that nobody looks at is a cost."""
+    shown = "".join(render.files().values())
+    assert [name_of(metric) for metric in METRICS if name_of(metric) not in shown] == []

@@ -1,7 +1,7 @@
 """A front end for tests: it speaks HTTP and Server-Sent Events, and knows nothing of the app's code."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ class Client:
         assert response.status_code == 202, response.text
         return Posted(conversation, **response.json())
 
-    async def follow(self, task_id: str, **headers: str) -> AsyncIterator[Event]:
+    async def follow(self, task_id: str, **headers: str) -> AsyncGenerator[Event]:
         """Yield a stream's events as they arrive, until the server ends the response."""
         async with self.http.stream("GET", f"/stream/{task_id}", headers=headers) as response:
             assert response.status_code == 200, await response.aread()

@@ -1,0 +1,96 @@
+"""Stream lifecycle and integrity: how streams begin, go on elsewhere and end, and what it took to lose nothing."""
+
+from app.telemetry import metrics
+from dashboards.panels import BYTES_PER_SECOND, PER_SECOND, SECONDS, Board, Query, Section, lines
+from dashboards.promql import quantile, rate
+
+BOARD = Board(
+    uid="streamgauge-lifecycle",
+    title="streamgauge / Stream lifecycle and integrity",
+    description="How streams begin, go on elsewhere and end, and what it took to lose nothing.",
+    leads_to="streamgauge-workers",
+    sections=[
+        Section(
+            "Lifecycle",
+            [
+                lines(
+                    "Started and ended",
+                    "Messages accepted, and streams brought to a terminal. A lasting difference is a growing backlog.",
+                    PER_SECOND,
+                    Query(rate(metrics.MESSAGES_POSTED, "backend"), "posted, {{backend}}"),
+                    Query(rate(metrics.STREAMS_ENDED, "backend"), "ended, {{backend}}"),
+                ),
+                lines(
+                    "Length of a stream",
+                    "From the POST to its stored terminal: mostly the model's pace.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.STREAM_SECONDS, "outcome"), "p50, {{outcome}}"),
+                    Query(quantile(0.95, metrics.STREAM_SECONDS, "outcome"), "p95, {{outcome}}"),
+                ),
+                lines(
+                    "Time between writes",
+                    "Between two writes to one viewer: the model's pace, unevenness added by us, and coalescing.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.INTER_CHUNK_SECONDS, "backend"), "p50, {{backend}}"),
+                    Query(quantile(0.99, metrics.INTER_CHUNK_SECONDS, "backend"), "p99, {{backend}}"),
+                ),
+                lines(
+                    "Bytes sent",
+                    "SSE bytes written to viewers.",
+                    BYTES_PER_SECOND,
+                    Query(rate(metrics.BYTES_SENT, "backend")),
+                ),
+            ],
+        ),
+        Section(
+            "Resuming",
+            [
+                lines(
+                    "Resumes",
+                    "Requests that named a last event id. A jump means that viewers lost their connections together.",
+                    PER_SECOND,
+                    Query(rate(metrics.RESUMES, "backend")),
+                ),
+                lines(
+                    "Events replayed",
+                    "Events that were stored before their viewer came: the work of late joins and resumes.",
+                    PER_SECOND,
+                    Query(rate(metrics.EVENTS_REPLAYED, "backend")),
+                ),
+            ],
+        ),
+        Section(
+            "Integrity",
+            [
+                lines(
+                    "Hand-overs",
+                    "Live streams that were moved to polling because Valkey was lost.",
+                    PER_SECOND,
+                    Query(rate(metrics.HANDOVERS), "handed over"),
+                ),
+                lines(
+                    "Fenced, repeated, reaped",
+                    "Attempts that a newer one ended; appends stored already; streams whose worker was lost for good.",
+                    PER_SECOND,
+                    Query(rate(metrics.FENCED, "backend"), "fenced, {{backend}}"),
+                    Query(rate(metrics.DUPLICATE_APPENDS, "backend"), "repeated append, {{backend}}"),
+                    Query(rate(metrics.REAPED, "backend"), "reaped, {{backend}}"),
+                ),
+                lines(
+                    "Slow viewers",
+                    "Times that a viewer's box was full and it went back to the log. It loses nothing by that.",
+                    PER_SECOND,
+                    Query(rate(metrics.CATCH_UPS), "catch-ups"),
+                ),
+                lines(
+                    "Socket writes",
+                    "From holding a batch to the write's return: long means that a viewer does not read.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.WRITE_SECONDS, "backend"), "p50, {{backend}}"),
+                    Query(quantile(0.99, metrics.WRITE_SECONDS, "backend"), "p99, {{backend}}"),
+                    log=True,
+                ),
+            ],
+        ),
+    ],
+)

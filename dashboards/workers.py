@@ -1,0 +1,84 @@
+"""Workers and queue: how much waits, how full workers are, and whether loops and pools keep up."""
+
+from app.telemetry import metrics
+from dashboards.panels import COUNT, PER_SECOND, SECONDS, SHARE, Board, Query, Section, lines
+from dashboards.promql import largest, quantile, rate, total
+
+BOARD = Board(
+    uid="streamgauge-workers",
+    title="streamgauge / Workers and queue",
+    description="How much waits, how full the workers are, and whether loops and pools keep up.",
+    leads_to="streamgauge-comparison",
+    sections=[
+        Section(
+            "Queue",
+            [
+                lines(
+                    "Messages that wait",
+                    "In the broker, fetched by no worker. Each API sees the same queue, every 5 s.",
+                    COUNT,
+                    Query(largest(metrics.QUEUE_DEPTH), "waiting"),
+                ),
+                lines(
+                    "Queue wait",
+                    "From the POST to a worker taking the task.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.QUEUE_WAIT_SECONDS), "p50"),
+                    Query(quantile(0.99, metrics.QUEUE_WAIT_SECONDS), "p99"),
+                    exemplars=True,
+                ),
+            ],
+        ),
+        Section(
+            "Workers",
+            [
+                lines(
+                    "Slots in use",
+                    "Streams under way as a share of what workers may take; at 100 % the queue grows.",
+                    SHARE,
+                    Query(f"{total(metrics.STREAMS_PRODUCING)} / {total(metrics.WORKER_SLOTS)}", "in use"),
+                ),
+                lines(
+                    "Loop lag",
+                    "How late event loops run: every stream in that process is late by as much.",
+                    SECONDS,
+                    Query(largest(metrics.WORKER_LOOP_LAG_SECONDS, "instance"), "worker {{instance}}"),
+                    Query(largest(metrics.API_LOOP_LAG_SECONDS, "instance"), "API {{instance}}"),
+                ),
+                lines(
+                    "Database connections",
+                    "In use, as a share of each process's pool.",
+                    SHARE,
+                    Query(
+                        f"{largest(metrics.DATABASE_CONNECTIONS, 'instance')} / "
+                        f"{largest(metrics.DATABASE_POOL_SIZE, 'instance')}",
+                        "{{instance}}",
+                    ),
+                ),
+                lines(
+                    "Versions",
+                    "Processes by the version they run: two curves while a release is under way.",
+                    COUNT,
+                    Query(total(metrics.BUILD, "version"), "{{version}}"),
+                ),
+            ],
+        ),
+        Section(
+            "Flag",
+            [
+                lines(
+                    "Flag generation",
+                    "The document that each API follows; one that takes no messages learns of none.",
+                    COUNT,
+                    Query(largest(metrics.FLAG_GENERATION, "instance"), "{{instance}}"),
+                ),
+                lines(
+                    "Backends chosen",
+                    "What the flag, or a forced header, chose for new messages.",
+                    PER_SECOND,
+                    Query(rate(metrics.FLAG_EVALUATIONS, "backend")),
+                ),
+            ],
+        ),
+    ],
+)

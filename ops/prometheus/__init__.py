@@ -1,0 +1,1 @@
+"""What Prometheus records and whom it wakes, made from `objectives.yml`."""

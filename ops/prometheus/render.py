@@ -1,0 +1,70 @@
+"""Makes rules.yml of objectives.yml; `python -m ops.prometheus.render --check` only says whether it is out of date."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+OBJECTIVES, RULES = HERE / "objectives.yml", HERE / "rules.yml"
+HEAD = "# Made by `python -m ops.prometheus.render` from objectives.yml; edit that.\n"
+
+
+def rules(data: dict[str, Any]) -> dict[str, Any]:
+    """Give Prometheus's rule groups: the error ratios, the symptoms that wake people, the causes that explain them."""
+    objectives, burns = data["objectives"], data["burns"]
+    windows = sorted({burn[size] for burn in burns for size in ("long", "short")})
+    recording = [
+        {"record": _ratio(objective, window), "expr": objective["errors"].replace("$window", window)}
+        for objective in objectives
+        for window in windows
+    ]
+    symptoms = [_burn(objective, burn) for objective in objectives for burn in burns]
+    causes = [
+        _alert(cause["name"], cause["expr"], cause["for"], "ticket", cause["summary"], cause["name"])
+        for cause in data["causes"]
+    ]
+    groups = {"streamgauge-ratios": recording, "streamgauge-symptoms": symptoms, "streamgauge-causes": causes}
+    return {"groups": [{"name": name, "rules": group} for name, group in groups.items()]}
+
+
+def render() -> str:
+    """Give the text of rules.yml."""
+    data = yaml.safe_load(OBJECTIVES.read_text())
+    return HEAD + yaml.safe_dump(rules(data), sort_keys=False, width=110, allow_unicode=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the file, or with `--check` fail if it is not what the objectives make."""
+    text = render()
+    if not arguments:
+        RULES.write_text(text)
+    elif arguments != ["--check"]:
+        print("usage: python -m ops.prometheus.render [--check]", file=sys.stderr)  # noqa: T201
+        return 2
+    elif not RULES.exists() or RULES.read_text() != text:
+        print("rules.yml is out of date. Run `python -m ops.prometheus.render` and commit.", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _ratio(objective: dict[str, Any], window: str) -> str:
+    return f"streamgauge:{objective['name'].lower()}_errors:ratio_rate{window}"
+
+
+def _burn(objective: dict[str, Any], burn: dict[str, Any]) -> dict[str, Any]:
+    limit = round(burn["factor"] * (1 - objective["goal"]), 6)
+    expr = " and ".join(f"{_ratio(objective, burn[size])} > {limit}" for size in ("long", "short"))
+    summary = f"{objective['promise']} Now {{{{ $value | humanizePercentage }}}} miss it over {burn['long']}."
+    name = f"{objective['name']}{burn['suffix']}"
+    return _alert(name, expr, burn["for"], burn["severity"], summary, objective["name"])
+
+
+def _alert(name: str, expr: str, hold: str, severity: str, summary: str, runbook: str) -> dict[str, Any]:
+    annotations = {"summary": summary, "runbook": f"ops/runbooks/{runbook}.md"}
+    return {"alert": name, "expr": expr, "for": hold, "labels": {"severity": severity}, "annotations": annotations}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+"""One trace a message, from the POST to each viewer, in whatever process the work was done."""
+
+import contextlib
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from rich.console import Console
+
+from app.settings import Settings
+from app.telemetry import tracing
+from ops.processes import StackError
+from ops.stack import Stack
+from ops.trace_view import Span, read_trace, show_trace
+from tests.support.client import Client, Posted
+from tests.support.waiting import until
+
+
+def part(span: Span, name: str) -> Span:
+    """The part of a span with this name."""
+    return next(child for child in span.parts if child.name.startswith(name))
+
+
+def traced(system: Stack, posted: Posted, viewers: int) -> list[Span]:
+    """The message's spans, once its task and its viewers have written theirs."""
+
+    def whole() -> bool:
+        top = read_trace(system.traces, UUID(posted.task_id))
+        return len(top) == 1 + viewers and any(child.name == "answer_message" for child in top[0].parts)
+
+    until(whole, "the task and every viewer have written their spans")
+    return read_trace(system.traces, UUID(posted.task_id))
+
+
+@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+async def test_a_message_is_one_trace_with_its_viewers_linked(system: Stack, client: Client, backend: str) -> None:
+    """POST, enqueue, task, stream, model call are nested; a viewer who resumes is linked like the one who began."""
+    posted = await client.post("ttft=0.02&gap=0.02&chunks=20", backend)
+    seen = ""
+    async with contextlib.aclosing(client.follow(posted.task_id)) as events:
+        async for event in events:
+            seen = event.id or ""
+            if seen == "3":
+                break
+    rest = await client.whole(posted.task_id, **{"Last-Event-ID": seen})
+
+    post, first, second = traced(system, posted, viewers=2)
+    assert [span.service for span in (post, first)] == ["api", "api"]
+    assert part(post, "enqueue").service == "api"
+    task = part(post, "answer_message")
+    assert task.service == "worker"
+    stream = part(task, "stream")
+    assert stream.attributes["outcome"] == "done"
+    call = part(stream, "chat scripted")
+    assert call.attributes["usage.output_tokens"] == 20
+    assert call.attributes["response.finish_reasons"] == ["stop"]
+    assert 0.02 <= call.attributes["response.time_to_first_chunk"] < 5
+    assert [name for _, name in call.events] == ["first_chunk"]
+    assert first.linked
+    assert second.linked
+    assert (first.attributes["resumed"], second.attributes["resumed"]) == (False, True)
+    assert (first.attributes["ended"], second.attributes["ended"]) == (False, True)
+    assert second.attributes["events"] == len(rest)
+    assert post.start <= task.start <= stream.start <= call.start < call.end <= stream.end <= task.end
+
+
+async def test_a_trace_holds_no_word_of_question_or_answer(system: Stack, client: Client) -> None:
+    """Spans tell times and counts; what people write stays in the database."""
+    posted = await client.post("ttft=0.01&gap=0.001&chunks=12", "pubsub")
+    await client.whole(posted.task_id)
+    traced(system, posted, viewers=1)
+    written = "".join(path.read_text() for path in system.traces.glob("*.jsonl"))
+    assert posted.task_id.replace("-", "") in written
+    assert "How high is the river" not in written
+    assert "This is a scripted answer" not in written
+
+
+async def test_a_failed_model_call_is_marked(system: Stack, client: Client) -> None:
+    """Its span has the error's type and the failed status; the stream's has the outcome."""
+    posted = await client.post("ttft=0.01&gap=0.001&chunks=12&fault=cut&at=3", "pubsub")
+    await client.whole(posted.task_id)
+    post, _ = traced(system, posted, viewers=1)
+    stream = part(part(post, "answer_message"), "stream")
+    assert stream.attributes["outcome"] == "failed"
+    call = part(stream, "chat")
+    assert call.failed
+    assert call.attributes["error.type"] == "ModelError"
+
+
+async def test_the_waterfall_shows_every_span(system: Stack, client: Client) -> None:
+    """`streamgauge trace` prints a line a span, with its place and its length in time."""
+    posted = await client.post("ttft=0.01&gap=0.001&chunks=5", "polling")
+    await client.whole(posted.task_id)
+    traced(system, posted, viewers=1)
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_trace(console, system.traces, UUID(posted.task_id))
+    text = console.export_text()
+    for name in ("POST /conversations/{id}/messages", "enqueue", "answer_message", "stream", "chat", "↳ GET /stream"):
+        assert name in text
+
+
+def test_a_task_without_spans_is_explained(tmp_path: Path) -> None:
+    """An unknown task is answered with where spans come from, not with an empty table."""
+    with pytest.raises(StackError, match="No span of task"):
+        show_trace(Console(quiet=True), tmp_path, uuid4())
+
+
+def test_every_process_keeps_the_same_share_of_messages(tmp_path: Path) -> None:
+    """The task id alone decides, so no trace is kept in one process and dropped in the next."""
+    kept = 0
+    with tracing.tracing(Settings(trace_folder=tmp_path, trace_ratio=0.25), "test"):
+        for _ in range(2000):
+            task_id = uuid4()
+            with tracing.viewer_span(task_id) as viewer, tracing.task_span(task_id, 1) as task:
+                assert viewer.is_recording() == task.is_recording() == (tracing.exemplar(task_id) is not None)
+                kept += task.is_recording()
+    assert 380 < kept < 620
+
+
+def test_without_a_place_for_spans_nothing_is_recorded() -> None:
+    """Tracing is off unless a collector or a folder is set, and there is no exemplar that leads nowhere."""
+    with tracing.tracing(Settings(), "test"), tracing.task_span(uuid4(), 1) as task:
+        assert not task.is_recording()
+        assert tracing.exemplar(uuid4()) is None
+
+
+@contextlib.contextmanager
+def collector(received: list[ExportTraceServiceRequest]) -> Iterator[str]:
+    """A server that reads OTLP as a collector does."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/traces"
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_spans_go_to_a_collector_by_otlp_over_http() -> None:
+    """With OTEL_EXPORTER_OTLP_ENDPOINT set; the root span's ids are the ones that the task id gives."""
+    received: list[ExportTraceServiceRequest] = []
+    task_id = uuid4()
+    with (
+        collector(received) as endpoint,
+        tracing.tracing(Settings(otlp_endpoint=endpoint), "api"),
+        tracing.message_span(task_id, 1, backend="pubsub"),
+    ):
+        pass
+    [span] = [
+        span
+        for request in received
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert span.trace_id == task_id.bytes
+    assert span.span_id == task_id.bytes[:8]
+    assert tracing.traceparent(task_id) == f"00-{task_id.hex}-{task_id.hex[:16]}-00"

@@ -1,0 +1,169 @@
+"""The alerts: each fires on its trouble and is silent in health, judged by Prometheus's own promtool."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from app.telemetry import metrics
+from ops.prometheus import render
+
+ROOT = Path(__file__).parent.parent.parent
+RULES = yaml.safe_load(render.RULES.read_text())["groups"]
+ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "alert" in rule}
+DAYS = 4 * 24 * 60 // 2
+"""Samples of four days."""
+Series = dict[str, str]
+
+
+def histogram(name: str, edge: str, within: int) -> Series:
+    """100 events a sample, of which this many are within the edge."""
+    return {f'{name}_bucket{{le="{edge}"}}': f"0+{within}x{DAYS}", f"{name}_count": f"0+100x{DAYS}"}
+
+
+def ended(failed: int) -> Series:
+    """1,000 streams a sample, of which this many failed."""
+    of = "streamgauge_streams_ended_total"
+    return {f'{of}{{outcome="failed"}}': f"0+{failed}x{DAYS}", f'{of}{{outcome="done"}}': f"0+{1000 - failed}x{DAYS}"}
+
+
+def grows(name: str, labels: str = "") -> tuple[Series, Series]:
+    """A counter that should stand still."""
+    return {f"{name}{{{labels}}}": "0+90x60"}, {f"{name}{{{labels}}}": "5+0x60"}
+
+
+def level(bad: str, good: str, name: str) -> tuple[Series, Series]:
+    """A gauge that is too high."""
+    return {f'{name}{{instance="a"}}': f"{bad}x60"}, {f'{name}{{instance="a"}}': f"{good}x60"}
+
+
+def generations(second: int) -> Series:
+    """Two APIs that both take messages."""
+    of = "streamgauge_flag_evaluations_total"
+    taking = {f'{of}{{instance="{name}"}}': "0+60x60" for name in "ab"}
+    return taking | {
+        'streamgauge_flag_generation{instance="a"}': "7x60",
+        'streamgauge_flag_generation{instance="b"}': f"{second}x60",
+    }
+
+
+DELIVERY = ("streamgauge_delivery_seconds", "0.2048")
+FIRST = ("streamgauge_first_token_seconds", "6.5536")
+CASES: dict[str, tuple[Series, Series]] = {
+    "DeliveryBurnsFast": (histogram(*DELIVERY, 80), histogram(*DELIVERY, 90)),
+    "DeliveryBurnsOn": (histogram(*DELIVERY, 93), histogram(*DELIVERY, 95)),
+    "DeliveryBurnsSlowly": (histogram(*DELIVERY, 98), histogram(*DELIVERY, 100)),
+    "FirstTokenBurnsFast": (histogram(*FIRST, 80), histogram(*FIRST, 90)),
+    "FirstTokenBurnsOn": (histogram(*FIRST, 93), histogram(*FIRST, 95)),
+    "FirstTokenBurnsSlowly": (histogram(*FIRST, 98), histogram(*FIRST, 100)),
+    "AnswersBurnsFast": (ended(20), ended(10)),
+    "AnswersBurnsOn": (ended(8), ended(5)),
+    "AnswersBurnsSlowly": (ended(2), ended(0)),
+    "ProcessDown": (
+        {'up{job="streamgauge-api"}': "0x60"},
+        {'up{job="streamgauge-api"}': "1x60", 'up{job="else"}': "0x60"},
+    ),
+    "MessagesRefused": grows("streamgauge_posts_refused_total", 'dependency="broker"'),
+    "StoreLost": grows("streamgauge_handovers_total"),
+    "ProducersLost": grows("streamgauge_streams_reaped_total", 'backend="pubsub"'),
+    "QueueBacksUp": level("80", "30", "streamgauge_queue_depth"),
+    "WorkersFull": (
+        {"streamgauge_streams_producing": "95x60", "streamgauge_worker_slots": "100x60"},
+        {"streamgauge_streams_producing": "85x60", "streamgauge_worker_slots": "100x60"},
+    ),
+    "WorkerLoopLags": level("0.3", "0.05", "streamgauge_worker_loop_lag_seconds"),
+    "ApiLoopLags": level("0.3", "0.05", "streamgauge_api_loop_lag_seconds"),
+    "SlowViewers": (grows("streamgauge_catch_ups_total")[0], {"streamgauge_catch_ups_total": "0+30x60"}),
+    "DatabasePoolFull": (
+        {"streamgauge_database_connections": "20x60", "streamgauge_database_pool_size": "20x60"},
+        {"streamgauge_database_connections": "10x60", "streamgauge_database_pool_size": "20x60"},
+    ),
+    "FlagSkew": (generations(6), generations(7)),
+}
+
+
+@pytest.fixture
+def promtool() -> str:
+    """Prometheus's own tool; on a continuous integration server its absence is a failure."""
+    found = shutil.which("promtool")
+    if not found:
+        complaint = "promtool is missing, so no alert is tested: `apt-get install prometheus`"
+        pytest.fail(complaint) if os.environ.get("CI") == "true" else pytest.skip(complaint)
+    return str(found)
+
+
+def test_the_rules_are_what_the_objectives_make() -> None:
+    """`render --check`: objectives.yml is the one file to edit."""
+    assert render.main(["--check"]) == 0
+
+
+def test_every_alert_has_a_case_here_and_a_runbook() -> None:
+    """A person who is woken finds what to do, and no runbook is left of an alert that is gone."""
+    assert set(CASES) == set(ALERTS)
+    books = {ROOT / alert["annotations"]["runbook"] for alert in ALERTS.values()}
+    assert books == set((ROOT / "ops/runbooks").glob("*.md"))
+    for book in books:
+        assert "## Look" in book.read_text()
+        assert "## Do" in book.read_text()
+
+
+def test_rules_ask_for_metrics_that_exist() -> None:
+    """A renamed metric can't silence an alert."""
+    suffixes = ("", "_total", "_bucket", "_count", "_sum")
+    ours = [value._name for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    asked = set(re.findall(r"streamgauge_\w+", render.OBJECTIVES.read_text()))
+    assert asked <= {f"{name}{suffix}" for name in ours for suffix in suffixes}
+
+
+def test_latency_objectives_are_edges_of_buckets() -> None:
+    """A share within 205 ms can be read exactly only if a bucket ends there."""
+    edges = set(re.findall(r'le="([\d.]+)"', render.OBJECTIVES.read_text()))
+    assert edges == {"0.2048", "6.5536"}
+    assert edges <= {str(edge) for edge in metrics.LATENCY_BUCKETS}
+
+
+def test_promtool_accepts_the_rules(promtool: str) -> None:
+    """Every expression parses."""
+    subprocess.run([promtool, "check", "rules", render.RULES], check=True, capture_output=True, timeout=30)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_an_alert_fires_on_its_trouble_and_is_silent_in_health(name: str, promtool: str, tmp_path: Path) -> None:
+    """Judged by `promtool test rules`."""
+    bad, good = CASES[name]
+    at = "3d12h" if "Burns" in name else "50m"
+    assert _fires(promtool, tmp_path, name, bad, at), f"{name} does not fire"
+    assert not _fires(promtool, tmp_path, name, good, at), f"{name} fires in health"
+
+
+def _fires(promtool: str, folder: Path, name: str, series: Series, at: str) -> bool:
+    """Tell whether the alert fires: promtool is told to expect none, and fails when there is one."""
+    # Four days at an evaluation a minute would take promtool 8 s.
+    sampled, evaluated = ("2m", "10m") if "d" in at else ("1m", "1m")
+    test: dict[str, Any] = {
+        "interval": sampled,
+        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+        "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []}],
+    }
+    path = folder / "test.json"
+    path.write_text(
+        json.dumps(
+            {
+                "rule_files": [str(render.RULES)],
+                "evaluation_interval": evaluated,
+                "group_eval_order": [group["name"] for group in RULES],
+                "tests": [test],
+            }
+        )
+    )
+    done = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, timeout=60)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 or f"alertname: {name}" in output, output
+    return done.returncode != 0
