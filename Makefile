@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help bench up test check format lock clean redis
+.PHONY: help bench up test check debian format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,14 +35,17 @@ check: .venv/dev.stamp  ## format, lint, types, import contracts, generated file
 	$(BIN)/python -m dashboards.render --check
 	$(BIN)/python -m ops.prometheus.render --check
 
-test: check redis  ## check, then every test
+test: check debian  ## check, then every test
 	$(BIN)/python -m pytest $(ARGS)
 
-# No wheel carries Redis, and its contract tests need one. RUNLEVEL=1: only the program is wanted, not the service.
-redis:  ## install Debian's Redis 7 for the tests, where that is allowed
-	@command -v redis-server >/dev/null \
-	  || { test "$$(id -u)" = 0 && apt-get update -qq && RUNLEVEL=1 apt-get install -qq -y --no-install-recommends redis-server >/dev/null; } \
-	  || echo "==> WITHOUT REDIS 7: its contract tests will be skipped (with CI=true: fail). The fix: apt-get install redis-server"
+# No wheel carries these two. RUNLEVEL=1: only the programs are wanted, not their services.
+debian:  ## install Debian's Redis 7 and Prometheus for the tests, where that is allowed
+	@for want in redis-server:redis-server promtool:prometheus; do \
+	  command -v $${want%:*} >/dev/null && continue; package=$${want#*:}; \
+	  { test "$$(id -u)" = 0 && echo "==> installing Debian's $$package" && apt-get update -qq \
+	    && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$package >/dev/null; } \
+	  || echo "==> WITHOUT $$package: its tests will be skipped (with CI=true: fail). The fix: apt-get install $$package"; \
+	done
 
 format: .venv/dev.stamp  ## rewrite the code in the house format
 	$(BIN)/ruff format .

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 MISSING = (
-    "Redis 7 is not here, so `pubsub` was not tried on it: `make redis` as root, or `apt-get install redis-server`"
+    "Redis 7 is not here, so `pubsub` was not tried on it: `make debian` as root, or `apt-get install redis-server`"
 )
 
 
