@@ -1,4 +1,4 @@
-"""The one document of a run, schema 1: seconds and counts, and everything a reader needs to doubt them."""
+"""The one document of a run, schema 2: seconds and counts, and everything a reader needs to doubt them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host)
     judged, reasons = verdict.judge(found, backends, interrupted=raw.interrupted)
     return {
-        "schema": 1,
+        "schema": 2,
         "verdict": judged.value,
         "verdict_reasons": reasons,
         "made_at": made_at,

@@ -117,6 +117,24 @@ def bench(
         raise typer.Exit(INTERRUPTED) from None
 
 
+@app.command(context_settings=PASSED_ON)
+def compare(context: typer.Context) -> None:
+    """Set two saved runs against each other: ratios with intervals. `streamgauge compare --help` lists how."""
+    _passed_on("compare", context)
+
+
+@app.command(context_settings=PASSED_ON)
+def gate(context: typer.Context) -> None:
+    """Judge a run by a baseline, with exit codes and JUnit XML for CI; `streamgauge gate --help` lists how."""
+    _passed_on("gate", context)
+
+
+def _passed_on(name: str, context: typer.Context) -> None:
+    from ops.measure_commands import app as commands
+
+    commands(args=[name, *context.args], prog_name="streamgauge")
+
+
 @app.command()
 def migrate() -> None:
     """Bring the schema of the database that DATABASE_URL names to the newest revision."""
