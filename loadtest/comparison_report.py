@@ -1,6 +1,7 @@
 """What `compare` and `gate` print and write: tables for people, JUnit XML for CI, Markdown for a pull request."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree as xml  # noqa: N813 - it writes only
 
@@ -18,10 +19,12 @@ COLOURS = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INCONCLUSIV
 def show_changes(found: Sequence[Change], unlike: Mapping[str, Sequence[str]], console: Console) -> None:
     """after ÷ before with intervals, and what else differs between the runs."""
     table = Table(title="after ÷ before; above 1 is slower", title_justify="left")
-    for heading in ("", "metric", "before", "after", "ratio", "95 % interval"):
-        table.add_column(heading, justify="left" if heading in {"", "metric"} else "right")
-    for one in found:
-        table.add_row(one.what, one.metric, *_cells(one))
+    for heading in ("", "before", "after", "ratio", "95 % interval"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for what, group in groupby(found, key=lambda one: one.what):
+        table.add_row(f"[bold]{escape(what)}[/]")
+        for one in group:
+            table.add_row(f"  {one.metric}", *_cells(one))
     console.print(table)
     for kind, sentences in unlike.items():
         for sentence in sentences:
