@@ -113,6 +113,14 @@ class Comparison(msgspec.Struct, frozen=True):
     times_lower: dict[str, Times]
 
 
+class NoiseFloor(msgspec.Struct, frozen=True):
+    """A' ÷ A of the delivery latency, the same backend measured twice in each quartet: it ought to be 1."""
+
+    p50: Ratio
+    p95: Ratio
+    p99: Ratio
+
+
 class Result(msgspec.Struct, frozen=True):
     """The whole document."""
 
@@ -124,6 +132,7 @@ class Result(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     backends: dict[str, Figures]
     comparison: Comparison | None
+    noise_floor: NoiseFloor | None
     evidence: dict[str, Any]
 
 

@@ -25,6 +25,11 @@ class Measured(NamedTuple):
     faults: frozenset[Fault]
 
     @property
+    def measured(self) -> bool:
+        """Whether the backends' figures rest on it: no warm-up, no first stream after a switch, no twin."""
+        return self.row.counted and not self.row.twin
+
+    @property
     def good(self) -> bool:
         """Complete and intact: only such a stream's durations are averaged; the others count as lost."""
         return not self.faults
@@ -39,8 +44,8 @@ def backend(
     name: str, streams: Sequence[Measured], offset: Offset, counters: Sequence[BlockCounters], plan: Plan
 ) -> dict[str, Any]:
     """The figures of one backend, over the streams that count (warm-ups and the first after a switch do not)."""
-    played = [one for one in streams if one.row.backend == name and one.row.quartet is not None]
-    counted = [one for one in played if one.row.counted]
+    played = [one for one in streams if one.row.backend == name and one.row.quartet is not None and not one.row.twin]
+    counted = [one for one in played if one.measured]
     chunks = sum(one.row.kinds.count("content") for one in counted)
     busy_s = _busy_s(one.row for one in played)
     return {
@@ -96,7 +101,7 @@ def integrity(streams: Sequence[Measured]) -> dict[str, int]:
 def comparison(baseline: str, candidate: str, streams: Sequence[Measured], offset: Offset) -> dict[str, Any]:
     """candidate ÷ baseline of the delivery latency: below 1, the candidate is faster."""
     ours, theirs = (
-        by_quartet([one for one in streams if one.row.backend == name and one.row.counted], offset)
+        by_quartet([one for one in streams if one.row.backend == name and one.measured], offset)
         for name in (candidate, baseline)
     )
     ratios = {
@@ -106,6 +111,18 @@ def comparison(baseline: str, candidate: str, streams: Sequence[Measured], offse
         for label in RATIOS
     }
     return {"baseline": baseline, "candidate": candidate, **ratios}
+
+
+def noise_floor(streams: Sequence[Measured], offset: Offset) -> dict[str, Any] | None:
+    """A' ÷ A of the delivery latency, the same backend twice: what this run calls a difference where none is."""
+    twins = [one for one in streams if one.row.twin and one.row.counted]
+    doubled = {(one.row.quartet, one.row.backend) for one in twins}
+    firsts = [one for one in streams if one.measured and (one.row.quartet, one.row.backend) in doubled]
+    if not twins:
+        return None
+    before, after = by_quartet(firsts, offset), by_quartet(twins, offset)
+    names = {label: f"delivery_latency.{label}" for label in RATIOS}
+    return {label: log_ratio_interval(log_ratios(before[name], after[name])) for label, name in names.items()}
 
 
 def by_quartet(counted: Iterable[Measured], offset: Offset) -> dict[str, list[float | None]]:

@@ -84,6 +84,7 @@ def run_bench(
         "counted_store": redis_url is not None,
         **(known or {}),
     }
+    offset_after = _offset_again(target, offset)
     raw = result.Raw(
         plan=played,
         streams=recorder.read_streams(folder / "streams.jsonl"),
@@ -91,6 +92,7 @@ def run_bench(
         host=load.host,
         counters=load.counters,
         offset=offset,
+        offset_after=offset_after,
         started=load.started,
         interrupted=load.interrupted,
     )
@@ -103,6 +105,14 @@ def run_bench(
     if load.interrupted:
         raise KeyboardInterrupt
     return folder
+
+
+def _offset_again(target: str, before: clock.Offset) -> clock.Offset:
+    """The offset at the end of the run; a server that is gone by then leaves the first one."""
+    try:
+        return clock.offset(target)
+    except OSError:
+        return before
 
 
 def make_plan(options: BenchOptions, seed: int) -> Plan:

@@ -26,6 +26,7 @@ def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: 
     assert text.startswith("# polling vs pubsub: VALID")
     assert "| polling | 50 ms | 50 ms |" in text
     assert "pubsub is 62.5× lower than polling" in text
+    assert "noise floor (the same backend twice, p50): 1×" in text
     assert "The polling backend's interval is not known here." in text
     for meaning in report.DISTRIBUTIONS.values():
         assert meaning in text

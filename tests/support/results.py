@@ -39,6 +39,7 @@ def run_of(
         )
         for index, name in enumerate(order * quartets)
     ]
+    rows += [msgspec.structs.replace(row, twin=True, block=row.block + 1000) for row in rows if row.backend == names[0]]
     raw = result.Raw(
         plan=plan.steady(size, names),
         streams=rows,
@@ -46,6 +47,7 @@ def run_of(
         host=[sample()],
         counters=[],
         offset=offset,
+        offset_after=offset,
         started=[],
         interrupted=interrupted,
     )
