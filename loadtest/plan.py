@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from loadtest.schedules import Schedule
 from loadtest.trace import Request
 
 # Long enough to mean something, short enough that two quartets' worth of them stay within a minute.
@@ -109,14 +110,14 @@ def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: s
     )
 
 
-def steady(size: Shape, backends: Sequence[str]) -> Plan:
-    """Streams of one length and pace, starting at random instants that every backend shares."""
+def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule) -> Plan:
+    """Streams of one length and pace, starting when the schedule says, at instants that every backend shares."""
     rng = random.Random(size.seed)  # noqa: S311
     chunks = max(2, round(size.stream_s * size.chunk_rate))
     segments = []
     for _ in range(1 + BLOCKS_EACH * size.quartets):
-        starts = sorted(LEAD_S + rng.uniform(0, size.spread_s) for _ in range(size.streams_per_block))
-        segments.append([_arrival(size, rng, at_s, chunks) for at_s in starts])
+        starts = schedule(rng, size.streams_per_block, size.spread_s)
+        segments.append([_arrival(size, rng, LEAD_S + at_s, chunks) for at_s in starts])
     return _arrange(size, rng, segments, backends)
 
 

@@ -34,7 +34,9 @@ def spike(rng: random.Random, count: int, span_s: float) -> list[float]:
     """A steady stream of arrivals, and as many again almost at once in the middle."""
     at_once = round(count * SPIKE_SHARE)
     begin, width = span_s * (1 - SPIKE_WIDTH) / 2, span_s * SPIKE_WIDTH
-    return sorted(begin + rng.uniform(0, width) if index < at_once else rng.uniform(0, span_s) for index in range(count))
+    return sorted(
+        begin + rng.uniform(0, width) if index < at_once else rng.uniform(0, span_s) for index in range(count)
+    )
 
 
 def poisson(rng: random.Random, count: int, span_s: float) -> list[float]:

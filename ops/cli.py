@@ -75,6 +75,9 @@ def bench(
     backends: Annotated[str, typer.Option(help="One or two, with a comma between them.")] = "polling,pubsub",
     chunk_rate: Annotated[float, typer.Option(min=0.01, help="Chunks per second of one stream.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
+    scenario: Annotated[
+        str, typer.Option(help="When streams start: steady, ramp, step, spike, poisson or constant.")
+    ] = "steady",
     trace: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
@@ -100,6 +103,7 @@ def bench(
         backends=tuple(name.strip() for name in backends.split(",")),
         chunk_rate=chunk_rate,
         out=out,
+        scenario=scenario,
         trace=trace,
         time_scale=time_scale,
         seed=seed,

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
-from loadtest import clock, host, plan, recorder, report, result, trace
+from loadtest import clock, host, plan, recorder, report, result, schedules, trace
 from loadtest.counters import Counters, Meter
 from loadtest.generator import Generator, GeneratorError
 from loadtest.plan import Plan
@@ -38,6 +38,7 @@ class BenchOptions:
     backends: tuple[str, ...] = BACKENDS
     chunk_rate: float = 20.0
     out: Path = Path("results")
+    scenario: str = "steady"
     trace: Path | None = None
     time_scale: float = 1.0
     seed: int | None = None
@@ -124,8 +125,11 @@ def make_plan(options: BenchOptions, seed: int) -> Plan:
         model=options.model,
         seed=seed,
     )
+    schedule = schedules.named(options.scenario)
     if options.trace is None:
-        return plan.steady(size, options.backends)
+        return plan.scheduled(size, options.backends, schedule)
+    if schedule is not schedules.steady:
+        raise ValueError(f"a trace sets the arrivals itself: leave out --scenario {options.scenario} or --trace")
     limit = options.num_conversations or (plan.QUICK_TRACE_REQUESTS if options.quick else plan.CONVERSATIONS)
     requests = trace.read(options.trace, limit=limit, time_scale=options.time_scale)
     return plan.replay(size, options.backends, requests, quick=options.quick)

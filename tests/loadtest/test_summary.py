@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import plan, summary
+from loadtest import plan, schedules, summary
 from loadtest.clock import Offset
 from loadtest.plan import Plan
 from loadtest.recorder import StreamRow
@@ -137,7 +137,7 @@ def test_a_quartet_with_a_missing_block_is_left_out() -> None:
 def test_a_killed_generator_leaves_censored_streams() -> None:
     """A block that began and was never written held streams; they are not dropped."""
     size = plan.shape(quick=True, conversations=4, chunk_rate=20, model=None, seed=1)
-    made = plan.steady(size, ("polling", "pubsub"))
+    made = plan.scheduled(size, ("polling", "pubsub"), schedules.steady)
     rows = summary.lost_with_the_generator(made, [], [2])
     assert len(rows) == len(made.blocks[2].arrivals)
     assert {row.outcome for row in rows} == {"censored"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from loadtest import plan, result
+from loadtest import plan, result, schedules
 from loadtest.clock import Offset
 from loadtest.document import Result
 from loadtest.host import sample
@@ -41,7 +41,7 @@ def run_of(
     ]
     rows += [msgspec.structs.replace(row, twin=True, block=row.block + 1000) for row in rows if row.backend == names[0]]
     raw = result.Raw(
-        plan=plan.steady(size, names),
+        plan=plan.scheduled(size, names, schedules.steady),
         streams=rows,
         generator=[],
         host=[sample()],
