@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class HostSample(msgspec.Struct, frozen=True):
     steal_ticks: int | None
     idle_ticks: int | None
     cpu_pressure_us: int | None
+    clock_resolution_ns: int = 0
 
 
 def sample() -> HostSample:
@@ -39,6 +41,7 @@ def sample() -> HostSample:
         steal_ticks=ticks[7] if ticks else None,
         idle_ticks=ticks[3] + ticks[4] if ticks else None,
         cpu_pressure_us=_pressure(),
+        clock_resolution_ns=_clock_resolution(),
     )
 
 
@@ -66,6 +69,12 @@ def _wall_minus_monotonic() -> int:
         before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
         pairs.append((after - before, wall - (before + after) // 2))
     return min(pairs)[1]
+
+
+def _clock_resolution() -> int:
+    """The smallest difference between two readings one after the other: resolution and cost of a reading in one."""
+    readings = [time.time_ns() for _ in range(50)]
+    return min((two - one for one, two in pairwise(readings) if two > one), default=0)
 
 
 def _cpu_ticks() -> list[int] | None:

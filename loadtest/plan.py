@@ -3,6 +3,9 @@
 Two backends are compared in randomised ABBA/BAAB quartets. A quartet plays two segments (lists of arrivals), each of
 them once per backend, so both sides meet the same work and a steady drift of the machine cancels out of the ratio.
 Running all of A and then all of B would call drift a difference.
+
+Inside each quartet its outer backend plays both segments a second time (A A' B B A' A). The twins A' enter no figure
+but one: A' ÷ A ought to be 1, and how far it is from that is the noise floor of this run on this machine.
 """
 
 import math
@@ -14,10 +17,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from loadtest.schedules import Schedule
 from loadtest.trace import Request
 
 # Long enough to mean something, short enough that two quartets' worth of them stay within a minute.
-QUICK_STREAM_S, STREAM_S = 1.8, 5.0
+QUICK_STREAM_S, STREAM_S = 1.2, 5.0
 QUICK_QUARTETS, QUARTETS, TRACE_QUARTETS = 3, 5, 2
 QUICK_CONVERSATIONS, CONVERSATIONS = 60, 100
 QUICK_TRACE_REQUESTS = 40
@@ -50,13 +54,17 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Arrivals of one backend; the next block waits until its last stream ended. `quartet` is null for a warm-up."""
+    """Arrivals of one backend; the next block waits until its last stream ended. `quartet` is null for a warm-up.
+
+    A `twin` repeats its backend's work in the same quartet and serves the noise floor alone.
+    """
 
     index: int
     backend: str
     quartet: int | None
     segment: int
     arrivals: tuple[Arrival, ...]
+    twin: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -102,14 +110,14 @@ def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: s
     )
 
 
-def steady(size: Shape, backends: Sequence[str]) -> Plan:
-    """Streams of one length and pace, starting at random instants that every backend shares."""
+def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule) -> Plan:
+    """Streams of one length and pace, starting when the schedule says, at instants that every backend shares."""
     rng = random.Random(size.seed)  # noqa: S311
     chunks = max(2, round(size.stream_s * size.chunk_rate))
     segments = []
     for _ in range(1 + BLOCKS_EACH * size.quartets):
-        starts = sorted(LEAD_S + rng.uniform(0, size.spread_s) for _ in range(size.streams_per_block))
-        segments.append([_arrival(size, rng, at_s, chunks) for at_s in starts])
+        starts = schedule(rng, size.streams_per_block, size.spread_s)
+        segments.append([_arrival(size, rng, LEAD_S + at_s, chunks) for at_s in starts])
     return _arrange(size, rng, segments, backends)
 
 
@@ -138,34 +146,48 @@ def load(path: Path) -> Plan:
 def _arrange(size: Shape, rng: random.Random, segments: list[list[Arrival]], backends: Sequence[str]) -> Plan:
     order = _order(rng, backends, len(segments) - 1)
     # The warm-up ends with the backend that begins, so that even the first block follows one of its own kind.
-    warmups = [(name, None, 0) for name in sorted(backends, key=lambda name: name == order[0][0])]
+    warmups = [Turn(name, None, 0) for name in sorted(backends, key=lambda name: name == order[0].backend)]
     blocks = tuple(
         Block(
             index,
-            backend,
-            quartet,
-            segment,
+            turn.backend,
+            turn.quartet,
+            turn.segment,
             tuple(
-                msgspec.structs.replace(arrival, backend=backend, counted=arrival.counted and quartet is not None)
-                for arrival in (_lead(size, segment), *segments[segment])
+                msgspec.structs.replace(
+                    arrival, backend=turn.backend, counted=arrival.counted and turn.quartet is not None
+                )
+                for arrival in (_lead(size, turn.segment), *segments[turn.segment])
             ),
+            turn.twin,
         )
-        for index, (backend, quartet, segment) in enumerate([*warmups, *order])
+        for index, turn in enumerate([*warmups, *order])
     )
     longest = max(arrival.chunks or 0 for block in blocks for arrival in block.arrivals) / size.chunk_rate
     return Plan(size.seed, MODEL_TTFT_S + 2 * longest + size.slack_s, blocks)
 
 
-def _order(rng: random.Random, backends: Sequence[str], segments: int) -> list[tuple[str, int | None, int]]:
+class Turn(NamedTuple):
+    """Who plays which segment next."""
+
+    backend: str
+    quartet: int | None
+    segment: int
+    twin: bool = False
+
+
+def _order(rng: random.Random, backends: Sequence[str], segments: int) -> list[Turn]:
     if len(backends) == 1:
-        return [(backends[0], segment // BLOCKS_EACH, segment + 1) for segment in range(segments)]
+        return [Turn(backends[0], segment // BLOCKS_EACH, segment + 1) for segment in range(segments)]
     if len(backends) != 2 or backends[0] == backends[1]:
         raise ValueError(f"one or two different backends can be measured, not {', '.join(backends) or 'none'}")
-    order: list[tuple[str, int | None, int]] = []
+    order: list[Turn] = []
     for quartet in range(segments // BLOCKS_EACH):
         a, b = rng.sample(list(backends), 2)
         first, second = 2 * quartet + 1, 2 * quartet + 2
-        order += [(a, quartet, first), (b, quartet, first), (b, quartet, second), (a, quartet, second)]
+        # Both A/B and A/A' read the same forwards and backwards, so a steady drift cancels out of either.
+        order += [Turn(a, quartet, first), Turn(a, quartet, first, twin=True), Turn(b, quartet, first)]
+        order += [Turn(b, quartet, second), Turn(a, quartet, second, twin=True), Turn(a, quartet, second)]
     return order
 
 

@@ -74,6 +74,7 @@ class StreamRow(msgspec.Struct, frozen=True):
     received_ns: tuple[int, ...]
     comments: tuple[str, ...]
     committed: Committed | None
+    twin: bool = False
 
 
 class Recording:
@@ -140,6 +141,7 @@ class Recording:
             received_ns=tuple(at_ns for _, _, at_ns in self._events),
             comments=tuple(self.comments),
             committed=self.committed,
+            twin=self._block.twin,
         )
 
 

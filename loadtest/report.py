@@ -35,7 +35,7 @@ NOT_SAID = (
     "Everything ran where this says it ran. On one machine the parts share processors, so ratios of one run carry over "
     "to other machines far better than its milliseconds do.",
     "p99 and above rest on few samples in a short run; the interval of the ratio says how few.",
-    "No A/A run was made: the noise floor between two equal backends is not shown.",
+    "The noise floor is that of this run: it holds the machine's mood within the run, not between two occasions.",
     "Database queries are a few per cent uncertain: PostgreSQL reports a connection's last second late.",
 )
 
@@ -161,7 +161,18 @@ def _comparison_lines(result: Mapping[str, Any]) -> list[str]:
             f"delivery latency {label}: {compared['candidate']} is {times['estimate']:.3g}× lower than "
             f"{compared['baseline']} ({interval})"
         )
-    return [line + "  " for line in lines]
+    return [line + "  " for line in [*lines, *_noise_floor(result)]]
+
+
+def _noise_floor(result: Mapping[str, Any]) -> list[str]:
+    floor = result["noise_floor"]
+    ratio = floor["p50"] if floor else {"estimate": None}
+    if ratio["estimate"] is None:
+        return []
+    interval = "no interval from one quartet"
+    if ratio["low"] is not None:
+        interval = f"95 % interval {ratio['low']:.3g} to {ratio['high']:.3g}"
+    return [f"noise floor (the same backend twice, p50): {ratio['estimate']:.3g}× ({interval}); it ought to hold 1"]
 
 
 def _distribution(result: Mapping[str, Any], key: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one document of a run, schema 1: seconds and counts, and everything a reader needs to doubt them."""
+"""The one document of a run, schema 2: seconds and counts, and everything a reader needs to doubt them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +26,7 @@ class Raw(msgspec.Struct, frozen=True):
     host: Sequence[HostSample]
     counters: Sequence[BlockCounters]
     offset: Offset
+    offset_after: Offset
     started: Sequence[int]
     interrupted: bool
 
@@ -36,10 +37,11 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     streams = summary.measure([*raw.streams, *lost])
     names = list(dict.fromkeys(sorted((block.backend for block in raw.plan.blocks), key=lambda one: one != BASELINE)))
     backends = {name: summary.backend(name, streams, raw.offset, raw.counters, raw.plan) for name in names}
-    found = verdict.evidence(_start_lag(streams), raw.generator, raw.host)
-    judged, reasons = verdict.judge(found, backends, interrupted=raw.interrupted)
+    found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
+    floor = summary.noise_floor(streams, raw.offset)
+    judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
     return {
-        "schema": 1,
+        "schema": 2,
         "verdict": judged.value,
         "verdict_reasons": reasons,
         "made_at": made_at,
@@ -47,6 +49,7 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
         "settings": {**settings, **_settings(raw)},
         "backends": backends,
         "comparison": _comparison(names, streams, raw.offset),
+        "noise_floor": floor,
         "evidence": msgspec.to_builtins(found),
     }
 

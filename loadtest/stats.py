@@ -95,6 +95,31 @@ def log_ratio_interval(log_ratios: Sequence[float]) -> dict[str, float | int | N
     }
 
 
+def welch_log_ratio(before: Sequence[float], after: Sequence[float]) -> dict[str, float | int | None]:
+    """after ÷ before of two independent sets of logs, with Welch's 95 % interval: their spreads may differ.
+
+    A set of one gives an estimate without an interval. `quartets` counts the smaller set.
+    """
+    sizes = (len(before), len(after))
+    if not min(sizes):
+        return {"estimate": None, "low": None, "high": None, "quartets": 0}
+    change = statistics.fmean(after) - statistics.fmean(before)
+    if min(sizes) == 1:
+        return {"estimate": math.exp(change), "low": None, "high": None, "quartets": 1}
+    parts = [statistics.variance(one) / len(one) for one in (before, after)]
+    error = math.sqrt(sum(parts))
+    spread = sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
+    # Rounded down, which errs on the side of the wider interval.
+    degrees = max(1, math.floor(sum(parts) ** 2 / spread)) if spread else sum(sizes) - 2
+    half = t_95(degrees) * error
+    return {
+        "estimate": math.exp(change),
+        "low": math.exp(change - half),
+        "high": math.exp(change + half),
+        "quartets": min(sizes),
+    }
+
+
 def t_95(degrees: int) -> float:
     """The two-sided 95 % point of Student's t (from a table; above 30 by the usual expansion, right to 1e-3)."""
     if degrees <= len(_T_95):

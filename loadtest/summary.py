@@ -1,6 +1,7 @@
 """Rows to statistics: pure. What goes in is what the recorder wrote; what comes out is what the report prints."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from loadtest import usage
 from loadtest.clock import Offset
 from loadtest.integrity import Fault, faults, why_failed
-from loadtest.plan import Plan
+from loadtest.plan import BLOCKS_EACH, Plan
 from loadtest.recorder import GeneratorRow, Recording, StreamRow
 from loadtest.stats import Distribution, log_ratio_interval, peak
 from loadtest.usage import BlockCounters
@@ -22,6 +23,11 @@ class Measured(NamedTuple):
 
     row: StreamRow
     faults: frozenset[Fault]
+
+    @property
+    def measured(self) -> bool:
+        """Whether the backends' figures rest on it: no warm-up, no first stream after a switch, no twin."""
+        return self.row.counted and not self.row.twin
 
     @property
     def good(self) -> bool:
@@ -38,8 +44,8 @@ def backend(
     name: str, streams: Sequence[Measured], offset: Offset, counters: Sequence[BlockCounters], plan: Plan
 ) -> dict[str, Any]:
     """The figures of one backend, over the streams that count (warm-ups and the first after a switch do not)."""
-    played = [one for one in streams if one.row.backend == name and one.row.quartet is not None]
-    counted = [one for one in played if one.row.counted]
+    played = [one for one in streams if one.row.backend == name and one.row.quartet is not None and not one.row.twin]
+    counted = [one for one in played if one.measured]
     chunks = sum(one.row.kinds.count("content") for one in counted)
     busy_s = _busy_s(one.row for one in played)
     return {
@@ -50,6 +56,7 @@ def backend(
         **_per_stream(counted, offset),
         "inter_chunk_latency_s": inter_chunk_latency(counted).as_json(),
         "peak_concurrency": peak(_open(one.row for one in played)),
+        "by_quartet": by_quartet(counted, offset),
         **usage.server_counters(name, counters, plan),
         "integrity": integrity(counted),
         "failures": dict(Counter(why for one in counted if (why := why_failed(one.row))).most_common(10)),
@@ -93,41 +100,65 @@ def integrity(streams: Sequence[Measured]) -> dict[str, int]:
 
 def comparison(baseline: str, candidate: str, streams: Sequence[Measured], offset: Offset) -> dict[str, Any]:
     """candidate ÷ baseline of the delivery latency: below 1, the candidate is faster."""
-    found: dict[str, Any] = {"baseline": baseline, "candidate": candidate}
-    for label, percent in RATIOS.items():
-        logs = quartet_log_ratios(baseline, candidate, streams, offset, percent)
-        found[f"delivery_latency_{label}_ratio"] = log_ratio_interval(logs)
+    ours, theirs = (
+        by_quartet([one for one in streams if one.row.backend == name and one.measured], offset)
+        for name in (candidate, baseline)
+    )
+    ratios = {
+        f"delivery_latency_{label}_ratio": log_ratio_interval(
+            log_ratios(theirs[f"delivery_latency.{label}"], ours[f"delivery_latency.{label}"])
+        )
+        for label in RATIOS
+    }
+    return {"baseline": baseline, "candidate": candidate, **ratios}
+
+
+def noise_floor(streams: Sequence[Measured], offset: Offset) -> dict[str, Any] | None:
+    """A' ÷ A of the delivery latency, the same backend twice: what this run calls a difference where none is."""
+    twins = [one for one in streams if one.row.twin and one.row.counted]
+    doubled = {(one.row.quartet, one.row.backend) for one in twins}
+    firsts = [one for one in streams if one.measured and (one.row.quartet, one.row.backend) in doubled]
+    if not twins:
+        return None
+    before, after = by_quartet(firsts, offset), by_quartet(twins, offset)
+    names = {label: f"delivery_latency.{label}" for label in RATIOS}
+    return {label: log_ratio_interval(log_ratios(before[name], after[name])) for label, name in names.items()}
+
+
+def by_quartet(counted: Iterable[Measured], offset: Offset) -> dict[str, list[float | None]]:
+    """One figure per quartet and metric: the geometric mean of its two blocks, so that a linear drift cancels.
+
+    Null where a block is missing or measured nothing. This is the unit of every interval: chunks of one block are
+    far from independent of each other, quartets nearly so.
+    """
+    blocks: dict[int, dict[int, list[Measured]]] = {}
+    for one in counted:
+        if one.row.quartet is not None:
+            blocks.setdefault(one.row.quartet, {}).setdefault(one.row.block, []).append(one)
+    quartets = [blocks.get(quartet, {}) for quartet in range(max(blocks, default=-1) + 1)]
+    found: dict[str, list[float | None]] = {}
+    for name, (values, percent) in UNITS.items():
+        spreads = [[values(members, offset).percentile_s(percent) for members in one.values()] for one in quartets]
+        found[name] = [_geometric_mean(pair) for pair in spreads]
     return found
 
 
-def quartet_log_ratios(
-    baseline: str, candidate: str, streams: Sequence[Measured], offset: Offset, percent: float
-) -> list[float]:
-    """One log-ratio per complete quartet: the means of the blocks' logs, so that a linear drift cancels."""
-    blocks: dict[tuple[int, str, int], list[Measured]] = {}
-    for one in streams:
-        if one.row.quartet is not None and one.row.counted:
-            blocks.setdefault((one.row.quartet, one.row.backend, one.row.block), []).append(one)
-    logs: dict[tuple[int, str], list[float]] = {}
-    for (quartet, name, _), members in blocks.items():
-        value = delivery_latency(members, offset).percentile_s(percent)
-        if value is not None:
-            logs.setdefault((quartet, name), []).append(math.log(value))
-    pairs = (
-        (logs.get((quartet, candidate), []), logs.get((quartet, baseline), []))
-        for quartet in sorted({quartet for quartet, _ in logs})
-    )
-    return [sum(ours) / 2 - sum(theirs) / 2 for ours, theirs in pairs if len(ours) == len(theirs) == 2]
+def log_ratios(before: Sequence[float | None], after: Sequence[float | None]) -> list[float]:
+    """log(after ÷ before) of every quartet that has both."""
+    return [math.log(two / one) for one, two in zip(before, after, strict=False) if one is not None and two is not None]
+
+
+def _geometric_mean(pair: Sequence[float | None]) -> float | None:
+    known = [value for value in pair if value is not None]
+    return statistics.geometric_mean(known) if len(known) == len(pair) == BLOCKS_EACH else None
 
 
 def _per_stream(counted: Sequence[Measured], offset: Offset) -> dict[str, Any]:
     def spread(value: Callable[[StreamRow], int | None]) -> dict[str, Any]:
-        values = [value(one.row) for one in counted if one.good]
-        lost = sum(not one.good for one in counted)
-        return Distribution((one for one in values if one is not None), lost=lost).as_json()
+        return per_stream(counted, value).as_json()
 
     return {
-        "ttfb_s": spread(lambda row: _minus(row.first_byte_ns, row.sent_ns)),
+        "ttfb_s": spread(ttfb_ns),
         "ttft_s": spread(ttft_ns),
         "ttft_corrected_s": spread(lambda row: _minus(_first_content(row), row.intended_ns)),
         "overhead_ttft_s": spread(overhead_ttft_ns),
@@ -135,6 +166,22 @@ def _per_stream(counted: Sequence[Measured], offset: Offset) -> dict[str, Any]:
         "queue_wait_s": spread(lambda row: queue_wait_ns(row, offset)),
         "start_lag_s": spread(lambda row: _minus(row.sent_ns, row.intended_ns)),
     }
+
+
+def per_stream(streams: Iterable[Measured], value: Callable[[StreamRow], int | None]) -> Distribution:
+    """One duration of every intact stream; the others count as lost."""
+    found = Distribution()
+    for one in streams:
+        duration = value(one.row) if one.good else None
+        if duration is not None:
+            found.add(duration)
+        found.lost += not one.good
+    return found
+
+
+def ttfb_ns(row: StreamRow) -> int | None:
+    """First byte of the event stream − POST."""
+    return _minus(row.first_byte_ns, row.sent_ns)
 
 
 def ttft_ns(row: StreamRow) -> int | None:
@@ -191,3 +238,12 @@ def lost_with_the_generator(plan: Plan, accounts: Iterable[GeneratorRow], starte
         if index not in written
         for arrival in range(len(plan.blocks[index].arrivals))
     ]
+
+
+_Values = Callable[[Sequence[Measured], Offset], Distribution]
+# What is known per quartet, and so can be compared between runs with an interval.
+UNITS: dict[str, tuple[_Values, float]] = {
+    **{f"delivery_latency.{label}": (delivery_latency, percent) for label, percent in RATIOS.items()},
+    "ttfb.p50": (lambda streams, _offset: per_stream(streams, ttfb_ns), 50.0),
+    "overhead_ttft.p50": (lambda streams, _offset: per_stream(streams, overhead_ttft_ns), 50.0),
+}

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from loadtest.clock import Offset
 from loadtest.host import HostSample
 from loadtest.recorder import GeneratorRow
 from loadtest.stats import Distribution
@@ -25,6 +26,12 @@ STEAL = 0.05
 PRESSURE = 0.8
 # The wall clock is slewed together with the monotonic one, so any visible difference is a step.
 CLOCK_STEP_S = 0.001
+# Between hosts: an offset that is known no better than this hides a twentieth of a pause a reader notices.
+CLOCK_BOUND_S = 0.0125
+# The smallest step that the clock shows. Kernels whose clocksource is not the processor's read it in microseconds.
+CLOCK_RESOLUTION_S = 0.00001
+# How far the same backend may be from itself when its interval leaves out 1; closer is of no consequence.
+NOISE_FLOOR = 1.05
 # Two instants on one clock cannot be in the wrong order; between hosts the offset's bound explains a few.
 BELOW_ZERO_SHARE = 0.001
 
@@ -51,9 +58,18 @@ class Evidence(msgspec.Struct, frozen=True):
     cpu_pressure_share: float | None
     idle_share: float | None
     clock_step_s: float
+    clock_resolution_s: float = 0.0
+    clock_bound_s: float = 0.0
+    clock_drift_s: float = 0.0
 
 
-def evidence(start_lag: Distribution, generator: Sequence[GeneratorRow], host: Sequence[HostSample]) -> Evidence:
+def evidence(
+    start_lag: Distribution,
+    generator: Sequence[GeneratorRow],
+    host: Sequence[HostSample],
+    offset: Offset,
+    offset_after: Offset,
+) -> Evidence:
     """Boil the generator's and the host's samples down."""
     lag = Distribution(one for block in generator for one in block.loop_lag_ns)
     wall_ns = sum(block.ended_ns - block.began_ns for block in generator)
@@ -69,17 +85,26 @@ def evidence(start_lag: Distribution, generator: Sequence[GeneratorRow], host: S
         cpu_pressure_share=_share(pressure_us, (last.at_ns - first.at_ns) // 1000),
         idle_share=_share(_grown(first.idle_ticks, last.idle_ticks), ticks),
         clock_step_s=(max(offsets) - min(offsets)) / 1e9,
+        clock_resolution_s=max(one.clock_resolution_ns for one in host) / 1e9,
+        clock_bound_s=max(offset.bound_ns, offset_after.bound_ns) / 1e9,
+        # What the two bounds cannot explain of the change is drift between the hosts' clocks.
+        clock_drift_s=max(0, abs(offset_after.offset_ns - offset.offset_ns) - offset.bound_ns - offset_after.bound_ns)
+        / 1e9,
     )
 
 
 def judge(
-    found: Evidence, backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool
+    found: Evidence,
+    backends: Mapping[str, Mapping[str, Any]],
+    noise_floor: Mapping[str, Mapping[str, Any]] | None,
+    *,
+    interrupted: bool,
 ) -> tuple[Verdict, list[str]]:
     """The verdict, and a sentence for everything that speaks against the run (none when VALID)."""
     reasons = [
         *((Verdict.CENSORED, reason) for reason in _censored(backends, interrupted=interrupted)),
         *((Verdict.GENERATOR_LIMITED, reason) for reason in _generator(found)),
-        *((Verdict.NOISY, reason) for reason in _noise(found, backends)),
+        *((Verdict.NOISY, reason) for reason in [*_noise(found, backends), *_floor(noise_floor)]),
     ]
     present = {verdict for verdict, _ in reasons}
     verdict = next((one for one in _WORST_FIRST if one in present), Verdict.VALID)
@@ -117,9 +142,22 @@ def _noise(found: Evidence, backends: Mapping[str, Mapping[str, Any]]) -> list[s
             ("processor time stolen by other machines", found.steal_share, STEAL, ""),
             ("share of time something waited for a processor", found.cpu_pressure_share, PRESSURE, ""),
             ("step of the wall clock during the run", found.clock_step_s, CLOCK_STEP_S, " s"),
+            ("smallest step that the clock shows", found.clock_resolution_s, CLOCK_RESOLUTION_S, " s"),
+            ("bound of the clocks' offset between the hosts", found.clock_bound_s, CLOCK_BOUND_S, " s"),
+            ("drift between the hosts' clocks during the run", found.clock_drift_s, CLOCK_STEP_S, " s"),
             *backwards,
         ]
     )
+
+
+def _floor(noise_floor: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    ratio = noise_floor["p50"] if noise_floor else None
+    if ratio is None or ratio["low"] is None or ratio["low"] <= 1 <= ratio["high"]:
+        return []
+    if 1 / NOISE_FLOOR <= ratio["estimate"] <= NOISE_FLOOR:
+        return []
+    interval = f"{ratio['low']:.3g} to {ratio['high']:.3g}"
+    return [f"the same backend measured twice differed by {ratio['estimate']:.3g}× (95 % interval {interval})"]
 
 
 def _above(limits: Sequence[tuple[str, float | None, float, str]]) -> list[str]:

@@ -77,6 +77,9 @@ def bench(
     backends: Annotated[str, typer.Option(help="One or two, with a comma between them.")] = "polling,pubsub",
     chunk_rate: Annotated[float, typer.Option(min=0.01, help="Chunks per second of one stream.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
+    scenario: Annotated[
+        str, typer.Option(help="When streams start: steady, ramp, step, spike, poisson or constant.")
+    ] = "steady",
     trace: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
@@ -102,6 +105,7 @@ def bench(
         backends=tuple(name.strip() for name in backends.split(",")),
         chunk_rate=chunk_rate,
         out=out,
+        scenario=scenario,
         trace=trace,
         time_scale=time_scale,
         seed=seed,
@@ -117,6 +121,24 @@ def bench(
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped.")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command(context_settings=PASSED_ON)
+def compare(context: typer.Context) -> None:
+    """Set two saved runs against each other: ratios with intervals. `streamgauge compare --help` lists how."""
+    _passed_on("compare", context)
+
+
+@app.command(context_settings=PASSED_ON)
+def gate(context: typer.Context) -> None:
+    """Judge a run by a baseline, with exit codes and JUnit XML for CI; `streamgauge gate --help` lists how."""
+    _passed_on("gate", context)
+
+
+def _passed_on(name: str, context: typer.Context) -> None:
+    from ops.measure_commands import app as commands
+
+    commands(args=[name, *context.args], prog_name="streamgauge")
 
 
 @app.command()

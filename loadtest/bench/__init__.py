@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
-from loadtest import clock, host, plan, recorder, report, result, trace
+from loadtest import clock, host, plan, recorder, report, result, schedules, trace
 from loadtest.counters import Counters, Meter
 from loadtest.generator import Generator, GeneratorError
 from loadtest.plan import Plan
@@ -38,6 +38,7 @@ class BenchOptions:
     backends: tuple[str, ...] = BACKENDS
     chunk_rate: float = 20.0
     out: Path = Path("results")
+    scenario: str = "steady"
     trace: Path | None = None
     time_scale: float = 1.0
     seed: int | None = None
@@ -84,6 +85,7 @@ def run_bench(
         "counted_store": redis_url is not None,
         **(known or {}),
     }
+    offset_after = _offset_again(target, offset)
     raw = result.Raw(
         plan=played,
         streams=recorder.read_streams(folder / "streams.jsonl"),
@@ -91,6 +93,7 @@ def run_bench(
         host=load.host,
         counters=load.counters,
         offset=offset,
+        offset_after=offset_after,
         started=load.started,
         interrupted=load.interrupted,
     )
@@ -105,6 +108,14 @@ def run_bench(
     return folder
 
 
+def _offset_again(target: str, before: clock.Offset) -> clock.Offset:
+    """The offset at the end of the run; a server that is gone by then leaves the first one."""
+    try:
+        return clock.offset(target)
+    except OSError:
+        return before
+
+
 def make_plan(options: BenchOptions, seed: int) -> Plan:
     """The plan these options ask for; what cannot be planned raises ValueError with the fix."""
     size = plan.shape(
@@ -114,8 +125,11 @@ def make_plan(options: BenchOptions, seed: int) -> Plan:
         model=options.model,
         seed=seed,
     )
+    schedule = schedules.named(options.scenario)
     if options.trace is None:
-        return plan.steady(size, options.backends)
+        return plan.scheduled(size, options.backends, schedule)
+    if schedule is not schedules.steady:
+        raise ValueError(f"a trace sets the arrivals itself: leave out --scenario {options.scenario} or --trace")
     limit = options.num_conversations or (plan.QUICK_TRACE_REQUESTS if options.quick else plan.CONVERSATIONS)
     requests = trace.read(options.trace, limit=limit, time_scale=options.time_scale)
     return plan.replay(size, options.backends, requests, quick=options.quick)

@@ -13,47 +13,13 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from loadtest import document
 from loadtest.bench import BenchError, BenchOptions, run_bench
 from loadtest.generator import GeneratorError
 from tests.support.targets import ROOT, running_target
 from tests.support.waiting import until
 
-SPREAD = {
-    "type": "object",
-    "required": ["p50", "p90", "p95", "p99", "p999", "max", "count"],
-    "properties": {"count": {"type": "integer"}, "p50": {"type": ["number", "null"]}},
-}
-INTEGRITY = ("intact", "holes", "repeats", "out_of_order", "missing_terminal", "content_mismatch", "failed", "censored")
-BACKEND = {
-    "type": "object",
-    "required": [
-        "streams", "chunks", "chunks_per_s", "peak_concurrency", "db_queries_per_s", "store_ops_per_s", "integrity",
-        "delivery_latency_s", "ttfb_s", "ttft_s", "overhead_ttft_s", "inter_chunk_latency_s", "e2e_s",
-    ],
-    "properties": {
-        **dict.fromkeys(
-            ("delivery_latency_s", "ttfb_s", "ttft_s", "overhead_ttft_s", "inter_chunk_latency_s", "e2e_s"), SPREAD
-        ),
-        "integrity": {"type": "object", "required": list(INTEGRITY), "additionalProperties": {"type": "integer"}},
-    },
-}  # fmt: skip
-SCHEMA_1 = {
-    "type": "object",
-    "required": ["schema", "verdict", "verdict_reasons", "machine", "settings", "backends", "comparison"],
-    "properties": {
-        "schema": {"const": 1},
-        "verdict": {"enum": ["VALID", "GENERATOR-LIMITED", "NOISY", "CENSORED"]},
-        "verdict_reasons": {"type": "array", "items": {"type": "string"}},
-        "backends": {"type": "object", "additionalProperties": BACKEND},
-        "comparison": {
-            "type": "object",
-            "required": ["baseline", "candidate", "delivery_latency_p50_ratio"],
-            "properties": {
-                "delivery_latency_p50_ratio": {"type": "object", "required": ["estimate", "low", "high"]},
-            },
-        },
-    },
-}
+SCHEMA = json.loads((ROOT / "docs/result.schema.json").read_text())
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -68,7 +34,8 @@ def test_a_run_leaves_its_result_report_and_raw_streams(tmp_path: Path) -> None:
         options = BenchOptions(quick=True, num_conversations=2, out=tmp_path, seed=1)
         folder = run_bench(options, target, None, None, Console(file=output, width=100), {"polling_interval_s": 0.1})
     made = result_of(folder)
-    jsonschema.validate(made, SCHEMA_1)
+    jsonschema.validate(made, SCHEMA)
+    assert document.read(folder).verdict.value == made["verdict"]
     assert (tmp_path / "latest").resolve() == folder
     assert {"plan.json", "streams.jsonl", "generator.jsonl", "report.md"} <= {path.name for path in folder.iterdir()}
     assert list(made["backends"]) == ["polling", "pubsub"]
@@ -84,6 +51,7 @@ def test_a_run_leaves_its_result_report_and_raw_streams(tmp_path: Path) -> None:
 BENCH = """
 import pathlib, sys
 from rich.console import Console
+from loadtest import document
 from loadtest.bench import BenchOptions, run_bench
 options = BenchOptions(quick=True, num_conversations=8, out=pathlib.Path(sys.argv[2]), seed=1)
 run_bench(options, sys.argv[1], None, None, Console())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import plan
+from loadtest import plan, schedules
 from loadtest.plan import Block, Plan, Shape
 from loadtest.trace import Request
 
@@ -25,28 +25,46 @@ def work(block: Block) -> list[tuple[float, str | None, int | None, str]]:
 
 @given(st.integers(0, 10_000))
 def test_two_backends_alternate_in_balanced_quartets(seed: int) -> None:
-    """Each quartet is ABBA or BAAB, so that a steady drift of the machine cancels out."""
-    blocks = [block for block in plan.steady(sized(seed), BOTH).blocks if block.quartet is not None]
+    """Each quartet is ABBA or BAAB, so that a steady drift of the machine cancels out; so does AA'A'A within it."""
+    blocks = [
+        block for block in plan.scheduled(sized(seed), BOTH, schedules.steady).blocks if block.quartet is not None
+    ]
     for quartet in {block.quartet for block in blocks}:
-        names = [block.backend for block in blocks if block.quartet == quartet]
+        played = [block for block in blocks if block.quartet == quartet]
+        names = [block.backend for block in played if not block.twin]
         assert names[0] == names[3] != names[1] == names[2]
+        assert [block.twin for block in played if block.backend == names[0]] == [False, True, True, False]
 
 
 @given(st.integers(0, 10_000))
 def test_both_backends_get_the_same_work(seed: int) -> None:
     """A segment is played once by each: same instants, models, lengths and prompts."""
-    for made in (plan.steady(sized(seed), BOTH), plan.replay(sized(seed), BOTH, trace(12), quick=False)):
+    for made in (
+        plan.scheduled(sized(seed), BOTH, schedules.steady),
+        plan.replay(sized(seed), BOTH, trace(12), quick=False),
+    ):
         by_segment: dict[int, list[Block]] = {}
         for block in made.blocks:
+            if block.twin:
+                continue
             by_segment.setdefault(block.segment, []).append(block)
         for pair in by_segment.values():
             assert Counter(block.backend for block in pair) == Counter(BOTH)
             assert work(pair[0]) == work(pair[1])
 
 
+def test_a_twin_plays_its_backends_block_again() -> None:
+    """What differs between the two is noise and nothing else."""
+    blocks = plan.scheduled(sized(), BOTH, schedules.steady).blocks
+    firsts = {(one.backend, one.segment): one for one in blocks if one.quartet is not None and not one.twin}
+    twins = [one for one in blocks if one.twin]
+    assert len(twins) == 2 * plan.QUICK_QUARTETS
+    assert all(twin.arrivals == firsts[twin.backend, twin.segment].arrivals for twin in twins)
+
+
 def test_warm_ups_and_the_stream_after_a_switch_do_not_count() -> None:
     """One warm-up block per backend, and in every block a first stream that is discarded."""
-    made = plan.steady(sized(), BOTH)
+    made = plan.scheduled(sized(), BOTH, schedules.steady)
     warmups = [block for block in made.blocks if block.quartet is None]
     assert Counter(block.backend for block in warmups) == Counter(BOTH)
     assert not any(arrival.counted for block in warmups for arrival in block.arrivals)
@@ -56,33 +74,37 @@ def test_warm_ups_and_the_stream_after_a_switch_do_not_count() -> None:
 
 def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:
     """A run can be repeated."""
-    assert plan.steady(sized(5), BOTH) == plan.steady(sized(5), BOTH) != plan.steady(sized(6), BOTH)
+    assert (
+        plan.scheduled(sized(5), BOTH, schedules.steady)
+        == plan.scheduled(sized(5), BOTH, schedules.steady)
+        != plan.scheduled(sized(6), BOTH, schedules.steady)
+    )
 
 
 @given(st.integers(1, 500), st.booleans())
 def test_at_least_the_wanted_conversations_are_measured(wanted: int, quick: bool) -> None:
     """Per backend, rounded up to whole blocks and never far above."""
-    made = plan.steady(sized(conversations=wanted, quick=quick), BOTH)
-    counted = Counter(one.backend for block in made.blocks for one in block.arrivals if one.counted)
+    made = plan.scheduled(sized(conversations=wanted, quick=quick), BOTH, schedules.steady)
+    counted = Counter(one.backend for block in made.blocks if not block.twin for one in block.arrivals if one.counted)
     assert all(wanted <= counted[name] < wanted + 10 for name in BOTH)
 
 
 def test_a_quick_run_is_short_and_large_enough() -> None:
     """The streams' own time stays far below a minute, with at least 20 streams a backend."""
-    made = plan.steady(sized(), BOTH)
+    made = plan.scheduled(sized(), BOTH, schedules.steady)
     seconds = sum(
         max(one.at_s + plan.MODEL_TTFT_S + (one.chunks or 0) / 20 for one in block.arrivals) for block in made.blocks
     )
-    counted = Counter(one.backend for block in made.blocks for one in block.arrivals if one.counted)
-    assert seconds < 36
+    counted = Counter(one.backend for block in made.blocks if not block.twin for one in block.arrivals if one.counted)
+    assert seconds < 42
     assert min(counted.values()) >= 20
 
 
 def test_the_model_name_carries_pace_and_length() -> None:
     """20 chunks/s are gaps of 0.05 s; every stream has a seed of its own, so that no two have the same text."""
-    made = plan.steady(sized(), BOTH)
+    made = plan.scheduled(sized(), BOTH, schedules.steady)
     models = [one.model or "" for one in made.blocks[2].arrivals]
-    assert models[1].startswith("scripted?ttft=0.2&gap=0.05&chunks=36&seed=")
+    assert models[1].startswith("scripted?ttft=0.2&gap=0.05&chunks=24&seed=")
     assert len(set(models)) == len(models)
 
 
@@ -98,11 +120,11 @@ def test_a_trace_sets_arrivals_and_output_lengths() -> None:
 
 def test_one_backend_is_played_alone_and_three_are_refused() -> None:
     """A comparison is between two."""
-    alone = plan.steady(sized(), ("pubsub",))
+    alone = plan.scheduled(sized(), ("pubsub",), schedules.steady)
     assert {block.backend for block in alone.blocks} == {"pubsub"}
     for backends in (("a", "b", "c"), ("a", "a"), ()):
         with pytest.raises(ValueError, match="one or two different backends"):
-            plan.steady(sized(), backends)
+            plan.scheduled(sized(), backends, schedules.steady)
 
 
 def test_impossible_sizes_are_refused_with_the_fix() -> None:
@@ -117,7 +139,7 @@ def test_impossible_sizes_are_refused_with_the_fix() -> None:
 
 def test_a_plan_survives_the_file_and_another_file_is_refused(tmp_path: Path) -> None:
     """The generator plays exactly what was planned."""
-    made = plan.steady(sized(), BOTH)
+    made = plan.scheduled(sized(), BOTH, schedules.steady)
     plan.save(made, tmp_path / "plan.json")
     assert plan.load(tmp_path / "plan.json") == made
     (tmp_path / "plan.json").write_text('{"blocks": 3}')

@@ -8,31 +8,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtest import plan, report, result
+from loadtest import report
 from loadtest.clock import Offset
-from loadtest.host import sample
-from tests.support.stream_rows import intact
+from tests.support.results import run_of
 
 
 def made(*, same_host: bool = True, interrupted: bool = False) -> dict[str, Any]:
-    names = ("polling", "pubsub", "pubsub", "polling") * 2
-    size = plan.shape(quick=True, conversations=8, chunk_rate=20, model="scripted", seed=1)
-    rows = [
-        intact(block=index, backend=name, quartet=index // 4, latency_ms=50 if name == "polling" else 0.8)
-        for index, name in enumerate(names)
-    ]
-    raw = result.Raw(
-        plan=plan.steady(size, ("polling", "pubsub")),
-        streams=rows,
-        generator=[],
-        host=[sample()],
-        counters=[],
-        offset=Offset(True, 0, 0) if same_host else Offset(False, 300_000, 200_000),
-        started=[],
-        interrupted=interrupted,
-    )
-    settings = {"target": "http://127.0.0.1:8000", "chunk_rate": 20.0, "seed": 1}
-    return result.make(raw, settings, {"cores": 2}, "2026-01-01T00:00:00+00:00")
+    offset = Offset(True, 0, 0) if same_host else Offset(False, 300_000, 200_000)
+    return run_of(quartets=2, interrupted=interrupted, offset=offset)
 
 
 def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: Path) -> None:
@@ -43,6 +26,7 @@ def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: 
     assert text.startswith("# polling vs pubsub: VALID")
     assert "| polling | 50 ms | 50 ms |" in text
     assert "pubsub is 62.5× lower than polling" in text
+    assert "noise floor (the same backend twice, p50): 1×" in text
     assert "The polling backend's interval is not known here." in text
     for meaning in report.DISTRIBUTIONS.values():
         assert meaning in text

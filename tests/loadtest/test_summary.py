@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import plan, summary
+from loadtest import plan, schedules, summary
 from loadtest.clock import Offset
 from loadtest.plan import Plan
 from loadtest.recorder import StreamRow
@@ -100,6 +100,28 @@ def test_a_steady_drift_does_not_become_a_difference(drift: float, orders: list[
     assert ratio["quartets"] == len(orders)
 
 
+@given(st.floats(-0.5, 0.5), st.floats(0.5, 2.0))
+def test_the_noise_floor_is_the_twins_ratio_whatever_the_drift(drift: float, apart: float) -> None:
+    """A A' B B A' A with a machine that slows down: only what the twins differ by is left, and no figure has them."""
+    rows = [
+        msgspec.structs.replace(
+            intact(
+                block=6 * quartet + place,
+                backend="pubsub" if place in {2, 3} else "polling",
+                quartet=quartet,
+                latency_ms=50 * 2.718281828 ** (drift * place) * (apart if place in {1, 4} else 1),
+            ),
+            twin=place in {1, 4},
+        )
+        for quartet in range(2)
+        for place in range(6)
+    ]
+    floor = summary.noise_floor(measure(rows), HERE)
+    assert floor is not None
+    assert floor["p50"]["estimate"] == pytest.approx(apart, rel=3e-3)
+    assert figures(*rows)["streams"] == 4
+
+
 def test_a_quartet_with_a_missing_block_is_left_out() -> None:
     """An interrupted run compares only what it finished."""
     whole = [
@@ -115,7 +137,7 @@ def test_a_quartet_with_a_missing_block_is_left_out() -> None:
 def test_a_killed_generator_leaves_censored_streams() -> None:
     """A block that began and was never written held streams; they are not dropped."""
     size = plan.shape(quick=True, conversations=4, chunk_rate=20, model=None, seed=1)
-    made = plan.steady(size, ("polling", "pubsub"))
+    made = plan.scheduled(size, ("polling", "pubsub"), schedules.steady)
     rows = summary.lost_with_the_generator(made, [], [2])
     assert len(rows) == len(made.blocks[2].arrivals)
     assert {row.outcome for row in rows} == {"censored"}

@@ -5,12 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtest.clock import Offset
 from loadtest.host import HostSample, sample
 from loadtest.recorder import GeneratorRow
 from loadtest.stats import Distribution
 from loadtest.verdict import Evidence, Verdict, evidence, judge
 from tests.support.stream_rows import MS
 
+HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
 QUIET = Evidence(
     start_lag_p99_s=0.002,
     loop_lag_p99_s=0.001,
@@ -33,7 +35,7 @@ def backends(*, censored: int = 0, intact: int = 20, below_zero: int = 0) -> dic
 
 def test_an_undisturbed_run_is_valid_without_reasons() -> None:
     """Streams that failed are the system's figures, not the run's fault."""
-    assert judge(QUIET, backends(), interrupted=False) == (Verdict.VALID, [])
+    assert judge(QUIET, backends(), None, interrupted=False) == (Verdict.VALID, [])
 
 
 @pytest.mark.parametrize(
@@ -45,11 +47,14 @@ def test_an_undisturbed_run_is_valid_without_reasons() -> None:
         ({"steal_share": 0.2}, Verdict.NOISY, "stolen"),
         ({"cpu_pressure_share": 0.9}, Verdict.NOISY, "waited for a processor"),
         ({"clock_step_s": 0.5}, Verdict.NOISY, "step of the wall clock"),
+        ({"clock_resolution_s": 0.001}, Verdict.NOISY, "smallest step that the clock shows"),
+        ({"clock_bound_s": 0.02}, Verdict.NOISY, "bound of the clocks' offset"),
+        ({"clock_drift_s": 0.01}, Verdict.NOISY, "drift between the hosts' clocks"),
     ],
 )
 def test_each_disturbance_has_its_name_and_its_figure(changes: dict[str, float], verdict: Verdict, words: str) -> None:
     """The reason says what was measured and what the limit is."""
-    found, reasons = judge(msgspec.structs.replace(QUIET, **changes), backends(), interrupted=False)
+    found, reasons = judge(msgspec.structs.replace(QUIET, **changes), backends(), None, interrupted=False)
     assert found == verdict
     assert len(reasons) == 1
     assert words in reasons[0]
@@ -58,32 +63,58 @@ def test_each_disturbance_has_its_name_and_its_figure(changes: dict[str, float],
 def test_a_cut_run_is_censored_whatever_else_it_was() -> None:
     """The worst finding names the run; all are listed."""
     noisy = msgspec.structs.replace(QUIET, steal_share=0.5)
-    found, reasons = judge(noisy, backends(censored=3), interrupted=True)
+    found, reasons = judge(noisy, backends(censored=3), None, interrupted=True)
     assert found == Verdict.CENSORED
     assert len(reasons) == 3
 
 
 def test_a_backend_without_an_intact_stream_is_not_valid() -> None:
     """There is nothing to believe."""
-    assert judge(QUIET, backends(intact=0), interrupted=False)[0] == Verdict.CENSORED
+    assert judge(QUIET, backends(intact=0), None, interrupted=False)[0] == Verdict.CENSORED
 
 
 def test_chunks_received_before_they_were_made_show_a_bad_clock() -> None:
     """On one clock that cannot happen."""
-    assert judge(QUIET, backends(below_zero=5), interrupted=False)[0] == Verdict.NOISY
+    assert judge(QUIET, backends(below_zero=5), None, interrupted=False)[0] == Verdict.NOISY
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "verdict"),
+    [
+        (1.3, 1.1, 1.5, Verdict.NOISY),
+        (0.7, 0.6, 0.9, Verdict.NOISY),
+        (1.3, 0.9, 1.8, Verdict.VALID),  # it holds 1
+        (1.02, 1.01, 1.03, Verdict.VALID),  # sure, and of no consequence
+        (3.0, None, None, Verdict.VALID),  # one quartet: nothing is known
+    ],
+)
+def test_a_backend_that_differs_from_itself_makes_the_run_noisy(
+    estimate: float, low: float | None, high: float | None, verdict: Verdict
+) -> None:
+    """A/A outside its interval, by more than a twentieth."""
+    floor = {"p50": {"estimate": estimate, "low": low, "high": high}}
+    assert judge(QUIET, backends(), floor, interrupted=False)[0] == verdict
+
+
+def test_clocks_that_drift_apart_more_than_their_bounds_explain_are_seen() -> None:
+    """10 ms of change less 1 ms of bound each leaves 8 ms."""
+    before, after = Offset(False, 0, MS), Offset(False, 10 * MS, MS)
+    host = [HostSample(0, 0, None, None, None, None)]
+    found = evidence(Distribution(), [], host, before, after)
+    assert (found.clock_bound_s, found.clock_drift_s) == (0.001, 0.008)
 
 
 def test_what_the_machine_does_not_tell_is_no_reason() -> None:
     """Neither /proc/stat nor pressure exists everywhere."""
     blind = Evidence(None, None, None, None, None, None, 0.0)
-    assert judge(blind, backends(), interrupted=False)[0] == Verdict.VALID
+    assert judge(blind, backends(), None, interrupted=False)[0] == Verdict.VALID
 
 
 def test_evidence_is_boiled_down_from_samples() -> None:
     """Shares of the time between the first and the last sample; a step is the spread of wall − monotonic."""
     host = [HostSample(0, 7, 1000, 10, 500, 0), HostSample(2_000 * MS, 7 + 5 * MS, 1400, 30, 600, 500_000)]
     generator = [GeneratorRow(0, 0, 1_000 * MS, 250 * MS, (1 * MS, 2 * MS, 3 * MS))]
-    found = evidence(Distribution([4 * MS]), generator, host)
+    found = evidence(Distribution([4 * MS]), generator, host, HERE, HERE)
     assert found.start_lag_p99_s == pytest.approx(0.004, rel=1e-3)
     assert found.loop_lag_p99_s == pytest.approx(0.003, rel=1e-3)
     assert (found.generator_cpu_share, found.steal_share, found.cpu_pressure_share) == (0.25, 0.05, 0.25)

@@ -1,0 +1,157 @@
+"""The type of `result.json`, schema 2: what a program may rely on when it reads one.
+
+`docs/result.schema.json` is made from these types (`python -m loadtest.document`), and a file that is read is checked
+against them, so that a comparison never rests on a field that was not there.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from loadtest.verdict import Verdict
+
+Number = float | None  # null: nothing was measured
+
+
+class DocumentError(ValueError):
+    """The file is no result; the message names it, the place of the fault and what to do."""
+
+
+class Adjusted(msgspec.Struct, frozen=True):
+    """Percentiles with every lost one counted as infinite; `infinite` names those that are."""
+
+    p50: Number
+    p90: Number
+    p95: Number
+    p99: Number
+    p999: Number
+    lost: int
+    infinite: list[str]
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A distribution in seconds, over the streams that ended intact."""
+
+    p50: Number
+    p90: Number
+    p95: Number
+    p99: Number
+    p999: Number
+    max: Number
+    count: int
+    adjusted: Adjusted
+    below_zero: int
+    above_range: int
+
+
+class Integrity(msgspec.Struct, frozen=True):
+    """Streams that were intact, and streams that had each fault."""
+
+    intact: int
+    holes: int
+    repeats: int
+    out_of_order: int
+    missing_terminal: int
+    content_mismatch: int
+    failed: int
+    censored: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One backend. `by_quartet` has one figure per quartet and metric: the units of every interval."""
+
+    streams: int
+    chunks: int
+    chunks_per_s: Number
+    peak_concurrency: int
+    delivery_latency_s: Spread
+    ttfb_s: Spread
+    ttft_s: Spread
+    ttft_corrected_s: Spread
+    overhead_ttft_s: Spread
+    inter_chunk_latency_s: Spread
+    e2e_s: Spread
+    queue_wait_s: Spread
+    start_lag_s: Spread
+    by_quartet: dict[str, list[Number]]
+    db_queries_per_s: Number
+    db_queries_per_stream: Number
+    store_ops_per_s: Number
+    store_ops_per_stream: Number
+    store_ops_by_command: dict[str, int] | None
+    integrity: Integrity
+    failures: dict[str, int]
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """exp(mean) of log-ratios with its 95 % interval; `quartets` is how many there were."""
+
+    estimate: Number
+    low: Number
+    high: Number
+    quartets: int
+
+
+class Times(msgspec.Struct, frozen=True):
+    """A ratio upside down."""
+
+    estimate: Number
+    low: Number
+    high: Number
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Candidate ÷ baseline: below 1, the candidate is faster."""
+
+    baseline: str
+    candidate: str
+    delivery_latency_p50_ratio: Ratio
+    delivery_latency_p95_ratio: Ratio
+    delivery_latency_p99_ratio: Ratio
+    times_lower: dict[str, Times]
+
+
+class NoiseFloor(msgspec.Struct, frozen=True):
+    """A' ÷ A of the delivery latency, the same backend measured twice in each quartet: it ought to be 1."""
+
+    p50: Ratio
+    p95: Ratio
+    p99: Ratio
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The whole document."""
+
+    schema: Literal[2]
+    verdict: Verdict
+    verdict_reasons: list[str]
+    made_at: str
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    backends: dict[str, Figures]
+    comparison: Comparison | None
+    noise_floor: NoiseFloor | None
+    evidence: dict[str, Any]
+
+
+def read(path: Path) -> Result:
+    """The result in a file (or in a run's folder); anything else raises DocumentError."""
+    file = path / "result.json" if path.is_dir() else path
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Result)
+    except OSError as error:
+        raise DocumentError(f"{file}: {error.strerror}: give a result.json, or the folder of a run") from error
+    except msgspec.MsgspecError as error:
+        raise DocumentError(f"{file} is no result of this version ({error}): run 'streamgauge bench' anew") from error
+
+
+def json_schema() -> bytes:
+    """The JSON Schema of the document."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Result)}
+    return msgspec.json.format(msgspec.json.encode(schema), indent=1) + b"\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(json_schema())

@@ -1,0 +1,64 @@
+"""The commands around saved runs: `compare` and `gate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from loadtest import compare as comparing
+from loadtest import comparison_report, document, summary
+
+REGRESSION, USAGE, INCONCLUSIVE = 1, 2, 3
+EXITS = {
+    comparing.Outcome.PASS: 0,
+    comparing.Outcome.REGRESSION: REGRESSION,
+    comparing.Outcome.INCONCLUSIVE: INCONCLUSIVE,
+}
+GATED = ("delivery_latency.p50", "overhead_ttft.p50")
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="result.json (or the folder) of a run.")],
+    after: Annotated[Path, typer.Argument(help="The same of the run to set against it.")],
+) -> None:
+    """Print how a saved run differs from another: ratios with intervals, and what else was not the same."""
+    first, second = _read(before), _read(after)
+    comparison_report.show_changes(comparing.changes(first, second), comparing.differences(first, second), console)
+    comparison_report.show_verdicts(first, second, console)
+
+
+@app.command()
+def gate(
+    baseline: Annotated[Path, typer.Option(help="result.json (or the folder) of the run to hold against.")],
+    run: Annotated[Path, typer.Option(help="The run to judge.")] = Path("results/latest"),
+    allow: Annotated[float, typer.Option(min=1.0, help="How many times the baseline a metric may be.")] = 1.25,
+    metric: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(summary.UNITS)}; repeatable.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request here.")] = None,
+) -> None:
+    """Judge a run by a baseline, for CI: exit 0 passed, 1 regression, 2 usage, 3 inconclusive or invalid.
+
+    A metric is a regression only when the whole interval of its ratio lies above --allow.
+    """
+    metrics = metric or list(GATED)
+    if unknown := [one for one in metrics if one not in summary.UNITS]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: give one of {', '.join(summary.UNITS)}", param_hint="--metric")
+    checks = comparing.gate(_read(baseline), _read(run), metrics, allow)
+    comparison_report.show_checks(checks, console)
+    comparison_report.write(checks, junit, markdown)
+    raise typer.Exit(EXITS[comparing.outcome(checks)])
+
+
+def _read(path: Path) -> document.Result:
+    try:
+        return document.read(path)
+    except document.DocumentError as error:
+        errors.print(f"[bold red]streamgauge:[/] {escape(str(error))}")
+        raise typer.Exit(USAGE) from error

@@ -1,0 +1,153 @@
+"""Two saved runs: what changed, how sure that is, and whether CI may go on."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as xml  # noqa: N813
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from loadtest import compare, document
+from loadtest.compare import Outcome
+from loadtest.stats import welch_log_ratio
+from ops.measure_commands import app
+from tests.support.results import run_of, typed
+
+ROOT = Path(__file__).parent.parent.parent
+P50 = ["delivery_latency.p50"]
+
+
+def saved(folder: Path, name: str, made: dict[str, Any]) -> str:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(made))
+    return str(path)
+
+
+def outcome_of(before: dict[str, Any], after: dict[str, Any], *, allowed: float = 1.25) -> Outcome:
+    return compare.outcome(compare.gate(typed(before), typed(after), P50, allowed))
+
+
+def test_the_kept_schema_is_the_types_own() -> None:
+    """docs/result.schema.json is made by `python -m loadtest.document`, and a result keeps to it."""
+    kept = (ROOT / "docs/result.schema.json").read_bytes()
+    assert kept == document.json_schema()
+    jsonschema.validate(run_of(), json.loads(kept))
+
+
+def test_welchs_interval_is_the_published_one() -> None:
+    """Unequal spreads: t = 12.706 at 1 degree, by hand for {0, 2} against {1, 1}."""
+    found = welch_log_ratio([0.0, 2.0], [1.0, 1.0])
+    assert found["estimate"] == pytest.approx(1.0)
+    assert found["high"] == pytest.approx(math.exp(12.706 * 1.0), rel=1e-6)
+    # Equal spreads and sizes reduce to Student's: ±0.5 about 0 and 1, variance 1/3 each, 6 degrees.
+    even = welch_log_ratio([-0.5, -0.5, 0.5, 0.5], [0.5, 0.5, 1.5, 1.5])
+    assert even["low"] == pytest.approx(math.exp(1 - 2.447 * math.sqrt(2 * (1 / 3) / 4)), rel=1e-6)
+
+
+def test_a_twofold_slowdown_is_a_regression() -> None:
+    """The whole interval lies above what is allowed."""
+    slow = run_of({"polling": 100, "pubsub": 1.6}, spread=0.05)
+    assert outcome_of(run_of(spread=0.05), slow) is Outcome.REGRESSION
+
+
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_equal_runs_pass(seed: int) -> None:
+    """Different noise, the same system."""
+    assert outcome_of(run_of(spread=0.05), run_of(spread=0.05, seed=seed)) is Outcome.PASS
+
+
+def test_noise_around_the_limit_is_inconclusive_and_no_regression() -> None:
+    """A worse estimate is not enough: the bound has to say so."""
+    slower = run_of({"polling": 70, "pubsub": 1.1}, spread=0.6, seed=5)
+    assert outcome_of(run_of(spread=0.6), slower) is Outcome.INCONCLUSIVE
+
+
+def test_a_run_that_is_not_valid_concludes_nothing() -> None:
+    """Not even when it looks worse."""
+    bad = run_of({"polling": 500, "pubsub": 8}, interrupted=True)
+    assert outcome_of(run_of(), bad) is Outcome.INCONCLUSIVE
+    assert outcome_of(bad, run_of()) is Outcome.INCONCLUSIVE
+
+
+def test_another_load_concludes_nothing() -> None:
+    """What was measured has to be the same thing."""
+    other = run_of()
+    other["settings"] = {**other["settings"], "chunk_rate": 40.0}
+    assert outcome_of(run_of(), other) is Outcome.INCONCLUSIVE
+
+
+def test_on_another_machine_only_the_ratio_of_the_backends_is_held_against() -> None:
+    """Everything is three times slower there, and nothing regressed; pub/sub alone slower is one."""
+    there = run_of({"polling": 150, "pubsub": 2.4})
+    there["machine"] = {**there["machine"], "cpu": "a slow one"}
+    assert outcome_of(run_of(), there) is Outcome.PASS
+    there = run_of({"polling": 150, "pubsub": 24})
+    there["machine"] = {**there["machine"], "cpu": "a slow one"}
+    assert outcome_of(run_of(), there) is Outcome.REGRESSION
+
+
+def test_a_broken_stream_more_is_a_regression() -> None:
+    """Integrity needs no interval."""
+    broken = run_of()
+    broken["backends"]["pubsub"]["integrity"]["intact"] -= 1
+    assert outcome_of(run_of(), broken) is Outcome.REGRESSION
+
+
+def test_one_quartet_cannot_pass() -> None:
+    """Without an interval nothing is known."""
+    assert outcome_of(run_of(quartets=1), run_of(quartets=1)) is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        (run_of(), 0),
+        (run_of({"polling": 200, "pubsub": 3.2}), 1),
+        (run_of(interrupted=True), 3),
+        ({"schema": 1}, 2),
+    ],
+)
+def test_the_gate_exits_with_what_it_found(after: dict[str, Any], code: int, tmp_path: Path) -> None:
+    """0 passed, 1 regression, 2 usage, 3 inconclusive; the XML and the Markdown agree with it."""
+    runs = ["--baseline", saved(tmp_path, "before", run_of()), "--run", saved(tmp_path, "after", after)]
+    files = ["--junit", str(tmp_path / "gate.xml"), "--markdown", str(tmp_path / "gate.md")]
+    done = CliRunner().invoke(app, ["gate", *runs, *files])
+    assert done.exit_code == code, done.output
+    if code == 2:
+        return
+    suite = xml.parse(tmp_path / "gate.xml").getroot()
+    counted = {0: ("0", "0"), 3: ("0", "1")}.get(code)
+    assert counted in {(suite.get("failures"), suite.get("errors")), None}
+    assert (suite.get("failures") != "0") == (code == 1)
+    word = {0: "pass", 1: "regression", 3: "inconclusive"}[code]
+    assert (tmp_path / "gate.md").read_text().startswith(f"### streamgauge gate: {word}")
+    assert f"gate: {word}" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gate"],
+        ["gate", "--baseline", "nowhere.json"],
+        ["gate", "--baseline", "x", "--metric", "speed"],
+        ["compare", "a"],
+    ],
+)
+def test_wrong_usage_is_neither_a_pass_nor_a_regression(arguments: list[str]) -> None:
+    """Exit code 2."""
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_compare_prints_ratios_with_intervals_and_what_was_not_the_same(tmp_path: Path) -> None:
+    """Both runs' verdicts stand beside them."""
+    after = run_of({"polling": 100, "pubsub": 0.8})
+    after["machine"] = {**after["machine"], "cores": 4}
+    done = CliRunner().invoke(app, ["compare", saved(tmp_path, "a", run_of()), saved(tmp_path, "b", after)])
+    assert done.exit_code == 0, done.output
+    assert "delivery_latency.p50" in done.output
+    assert "pubsub ÷ polling" in done.output
+    assert "not the same machine: cores was 2 and is 4" in done.output
+    assert "after: 2026-01-01T00:00:00+00:00, verdict VALID" in done.output
