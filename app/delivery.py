@@ -102,6 +102,11 @@ def frame(entry: Entry) -> bytes:
     return b"id: %d\ndata: %b\n\n" % (entry.index, entry.record)
 
 
+def retry_line() -> bytes:
+    """Say when to come back after the connection's end."""
+    return b"retry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - jitter guards nothing
+
+
 def _synthetic(index: int, kind: ChunkType, content: str = "", **more: Any) -> Entry:
     return entry_of(encode(Chunk(index, kind, content, 0, 1, time_ns(), **more)))
 
@@ -128,6 +133,8 @@ class View:
         self._exemplars = tracing.Exemplars(task_id)
         self._asked_ns, self._written_ns = asked_ns, 0
         self._quiet_since = asyncio.get_running_loop().time()
+        self._last: Entry | None = None
+        self._followed = pin.backend
         self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
 
     @property
@@ -146,7 +153,7 @@ class View:
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield SSE bytes until the terminal, following the stream when it is handed over."""
-        yield b"retry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - jitter guards nothing
+        yield retry_line()
         metrics.FIRST_BYTE_SECONDS.labels(self.backend).observe((time_ns() - self._asked_ns) / 1e9)
         if self._reset:
             yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
@@ -160,13 +167,18 @@ class View:
                     yield data
             except (StoreUnavailableError, StreamMissingError) as error:
                 lost_since = lost_since or loop.time()
-                if loop.time() - lost_since > patience:
-                    log.warning("ending a view of %s, its store stays lost: %s", self._task_id, error)
-                    return
+                lost_s = loop.time() - lost_since
                 await asyncio.sleep(LOST_RETRY_S)
-                await self._find_again()
-                if self._pin.message.status != "pending" and isinstance(error, StreamMissingError):
+                await self._find_again(close=lost_s > patience)
+                if await self._is_begun_anew():
+                    yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
+                if self._pin.message.status != "pending" and (
+                    isinstance(error, StreamMissingError) or lost_s > patience
+                ):
                     yield self._rebuilt(self._pin.message)
+                elif loop.time() - self._quiet_since >= self._settings.keep_alive_s:
+                    self._quiet_since = loop.time()
+                    yield b": keep-alive %.1f\n\n" % lost_s
 
     def observe(self, entries: list[Entry], size: int, held_ns: int) -> None:
         """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
@@ -199,7 +211,7 @@ class View:
         async for entries in reader.follow(self._task_id, self._position):
             if entries:
                 self._position, self._quiet_since = entries[-1].index + 1, loop.time()
-                self._ended = entries[-1].is_terminal
+                self._last, self._ended = entries[-1], entries[-1].is_terminal
                 held_ns, data = time_ns(), b"".join(map(frame, entries))
                 yield data
                 self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
@@ -234,15 +246,37 @@ class View:
             texts.append(stored.content)
         await self._records.give_up(self._task_id, "".join(texts))
 
-    async def _find_again(self) -> None:
-        """Read the pin anew: the stream may have been handed over."""
+    async def _find_again(self, *, close: bool) -> None:
+        """Read the pin anew: the stream may have been handed over. `close` it if its producer is lost as well."""
         before = self.backend
         try:
+            if close and await self._records.close_lost(self._task_id):
+                log.warning("closed stream %s: its store and its producer are lost", self._task_id)
+                metrics.REAPED.labels(self.backend).inc()
             self._pin = await self._records.pin(self._task_id) or self._pin
         except DatabaseUnavailableError as error:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
             tracing.event("hand_over", to=self.backend)
+
+    async def _is_begun_anew(self) -> bool:
+        """Whether the stream lives elsewhere now with another log than this viewer saw; then it begins again there.
+
+        A producer that hands over keeps every index. One that found both the store and its forerunner lost can't.
+        """
+        before, self._followed = self._followed, self.backend
+        if self.backend == before or self._last is None:
+            return False
+        reader, seen = self._backends.readers[self.backend], decode(self._last.record)
+        try:
+            kept = await reader.get_chunks(self._task_id, seen.chunk_index)
+        except StoreUnavailableError:
+            self._followed = before
+            return False
+        if kept and decode(kept[0].record) == seen:
+            return False
+        self._position, self._tail = 0, -1
+        return True
 
     def _rebuilt(self, message: Message) -> bytes:
         """Give the whole answer from the committed message, for a stream whose log has expired."""
@@ -252,7 +286,8 @@ class View:
         if kind is ChunkType.DONE:
             more = {"finish_reason": message.finish_reason or "stop", "usage": message.usage}
         elif kind is ChunkType.FAILED:
-            more = {"code": "internal", "retryable": True}
+            # Only a producer's commit writes timings: without them a viewer closed the stream.
+            more = {"code": "internal" if message.timings else "producer_lost", "retryable": True}
         content, end = _synthetic(0, ChunkType.CONTENT, message.content), _synthetic(1, kind, **more)
         reset = RESET_FRAME % _synthetic(-1, ChunkType.RESET).record if self._position else b""
         return reset + frame(content) + frame(end)

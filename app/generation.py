@@ -118,10 +118,26 @@ async def _open(services: Services, job: Job) -> Producer:
     return producer
 
 
-async def _answer(services: Services, job: Job, producer: Producer, answering: Answering) -> None:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ends: its message's status, its stream's terminal and what that says."""
+
+    status: str
+    terminal: ChunkType
+    more: dict[str, Any]
+
+
+def _failed(code: str, *, retryable: bool) -> Ending:
+    return Ending("failed", ChunkType.FAILED, {"code": code, "retryable": retryable})
+
+
+async def _produce(services: Services, job: Job, producer: Producer, answering: Answering) -> Ending:
+    """Stream the model into the stream. Raises `FencedError` or `StoreUnavailableError`."""
+    if producer.attempt > services.settings.max_attempts:
+        log.error("stream %s brought down %d attempts; giving it up", job.task_id, producer.attempt - 1)
+        return _failed("internal", retryable=False)
     question = Question(job.model, job.history, job.max_tokens)
     answering.requested_ns = time_ns()
-    status, terminal, more = "complete", ChunkType.DONE, dict[str, Any]()
     try:
         with tracing.model_span(job.model, job.max_tokens) as call:
             try:
@@ -130,38 +146,38 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
             finally:
                 tracing.note_answer(call, answering.finish_reason, answering.usage, answering.model_ttft_s)
     except CancelledByUserError:
-        status, terminal = "cancelled", ChunkType.CANCELLED
+        return Ending("cancelled", ChunkType.CANCELLED, {})
     except ModelError as error:
         log.warning("stream %s failed: %s", job.task_id, error)
-        status, terminal, more = (
-            "failed",
-            ChunkType.FAILED,
-            {"code": error.code, "retryable": error.retryable},
-        )
+        return _failed(error.code, retryable=error.retryable)
     except TimeoutError:
-        status, terminal, more = "failed", ChunkType.FAILED, {"code": "timeout", "retryable": True}
+        return _failed("timeout", retryable=True)
     except (FencedError, StoreUnavailableError):
         raise
     except Exception:
         log.exception("stream %s failed by a fault of ours", job.task_id)
-        status, terminal, more = "failed", ChunkType.FAILED, {"code": "internal", "retryable": True}
+        return _failed("internal", retryable=True)
+    more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
+    return Ending("complete", ChunkType.DONE, more)
+
+
+async def _answer(services: Services, job: Job, producer: Producer, answering: Answering) -> None:
+    ending = await _produce(services, job, producer, answering)
     if answering.model_ttft_s is not None:
         metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
-    if not await _commit(
-        services, job.task_id, producer.attempt, answering.final(status, producer.text, producer.backend)
-    ):
-        terminal, more = ChunkType.FAILED, {"code": "persist", "retryable": True}
-    elif terminal is ChunkType.DONE:
-        more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
-    await producer.append(terminal, **more)
-    metrics.STREAMS_ENDED.labels(producer.backend, str(terminal)).inc()
-    metrics.STREAM_SECONDS.labels(producer.backend, str(terminal)).observe(
+    final = answering.final(ending.status, producer.text, producer.backend)
+    if not await _commit(services, job.task_id, producer.attempt, final):
+        ending = _failed("persist", retryable=True)
+    await producer.append(ending.terminal, **ending.more)
+    outcome = str(ending.terminal)
+    metrics.STREAMS_ENDED.labels(producer.backend, outcome).inc()
+    metrics.STREAM_SECONDS.labels(producer.backend, outcome).observe(
         (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
     )
-    tracing.note(outcome=str(terminal), backend=producer.backend)
+    tracing.note(outcome=outcome, backend=producer.backend)
     if producer.backend != "polling":
         with contextlib.suppress(DatabaseUnavailableError):
-            await services.records.close(job.task_id, str(terminal))
+            await services.records.close(job.task_id, outcome)
 
 
 async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:

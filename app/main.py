@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 from fastapi import FastAPI
 
@@ -12,17 +13,20 @@ from app.api.dependencies import Services
 from app.broker import Queue
 from app.database import Database, DatabaseUnavailableError
 from app.delivery import Delivery
+from app.draining import Drain
 from app.garbage import settle
 from app.records import Records
 from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES, open_backends
 from app.streaming.flag import BackendFlag
+from app.streaming.health import StoreHealth
 from app.telemetry.tracing import tracing
 from app.watching import watch_loop, watch_queue
 
 log = logging.getLogger(__name__)
 
 CLEAN_UP_EVERY_S = 60
+NOBODY = UUID(int=0)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -61,6 +65,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         Database.connect(settings.database_url, settings.database_pool) as database,
         open_backends(settings, database) as backends,
         Queue.connect(settings.broker_url) as queue,
+        StoreHealth.watch(
+            lambda: backends.readers["pubsub"].status(NOBODY), settings.store_patience_s, settings.store_back_s
+        ) as health,
     ):
         records = Records(database)
         yield Services(
@@ -71,6 +78,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             delivery=Delivery(settings, records, backends),
             flag=BackendFlag(records, settings.default_backend, NAMES),
             queue=queue,
+            health=health,
+            drain=Drain(settings.api_drain_s),
         )
 
 

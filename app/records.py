@@ -182,6 +182,14 @@ class Records:
                 content,
             )
 
+    async def close_lost(self, task_id: UUID) -> bool:
+        """End a stream whose store and producer are both lost; True for exactly one of many callers.
+
+        A producer that lives after all finds itself fenced. One that no worker has taken yet keeps its patience.
+        """
+        async with self._database.driver() as connection:
+            return bool(await connection.fetchval(_CLOSE_LOST, task_id))
+
     async def delete_expired_chunks(self, ttl_s: float) -> int:
         """Delete the log of every stream that ended longer ago than the TTL; gives the number of rows."""
         async with self._database.driver() as connection:
@@ -227,6 +235,14 @@ FROM stream
 JOIN message AS answer ON answer.id = stream.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
 WHERE stream.task_id = $1 ORDER BY turn.seq
+"""
+_CLOSE_LOST = """
+WITH closed AS (
+    UPDATE stream SET state = 'failed'
+    WHERE task_id = $1 AND state = 'open' AND backend <> 'polling' AND (attempt > 0 OR lease_until < now())
+    RETURNING task_id)
+UPDATE message SET status = 'failed' FROM closed
+WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true
 """
 _EXPIRE = """
 DELETE FROM stream_chunk USING stream

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     database_pool: int = Field(20, gt=0)
 
     polling_interval_s: float = Field(0.1, gt=0, le=10)
+    store_patience_s: float = Field(1, gt=0)
+    store_back_s: float = Field(10, ge=0)
     chunk_ttl_s: int = Field(3600, ge=1)
     lease_s: float = Field(15, gt=0)
     lease_grace_s: float = Field(45, ge=0)
@@ -47,10 +49,14 @@ class Settings(BaseSettings):
     silence_s: float = Field(2, gt=0)
     """After this much silence a reader looks into the log again: a lost publish costs this long, not the stream."""
 
+    api_drain_s: float = Field(20, ge=0)
+    write_timeout_s: float = Field(30, gt=0)
+
     model_connect_s: float = Field(5, gt=0)
     model_stall_s: float = Field(60, gt=0)
     generation_limit_s: float = Field(900, gt=0)
     commit_budget_s: float = Field(30, gt=0)
+    max_attempts: int = Field(5, gt=0)
     worker_concurrency: int = Field(2000, gt=0)
     worker_drain_s: float = Field(30, ge=0)
     worker_visibility_s: float = Field(30, gt=1)

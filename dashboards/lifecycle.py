@@ -64,9 +64,10 @@ BOARD = Board(
             [
                 lines(
                     "Hand-overs",
-                    "Live streams that were moved to polling because Valkey was lost.",
+                    "Live streams that were moved to polling because Valkey was lost, and new messages sent there.",
                     PER_SECOND,
                     Query(rate(metrics.HANDOVERS), "handed over"),
+                    Query(rate(metrics.MESSAGES_REROUTED), "rerouted when posted"),
                 ),
                 lines(
                     "Fenced, repeated, reaped",

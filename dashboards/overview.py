@@ -119,6 +119,12 @@ BOARD = Board(
                     Query(rate(metrics.STREAMS_ENDED, "backend", "outcome"), "{{outcome}}, {{backend}}"),
                 ),
                 lines(
+                    "Processes that avoid the chunk store",
+                    "New messages go to polling there until the store has been well for a while.",
+                    COUNT,
+                    Query(total(metrics.STORE_AWAY), "away"),
+                ),
+                lines(
                     "Messages refused, by dependency",
                     "Requests answered 503 because a server was away. Empty as long as none was.",
                     PER_SECOND,

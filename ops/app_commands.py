@@ -11,8 +11,9 @@ from ops.processes import Command, Process
 
 ROOT = Path(__file__).parent.parent
 MIGRATION = ("alembic", "-c", "ops/alembic.ini", "upgrade", "head")
-VIEWER_SECONDS = 3
-"""How long a stopping API waits for its open streams; viewers resume elsewhere with their last event id."""
+VIEW_SECONDS = 3.0
+"""How long a stopping API lets views run, unless STREAMGAUGE_API_DRAIN_S says otherwise."""
+VIEW_DRAIN = "STREAMGAUGE_API_DRAIN_S"
 DRAIN_SECONDS = 5.0
 """How long a stopping worker may finish its answers, unless STREAMGAUGE_WORKER_DRAIN_S says otherwise."""
 DRAIN = "STREAMGAUGE_WORKER_DRAIN_S"
@@ -30,11 +31,11 @@ def model_server(port: int, environment: Mapping[str, str]) -> Command:
 
 def api(number: int, port: int, environment: Mapping[str, str]) -> Command:
     """Serve the HTTP API."""
+    drain = environment.get(VIEW_DRAIN, f"{VIEW_SECONDS:g}")
     return _python(
-        f"api-{number}", "api", environment,
-        "uvicorn", "app.main:create_app", "--factory", "--host", LOOPBACK, "--port", str(port),
-        "--loop", "uvloop", "--http", "httptools", "--no-access-log",
-        "--timeout-graceful-shutdown", str(VIEWER_SECONDS),
+        f"api-{number}", "api", {**environment, VIEW_DRAIN: drain},
+        "app.serve", "--host", LOOPBACK, "--port", str(port),
+        stop_seconds=float(drain) + 10,
     )  # fmt: skip
 
 

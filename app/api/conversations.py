@@ -15,7 +15,7 @@ from app.api.dependencies import Open, Services
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
 from app.records import Posted
-from app.streaming.backends import NAMES
+from app.streaming.backends import NAMES, SAFE
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag import FORCED
 from app.tables import Message
@@ -102,10 +102,31 @@ async def post_message(
     forced_backend: Annotated[str | None, Header(alias="X-Streamgauge-Backend")] = None,
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
-    started_ns = time_ns()
     _check(services, body, forced_backend)
     attributes = {FORCED: forced_backend} if forced_backend else {}
     backend = await services.flag.choose(conversation_id, attributes)
+    if backend != SAFE and services.health.away and not forced_backend:
+        backend = _reroute()
+    try:
+        posted = await _accept(services, conversation_id, body, backend)
+    except StoreUnavailableError:
+        if backend == SAFE or forced_backend:
+            raise
+        backend = _reroute()
+        posted = await _accept(services, conversation_id, body, backend)
+    metrics.MESSAGES_POSTED.labels(backend).inc()
+    return Accepted(task_id=posted.task_id, message_id=posted.message_id)
+
+
+def _reroute() -> str:
+    """Give the safe backend, for a message whose own is away."""
+    metrics.MESSAGES_REROUTED.inc()
+    return SAFE
+
+
+async def _accept(services: Services, conversation_id: UUID, body: NewMessage, backend: str) -> Posted:
+    """Store the question and start the stream of its answer on this backend, or leave nothing."""
+    started_ns = time_ns()
     posted = await services.records.post(
         conversation_id,
         body.content,
@@ -118,15 +139,17 @@ async def post_message(
         raise _unknown(conversation_id)
     with tracing.message_span(posted.task_id, started_ns, backend=backend):
         await _start(services, backend, posted)
-    metrics.MESSAGES_POSTED.labels(backend).inc()
-    return Accepted(task_id=posted.task_id, message_id=posted.message_id)
+    return posted
 
 
 async def _start(services: Services, backend: str, posted: Posted) -> None:
     """Make the stream known, then enqueue its task; undo everything if either fails or the caller goes away."""
     writer = services.backends.writers[backend]
     try:
-        await writer.create(posted.task_id)
+        if backend == SAFE:
+            await writer.create(posted.task_id)
+        else:
+            await services.health.attempt(writer.create(posted.task_id))
         with tracing.span("enqueue", SpanKind.PRODUCER):
             await services.queue.put(posted.task_id)
     except BaseException as error:

@@ -8,10 +8,12 @@ from fastapi import Depends, Request
 from app.broker import Queue
 from app.database import Database
 from app.delivery import Delivery
+from app.draining import Drain
 from app.records import Records
 from app.settings import Settings
 from app.streaming.backends import Backends
 from app.streaming.flag import BackendFlag
+from app.streaming.health import StoreHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Services:
     delivery: Delivery
     flag: BackendFlag
     queue: Queue
+    health: StoreHealth
+    drain: Drain
 
 
 def _services(request: Request) -> Services:

@@ -61,9 +61,10 @@ async def ready(services: Open, response: Response) -> Readiness:
     checks = {"database": services.database.ping(), "store": store, "broker": services.queue.ping()}
     found = await asyncio.gather(*(_check(check) for check in checks.values()))
     dependencies = dict(zip(checks, found, strict=True))
-    well = all(dependency.ok for dependency in found)
+    well = all(dependency.ok for dependency in found) and not services.drain.has_begun
     response.status_code = 200 if well else 503
-    return Readiness(status="ready" if well else "unavailable", dependencies=dependencies)
+    status = "draining" if services.drain.has_begun else "ready" if well else "unavailable"
+    return Readiness(status=status, dependencies=dependencies)
 
 
 async def _check(check: Awaitable[object]) -> Dependency:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import Open
-from app.delivery import NothingLeftError, UnknownStreamError, View
+from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
+from app.draining import Drain
 from app.streaming.contract import StreamMissingError
 from app.telemetry import metrics
 
@@ -18,14 +19,14 @@ router = APIRouter(prefix="/stream", tags=["streams"])
 
 
 class EventStream(Response):
-    """A view as a raw ASGI response: one `send` a batch, ended by the terminal or by the viewer's leaving."""
+    """A view as a raw ASGI response: one `send` a batch, ended by the terminal, the viewer's leaving, or a drain."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, drain: Drain) -> None:
         super().__init__(headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._view = view
+        self._view, self._drain = view, drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
@@ -36,7 +37,8 @@ class EventStream(Response):
     async def _serve(self, receive: Receive, send: Send) -> None:
         sending, leaving = asyncio.create_task(self._send_all(send)), asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving, self._drain.over}, return_when=asyncio.FIRST_COMPLETED)
+            is_cut = self._drain.over.done() and not sending.done() and not leaving.done()
         finally:
             for task in (sending, leaving):
                 task.cancel()
@@ -44,6 +46,8 @@ class EventStream(Response):
             results = await asyncio.gather(sending, return_exceptions=True)
         if isinstance(results[0], Exception):
             raise results[0]
+        if is_cut:
+            await send({"type": "http.response.body", "body": retry_line(), "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
         async for data in self._view.frames():
@@ -76,7 +80,7 @@ async def follow_stream(
     """Follow a stream from its beginning, or from after `Last-Event-ID`, until its terminal."""
     try:
         seen = last_event_id_header if last_event_id_header is not None else last_event_id
-        return EventStream(await services.delivery.join(task_id, seen))
+        return EventStream(await services.delivery.join(task_id, seen), services.drain)
     except UnknownStreamError:
         raise _unknown(task_id) from None
     except NothingLeftError:

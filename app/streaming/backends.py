@@ -11,6 +11,8 @@ from app.streaming.polling import PollingTimes, PollingWriter, open_polling
 from app.streaming.pubsub import PubSubTimes, open_pubsub
 
 NAMES = ("polling", "pubsub")
+SAFE = "polling"
+"""Where a stream goes whose own backend is away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@ BACKEND = ("backend",)
 
 MESSAGES_POSTED = Counter("streamgauge_messages_posted", "Messages accepted, by the backend that was pinned.", BACKEND)
 POSTS_REFUSED = Counter("streamgauge_posts_refused", "Messages refused because a server was away.", ("dependency",))
+MESSAGES_REROUTED = Counter(
+    "streamgauge_messages_rerouted", "Messages given to the safe backend because their chunk store was away."
+)
+STORE_AWAY = Gauge("streamgauge_store_away", "1 while new messages avoid the chunk store, else 0.")
 STREAMS_ENDED = Counter(
     "streamgauge_streams_ended",
     "Streams that a worker brought to their terminal, by outcome.",

@@ -11,9 +11,10 @@ from app.generation import generate
 from app.records import Final
 from app.settings import Settings
 from ops.stack import Stack
-from tests.support.client import text_of
+from tests.support.client import Client, text_of
 from tests.support.serving import producing, serving
 from tests.support.valkey import running_valkey
+from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -21,6 +22,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 def settings_of(system: Stack, **changes: str | float) -> Settings:
     return Settings(
+        api_drain_s=float(changes.pop("api_drain_s", 0.2)),
         redis_url=str(changes.pop("redis_url", system.redis_url)),
         broker_url=str(changes.pop("broker_url", system.redis_url)),
         database_url=str(changes.pop("database_url", system.database_url)),
@@ -207,3 +209,103 @@ async def test_a_fenced_attempt_commits_nothing(system: Stack) -> None:
         pin = await records.pin(posted.task_id)
         assert pin is not None
         assert pin.message.content == "newest"
+
+
+async def test_new_messages_avoid_a_store_that_is_away_and_return_to_it(system: Stack) -> None:
+    """They go to `polling` by themselves, at once, and back only after the store has been well for a while."""
+    with running_valkey() as store, running_valkey() as broker:  # of its own: no worker moves these streams
+        settings = settings_of(system, redis_url=store.url, broker_url=broker.url, store_back_s=1)
+        async with serving(settings) as client:
+            assert await pinned(client, settings) == "pubsub"
+            store.kill()
+            assert await pinned(client, settings) == "polling"
+            store.start()
+
+            async def has_returned() -> bool:
+                return await pinned(client, settings) == "pubsub"
+
+            await until_awaited(has_returned, "new messages return to the chunk store")
+
+
+async def test_a_forced_backend_is_never_swapped(system: Stack) -> None:
+    """A caller who names a backend gets that one or a 503."""
+    async with serving(settings_of(system, redis_url=NOWHERE)) as client:
+        conversation = await client.conversation()
+        response = await client.http.post(
+            f"/conversations/{conversation}/messages",
+            json={"content": "hello"},
+            headers={"X-Streamgauge-Backend": "pubsub"},
+        )
+        assert response.status_code == 503
+
+
+async def test_a_stream_whose_store_and_producer_are_both_lost_ends(system: Stack) -> None:
+    """Its viewers, of several API processes, are told `producer_lost` after lease and grace, never left hanging."""
+    with running_valkey() as store:
+        settings = settings_of(system, redis_url=store.url, lease_s=0.5, lease_grace_s=0.5)
+        async with producing(settings) as services, serving(settings) as client, serving(settings) as other:
+            conversation = await services.records.add_conversation(None)
+            posted = await services.records.post(conversation.id, "hello", "scripted", None, "pubsub", 60)
+            assert posted is not None
+            await services.backends.writers["pubsub"].create(posted.task_id)
+            opening = await services.backends.writers["pubsub"].open(posted.task_id)
+            await services.records.note_attempt(posted.task_id, opening.attempt)
+            watching = [asyncio.create_task(viewer.whole(str(posted.task_id))) for viewer in (client, other)]
+            store.kill()
+            for events in await asyncio.gather(*watching):
+                end = events[-1].record
+                assert (end["chunk_type"], end["code"]) == ("failed", "producer_lost")
+            pin = await services.records.pin(posted.task_id)
+    assert pin is not None
+    assert (pin.state, pin.message.status) == ("failed", "failed")
+
+
+async def test_a_viewer_of_a_log_that_had_to_begin_anew_is_told(system: Stack) -> None:
+    """With the store and the first attempt lost, the next one can't keep the indexes: viewers discard and follow."""
+    with running_valkey() as store:
+        settings = settings_of(system, redis_url=store.url)
+        async with producing(settings) as services, serving(settings) as client:
+            conversation = await services.records.add_conversation(None)
+            model = "scripted?ttft=0.05&gap=0.01&chunks=30"
+            posted = await services.records.post(conversation.id, "hello", model, None, "pubsub", 60)
+            assert posted is not None
+            await services.backends.writers["pubsub"].create(posted.task_id)
+            first = asyncio.create_task(generate(services, posted.task_id, time_ns()))
+            kinds, text = list[str](), ""
+            async for event in client.follow(str(posted.task_id)):
+                record = event.record
+                kinds.append(record["chunk_type"])
+                text = "" if record["chunk_type"] == "reset" else text + record["content"]
+                if len(kinds) == 8:
+                    first.cancel()
+                    store.kill()
+                    second = asyncio.create_task(generate(services, posted.task_id, time_ns()))
+            await second
+            pin = await services.records.pin(posted.task_id)
+    assert pin is not None
+    assert (kinds.count("reset"), kinds[-1], pin.backend) == (1, "done", "polling")
+    assert text == pin.message.content
+
+
+async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stack) -> None:
+    """One that freezes or kills its worker each time fails with `internal`, instead of killing workers for ever."""
+    settings = settings_of(system, max_attempts=2)
+    async with producing(settings) as services, serving(settings) as client:
+        conversation = await services.records.add_conversation(None)
+        posted = await services.records.post(conversation.id, "hello", "scripted", None, "polling", 60)
+        assert posted is not None
+        for _ in range(2):
+            await services.backends.writers["polling"].open(posted.task_id)
+        await generate(services, posted.task_id, time_ns())
+        end = (await client.whole(str(posted.task_id)))[-1].record
+    assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "internal", False)
+
+
+async def pinned(client: Client, settings: Settings) -> str:
+    """Post a message that names no backend; gives where it went."""
+    posted = await client.post()
+    connection = await asyncpg.connect(settings.database_url)
+    try:
+        return str(await connection.fetchval("SELECT backend FROM stream WHERE task_id = $1", UUID(posted.task_id)))
+    finally:
+        await connection.close()

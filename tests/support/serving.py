@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 
 import httpx2
-import uvicorn
 
 from app import generation
 from app.llm import Model
 from app.main import create_app, open_services
+from app.serve import DrainingServer, listen
 from app.settings import Settings
 from tests.support.client import Client
 
@@ -18,20 +17,19 @@ from tests.support.client import Client
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Client]:
     """Serve the API on a free loopback port for the length of the block."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error", timeout_graceful_shutdown=1))
-        task = asyncio.create_task(server.serve([listener]))
-        try:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+    with listen("127.0.0.1", 0, settings.write_timeout_s) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = DrainingServer(create_app(settings), settings)
+        async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+            task = asyncio.create_task(server.serve([listener]))
+            try:
                 while not server.started:
                     assert not task.done(), "the server ended while it started"
                     await asyncio.sleep(0.01)  # between two looks
                 yield Client(http)
-        finally:
-            server.should_exit = True
-            await task
+            finally:
+                server.should_exit = True
+                await task
 
 
 @contextlib.asynccontextmanager
