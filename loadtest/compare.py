@@ -1,8 +1,9 @@
 """Two saved runs side by side: ratios with intervals, and whether they allow a conclusion. Pure.
 
 Two runs are two occasions: besides the code, the machine's mood differs, and the interval of a ratio between runs knows
-only the spread within each. The ratio of the two backends *within* a run is free of that, so its change is compared
-as well, and between two machines nothing else is.
+only the spread within each. The ratio of the two backends *within* a run carries over better, so its change is compared
+as well, and between two machines nothing else is. It is not free of the mood either: polling waits for a timer and
+pub/sub for the processor, so one code on a busy and on an idle machine showed ratios twofold apart, both runs VALID.
 """
 
 import math
