@@ -29,7 +29,6 @@ class DrainingServer(uvicorn.Server):
                 loop="uvloop",
                 http="httptools",
                 access_log=False,
-                log_level="warning",
                 timeout_graceful_shutdown=round(settings.api_drain_s) + MARGIN_S,
             )
         )

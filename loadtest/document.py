@@ -1,4 +1,4 @@
-"""The type of `result.json`, schema 2: what a program may rely on when it reads one.
+"""The type of `result.json`, schema 1: what a program may rely on when it reads one.
 
 `docs/result.schema.json` is made from these types (`python -m loadtest.document`), and a file that is read is checked
 against them, so that a comparison never rests on a field that was not there.
@@ -124,7 +124,7 @@ class NoiseFloor(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """The whole document."""
 
-    schema: Literal[2]
+    schema: Literal[1]
     verdict: Verdict
     verdict_reasons: list[str]
     made_at: str

@@ -1,4 +1,4 @@
-"""The one document of a run, schema 2: seconds and counts, and everything a reader needs to doubt them."""
+"""The one document of a run, schema 1: seconds and counts, and everything a reader needs to doubt them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     floor = summary.noise_floor(streams, raw.offset)
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
     return {
-        "schema": 2,
+        "schema": 1,
         "verdict": judged.value,
         "verdict_reasons": reasons,
         "made_at": made_at,

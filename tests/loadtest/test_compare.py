@@ -107,7 +107,7 @@ def test_one_quartet_cannot_pass() -> None:
         (run_of(), 0),
         (run_of({"polling": 200, "pubsub": 3.2}), 1),
         (run_of(interrupted=True), 3),
-        ({"schema": 1}, 2),
+        ({"schema": 2}, 2),
     ],
 )
 def test_the_gate_exits_with_what_it_found(after: dict[str, Any], code: int, tmp_path: Path) -> None:
