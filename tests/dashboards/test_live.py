@@ -19,6 +19,7 @@ from dashboards import render
 from ops.stack import Stack, StackOptions, running_stack
 from ops.trace_view import read_trace
 from tests.support.client import Client
+from tests.support.waiting import until
 
 LOAD_S = 12
 NEEDS_TROUBLE = {
@@ -97,4 +98,11 @@ def test_an_exemplar_leads_to_a_trace_that_exists(observed: Stack) -> None:
     found = ask(observed, "query_exemplars", query=query, start=str(now - 300), end=str(now))
     ids = {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
     assert ids
-    assert all(read_trace(Path(observed.traces), UUID(trace_id)) for trace_id in ids)
+    missing = {UUID(trace_id) for trace_id in ids}
+
+    def all_are_there() -> bool:
+        """Spans leave their process in batches, so the newest may be on the way."""
+        missing.difference_update({task_id for task_id in missing if read_trace(Path(observed.traces), task_id)})
+        return not missing
+
+    until(all_are_there, "every exemplar's trace is written")
