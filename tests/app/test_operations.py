@@ -60,7 +60,7 @@ async def test_the_interface_is_described(client: Client) -> None:
 
 async def test_latencies_lead_to_traces(system: Stack, client: Client) -> None:
     """In OpenMetrics a latency's exemplar is the trace id of a message, which is its task id; plain text has none."""
-    posted = await client.post("ttft=0.01&gap=0.001&chunks=5", "pubsub")
+    posted = await client.post("ttft=0.5&gap=0.02&chunks=5", "pubsub")  # slow enough to be joined before it
     await client.whole(posted.task_id)
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     exemplar = f'# {{trace_id="{UUID(posted.task_id).hex}"}}'
