@@ -1,18 +1,16 @@
 """The `streamgauge` command."""
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from ops.signals import signals_interrupt
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +58,7 @@ def up(
     options = StackOptions(folder, workers, apis, port, traces=True, observe=observe)
     is_up = False
     try:
-        with _signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
+        with signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
             progress.finish()
             show_stack(console, stack)
             is_up = True
@@ -111,7 +109,7 @@ def bench(
         seed=seed,
     )
     try:
-        with _signals_interrupt():
+        with signals_interrupt():
             if target:
                 measure(options, target, os.environ, console)
             else:
@@ -139,6 +137,14 @@ def _passed_on(name: str, context: typer.Context) -> None:
     from ops.measure_commands import app as commands
 
     commands(args=[name, *context.args], prog_name="streamgauge")
+
+
+@app.command(context_settings=PASSED_ON)
+def chaos(context: typer.Context) -> None:
+    """Strike a system of its own with faults while streams run, and count what is lost; `chaos --help` lists how."""
+    from ops.chaos.command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge chaos")
 
 
 @app.command()
@@ -177,22 +183,6 @@ def flag(context: typer.Context) -> None:
 def model(context: typer.Context) -> None:
     """Serve the scripted OpenAI-compatible model; `streamgauge model --help` lists its options."""
     os.execv(sys.executable, [sys.executable, "-m", "ops.model_server", *context.args])  # noqa: S606
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the block as Ctrl-C does, even where a shell had Ctrl-C ignored."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 if __name__ == "__main__":

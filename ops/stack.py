@@ -26,6 +26,7 @@ FOLDER = Path(".streamgauge")
 PREFERRED_PORT = 8000
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
+QUEUE_ON_DISK = "appendonly yes\nappendfsync everysec\n"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class StackOptions:
     """Keep every span of this run in the folder, for `streamgauge trace`; a measurement does without."""
     observe: bool = False
     """Start Prometheus beside it."""
+    own_broker: bool = False
+    """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
@@ -158,6 +161,10 @@ class Stack:
                 self.redis_url, self._is_ready["valkey"] = valkey.url, valkey.is_ready
         if self.broker_url:
             self._report("broker", self.broker_url)
+        elif self._options.own_broker:
+            with self._timed("broker", lambda: self.broker_url):
+                broker = start_valkey(self._supervisor, home, QUEUE_ON_DISK, "broker")
+                self.broker_url, self._is_ready["broker"] = broker.url, broker.is_ready
         self.broker_url = self.broker_url or self.redis_url
         if self.database_url:
             self._report("database", self.database_url)

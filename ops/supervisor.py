@@ -5,15 +5,15 @@ import fcntl
 import json
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ops.processes import Command, PartFailedError, Process, StackError, identity
+from ops.signals import signals_call
 
 POLL_SECONDS = 0.02
 ORPHAN_SECONDS = 10.0
@@ -47,7 +47,7 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _signals_call(self._hurry):
+        with signals_call(self._hurry):
             crash = self.crash()
             self.stop_all()
             for action in reversed(self.after_stop):
@@ -180,18 +180,3 @@ def _end(pid: int, expected: str, number: int, seconds: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
-
-
-@contextlib.contextmanager
-def _signals_call(action: Callable[[], None]) -> Iterator[None]:
-    """Let the signals that end a program call `action` instead, inside the block (in the main thread)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: action()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)

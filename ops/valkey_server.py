@@ -35,13 +35,13 @@ class ValkeyServer:
             return False
 
 
-def start_valkey(supervisor: Supervisor, home: ServerHome, extra: str = "") -> ValkeyServer:
+def start_valkey(supervisor: Supervisor, home: ServerHome, extra: str = "", name: str = "valkey") -> ValkeyServer:
     """Start a server and wait until it answers; `extra` are further lines of configuration."""
     port, password = free_port(), secrets.token_hex(16)
-    folder = home.own_folder("valkey")
+    folder = home.own_folder(name)
     own = f'bind {LOOPBACK}\nport {port}\ndir "{folder}"\nrequirepass {password}\n'
     command = Command(
-        name="valkey",
+        name=name,
         kind="server",
         # From standard input: the account may not be able to read our files, and nobody sees the password in `ps`.
         argv=(str(_program(home)), "-"),

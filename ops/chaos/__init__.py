@@ -1,0 +1,1 @@
+"""Faults under live load: what the stream contract promises, tried on a running system and counted stream by stream."""
