@@ -93,7 +93,7 @@ def bench(
 
     With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
-    from loadtest.bench import BenchOptions
+    from loadtest.run import BenchOptions
     from ops.measure import measure, measure_own_stack
     from ops.stack import StackOptions
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from loadtest import integrity, plan, recorder, summary
-from loadtest.bench import Load, play
+from loadtest.run import Load, play
 from loadtest.clock import Offset
 from loadtest.counters import Meter
 from loadtest.integrity import Fault

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from loadtest import document
-from loadtest.bench import BenchError, BenchOptions, run_bench
+from loadtest.run import BenchError, BenchOptions, run_bench
 from loadtest.generator import GeneratorError
 from tests.support.targets import ROOT, running_target
 from tests.support.waiting import until
@@ -52,7 +52,7 @@ BENCH = """
 import pathlib, sys
 from rich.console import Console
 from loadtest import document
-from loadtest.bench import BenchOptions, run_bench
+from loadtest.run import BenchOptions, run_bench
 options = BenchOptions(quick=True, num_conversations=8, out=pathlib.Path(sys.argv[2]), seed=1)
 run_bench(options, sys.argv[1], None, None, Console())
 """
@@ -94,7 +94,7 @@ def test_a_target_that_is_none_is_refused_before_anything_runs(tmp_path: Path, t
 
 def test_only_scenarios_import_locust() -> None:
     """Importing locust patches the whole process: everything else stays clean of it."""
-    modules = ["bench", *(path.stem for path in (ROOT / "loadtest").glob("*.py") if path.stem != "__init__")]
+    modules = [*(path.stem for path in (ROOT / "loadtest").glob("*.py") if path.stem != "__init__")]
     imports = "; ".join(f"import loadtest.{name}" for name in modules)
     check = f"{imports}; import sys; sys.exit(bool({{'locust', 'gevent'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
