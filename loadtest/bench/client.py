@@ -50,7 +50,7 @@ class Visit:
         self._load, self._chunks = load, chunks
         self.deadline = time.monotonic() + chunks / load.options.rate + PATIENCE_S
         self.socket = socket.socket()
-        self.socket.setblocking(False)  # noqa: FBT003 - its own signature
+        self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.receive = self.socket.recvmsg_into
@@ -194,7 +194,8 @@ class Load:
             self._visit(self._whole())
 
     def _whole(self) -> int:
-        return max(1, round(self.options.stream_seconds * self.options.rate))
+        chunks: float = self.options.stream_seconds * self.options.rate
+        return max(1, round(chunks))
 
     def _visit(self, chunks: int) -> None:
         # No stream is planned to go on after the measurement, so that nothing is cut off and nobody waits long.
@@ -242,7 +243,7 @@ class Load:
         """Hold some of the texts against the committed messages; gives how many."""
         whole = {name: text for name, text in self.tally.texts.items() if text}
         for conversation, text in whole.items():
-            with urlopen(f"{self.options.url}/conversations/{conversation}", timeout=PATIENCE_S) as found:
+            with urlopen(f"{self.options.url}/conversations/{conversation}", timeout=PATIENCE_S) as found:  # noqa: S310
                 committed = msgspec.json.decode(found.read())["messages"][-1]["content"]
             if committed != text:
                 self.tally.broken.append(f"the text of conversation {conversation} is not the committed one")

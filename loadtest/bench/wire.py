@@ -158,7 +158,8 @@ class Stream:
                 raise BrokenError("the stream ended before its terminal")
             body, at = data[line + 2 : line + 2 + length], line + length + 4
         *events, self._event = (self._event + body).split(b"\n\n")
-        return at, any([self._take(event, now_ns) for event in events])
+        terminals = [self._take(event, now_ns) for event in events]
+        return at, any(terminals)
 
     def _take(self, text: bytes, now_ns: int) -> bool:
         _, found, record = (b"\n" + text).partition(b"\ndata: ")

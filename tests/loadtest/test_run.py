@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from loadtest import document
-from loadtest.run import BenchError, BenchOptions, run_bench
 from loadtest.generator import GeneratorError
+from loadtest.run import BenchError, BenchOptions, run_bench
 from tests.support.targets import ROOT, running_target
 from tests.support.waiting import until
 

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from loadtest import integrity, plan, recorder, summary
-from loadtest.run import Load, play
 from loadtest.clock import Offset
 from loadtest.counters import Meter
 from loadtest.integrity import Fault
 from loadtest.plan import Arrival, Block, Plan
 from loadtest.recorder import StreamRow
+from loadtest.run import Load, play
 from tests.support.sse_target import FAULTS
 from tests.support.targets import running_target
 
