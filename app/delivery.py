@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.database import DatabaseUnavailableError
 from app.records import Pin, Records
+from app.repair import reap
 from app.settings import Settings
 from app.streaming.backends import Backends
 from app.streaming.contract import (
@@ -225,26 +226,11 @@ class View:
         if status is None:
             raise StreamMissingError(f"stream {self._task_id} is gone")
         if status.state == "open" and status.lease_left_s < -self._settings.lease_grace_s:
-            await self._reap()
+            await reap(self._settings, self._records, self._backends, self.backend, self._task_id)
         if loop.time() - self._quiet_since < self._settings.keep_alive_s:
             return None
         self._quiet_since = loop.time()
         return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
-
-    async def _reap(self) -> None:
-        reader = self._backends.readers[self.backend]
-        chunk = Chunk(0, ChunkType.FAILED, "", 0, 0, time_ns(), code="producer_lost", retryable=True)
-        if not await reader.reap(self._task_id, chunk, self._settings.lease_grace_s):
-            return
-        log.warning("closed stream %s: its producer is lost", self._task_id)
-        metrics.REAPED.labels(self.backend).inc()
-        texts = list[str]()
-        for entry in await reader.get_chunks(self._task_id):
-            stored = decode(entry.record)
-            if stored.chunk_type is ChunkType.RESET:
-                texts.clear()
-            texts.append(stored.content)
-        await self._records.give_up(self._task_id, "".join(texts))
 
     async def _find_again(self, *, close: bool) -> None:
         """Read the pin anew: the stream may have been handed over. `close` it if its producer is lost as well."""

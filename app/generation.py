@@ -8,8 +8,6 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
-from msgspec import UNSET
-
 from app.database import DatabaseUnavailableError
 from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, CancelledByUserError, FencedError, Producer, Store
@@ -131,6 +129,12 @@ def _failed(code: str, *, retryable: bool) -> Ending:
     return Ending("failed", ChunkType.FAILED, {"code": code, "retryable": retryable})
 
 
+def _unsaved(ending: Ending) -> Ending:
+    """End a stream whose message could not be committed; a whole answer says so, for the repair to commit later."""
+    whole = ending.more if ending.terminal is ChunkType.DONE else {}
+    return Ending("failed", ChunkType.FAILED, {**whole, "code": "persist", "retryable": True})
+
+
 async def _produce(services: Services, job: Job, producer: Producer, answering: Answering) -> Ending:
     """Stream the model into the stream. Raises `FencedError` or `StoreUnavailableError`."""
     if producer.attempt > services.settings.max_attempts:
@@ -157,7 +161,7 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
     except Exception:
         log.exception("stream %s failed by a fault of ours", job.task_id)
         return _failed("internal", retryable=True)
-    more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
+    more = {"finish_reason": answering.finish_reason or "stop", "usage": answering.usage}
     return Ending("complete", ChunkType.DONE, more)
 
 
@@ -167,7 +171,7 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
         metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
     final = answering.final(ending.status, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
-        ending = _failed("persist", retryable=True)
+        ending = _unsaved(ending)
     await producer.append(ending.terminal, **ending.more)
     outcome = str(ending.terminal)
     metrics.STREAMS_ENDED.labels(producer.backend, outcome).inc()

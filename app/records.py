@@ -1,7 +1,9 @@
 """Every query that is not a stream's own log: conversations, messages, and the streams they pin."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -51,8 +53,18 @@ class Final:
     content: str
     finish_reason: str | None
     usage: dict[str, int] | None
-    timings: Mapping[str, int | None]
+    timings: Mapping[str, int | None] | None
     backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A message that has no end yet, and where its stream is pinned."""
+
+    task_id: UUID
+    backend: str
+    created_at: datetime
+    age_s: float
 
 
 class Records:
@@ -162,7 +174,7 @@ class Records:
                     content=final.content,
                     finish_reason=final.finish_reason,
                     usage=final.usage,
-                    timings=dict(final.timings),
+                    timings=dict(final.timings or {}),
                     backend=final.backend,
                 )
             )
@@ -173,13 +185,21 @@ class Records:
         async with self._database.driver() as connection:
             await connection.execute("UPDATE stream SET state = $2 WHERE task_id = $1", task_id, state)
 
-    async def give_up(self, task_id: UUID, content: str) -> None:
-        """Mark a message failed whose producer is lost, unless it was committed after all."""
+    async def pending(self, older_than_s: float, after: Pending | None) -> list[Pending]:
+        """Give a page of messages that are pending for longer than this, oldest first, beginning `after` one."""
+        place = (after.created_at, after.task_id) if after else (None, None)
         async with self._database.driver() as connection:
-            await connection.execute(
-                "UPDATE message SET status = 'failed', content = $2 WHERE task_id = $1 AND status = 'pending'",
-                task_id,
-                content,
+            return [Pending(**row) for row in await connection.fetch(_PENDING, older_than_s, *place)]
+
+    async def mend(self, task_id: UUID, final: Final) -> bool:
+        """Write a message off its closed log and note the stream's end; False when it was committed after all."""
+        state = {"complete": "done"}.get(final.status, final.status)
+        usage = None if final.usage is None else json.dumps(final.usage)
+        async with self._database.driver() as connection:
+            return bool(
+                await connection.fetchval(
+                    _MEND, task_id, final.status, final.content, final.finish_reason, usage, final.backend, state
+                )
             )
 
     async def close_lost(self, task_id: UUID) -> bool:
@@ -243,6 +263,20 @@ WITH closed AS (
     RETURNING task_id)
 UPDATE message SET status = 'failed' FROM closed
 WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true
+"""
+_PENDING = """
+SELECT stream.task_id, stream.backend, stream.created_at,
+       extract(epoch FROM now() - stream.created_at)::float8 AS age_s
+FROM message JOIN stream ON stream.message_id = message.id
+WHERE message.status = 'pending' AND stream.created_at < now() - make_interval(secs => $1)
+  AND ($2::timestamptz IS NULL OR (stream.created_at, stream.task_id) > ($2, $3::uuid))
+ORDER BY stream.created_at, stream.task_id LIMIT 500
+"""
+_MEND = """
+WITH mended AS (
+    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6
+    WHERE task_id = $1 AND status = 'pending' RETURNING task_id)
+UPDATE stream SET state = $7 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
 """
 _EXPIRE = """
 DELETE FROM stream_chunk USING stream

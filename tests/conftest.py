@@ -1,19 +1,14 @@
 """Real servers for the whole run, and the checks that no test leaves anything behind."""
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from ops.postgres_server import running_postgres
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
-
-ROOT = Path(__file__).parent.parent
+from tests.support.database import migrated_postgres
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +20,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A migrated database on a real PostgreSQL."""
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
-        command = [sys.executable, "-m", "alembic", "-c", "ops/alembic.ini", "upgrade", "head"]
-        subprocess.run(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": server.url}, check=True, timeout=60)
+    with migrated_postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server.url
 
 

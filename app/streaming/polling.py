@@ -266,7 +266,7 @@ def _columns(chunk: Chunk) -> tuple[Any, ...]:
 
 def _entry(row: Any) -> Entry:
     kind = ChunkType(row["chunk_type"])
-    done = kind is ChunkType.DONE
+    whole = kind is ChunkType.DONE or row["finish_reason"]
     failed = kind is ChunkType.FAILED
     usage = msgspec.json.decode(row["usage"]) if row["usage"] else None
     chunk = Chunk(
@@ -276,8 +276,8 @@ def _entry(row: Any) -> Entry:
         attempt=row["attempt"],
         deltas=row["deltas"],
         ts_ns=row["ts_ns"],
-        finish_reason=row["finish_reason"] if done and row["finish_reason"] else UNSET,
-        usage=usage if done else UNSET,
+        finish_reason=row["finish_reason"] or UNSET,
+        usage=usage if whole else UNSET,
         code=row["code"] if failed else UNSET,
         retryable=row["retryable"] if failed else UNSET,
     )
