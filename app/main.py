@@ -26,7 +26,6 @@ from app.watching import watch_loop, watch_queue
 
 log = logging.getLogger(__name__)
 
-TIDY_EVERY_S = 60
 NOBODY = UUID(int=0)
 
 
@@ -86,14 +85,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 async def _tidy(services: Services) -> None:
     """Now and then, end what nobody else ends, and delete the expired logs of `polling` as Valkey does by itself."""
-    repair = Repair(services.settings, services.records, services.backends)
+    pause_s = services.settings.tidy_every_s
+    repair = Repair(services.settings, services.records, services.backends, services.queue)
     while True:
-        await asyncio.sleep(TIDY_EVERY_S)
+        await asyncio.sleep(pause_s)
         try:
             repaired = await repair.run()
             deleted = await services.records.delete_expired_chunks(services.settings.chunk_ttl_s)
         except DatabaseUnavailableError as error:
-            log.warning("expired chunks and lost streams wait another %d s: %s", TIDY_EVERY_S, error)
+            log.warning("expired chunks and lost streams wait another %g s: %s", pause_s, error)
         else:
             if deleted or repaired:
                 log.info("deleted %d expired chunks; repaired %s", deleted, dict(repaired) or "nothing")

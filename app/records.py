@@ -1,7 +1,8 @@
 """Every query that is not a stream's own log: conversations, messages, and the streams they pin."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,6 +64,7 @@ class Pending:
 
     task_id: UUID
     backend: str
+    attempt: int
     created_at: datetime
     age_s: float
 
@@ -185,6 +187,17 @@ class Records:
         async with self._database.driver() as connection:
             await connection.execute("UPDATE stream SET state = $2 WHERE task_id = $1", task_id, state)
 
+    @contextlib.asynccontextmanager
+    async def alone(self, lock: int) -> AsyncIterator[bool]:
+        """Tell whether nobody else is in a block with this lock; it holds a connection for the length of the block."""
+        async with self._database.driver() as connection:
+            is_alone = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock))
+            try:
+                yield is_alone
+            finally:
+                if is_alone:
+                    await connection.execute("SELECT pg_advisory_unlock($1)", lock)
+
     async def pending(self, older_than_s: float, after: Pending | None) -> list[Pending]:
         """Give a page of messages that are pending for longer than this, oldest first, beginning `after` one."""
         place = (after.created_at, after.task_id) if after else (None, None)
@@ -265,7 +278,7 @@ UPDATE message SET status = 'failed' FROM closed
 WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true
 """
 _PENDING = """
-SELECT stream.task_id, stream.backend, stream.created_at,
+SELECT stream.task_id, stream.backend, stream.attempt, stream.created_at,
        extract(epoch FROM now() - stream.created_at)::float8 AS age_s
 FROM message JOIN stream ON stream.message_id = message.id
 WHERE message.status = 'pending' AND stream.created_at < now() - make_interval(secs => $1)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
+from app.broker import BrokerUnavailableError, Queue
 from app.records import Final, Pending, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
@@ -20,6 +21,10 @@ from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
+REDELIVERIES = 3
+"""A message that has been pending for this many visibility timeouts is looked at: a redelivery takes about one."""
+ALONE = 0x5EA1
+"""The advisory lock under which one process repairs at a time; any number that nobody else uses."""
 STATUSES = {ChunkType.DONE: "complete", ChunkType.FAILED: "failed", ChunkType.CANCELLED: "cancelled"}
 
 
@@ -34,6 +39,8 @@ class Finding(StrEnum):
     """Its producer is lost, and no viewer has said so."""
     GONE = "gone"
     """Neither its log nor, after all this time, its producer is left."""
+    UNCLAIMED = "unclaimed"
+    """No worker has taken it, and the queue is empty: a worker that was killed, or the broker, has lost its task."""
 
 
 async def reap(settings: Settings, records: Records, backends: Backends, backend: str, task_id: UUID) -> bool:
@@ -67,36 +74,54 @@ def final_of(entries: Sequence[Entry], backend: str) -> Final:
 
 
 class Repair:
-    """Finds messages that are pending for longer than lease and grace, and ends those that nobody else will."""
+    """Finds messages that are pending for suspiciously long, and ends or enqueues those that nobody else will."""
 
-    def __init__(self, settings: Settings, records: Records, backends: Backends) -> None:
-        self._settings, self._records, self._backends = settings, records, backends
+    def __init__(self, settings: Settings, records: Records, backends: Backends, queue: Queue) -> None:
+        self._settings, self._records, self._backends, self._queue = settings, records, backends, queue
 
     async def look(self) -> Counter[Finding]:
         """Count what is found, and change nothing. Raises `DatabaseUnavailableError`."""
         return Counter([finding async for _, finding in self._found()])
 
     async def run(self) -> Counter[Finding]:
-        """End all that is found; gives what was done. Doing it again, or at once elsewhere, is harmless."""
+        """Mend all that is found; gives what was done: nothing while another process is at it.
+
+        Raises `DatabaseUnavailableError`. Doing it again is harmless.
+        """
         done = Counter[Finding]()
-        async for pending, finding in self._found():
-            if finding is not Finding.RUNNING and await self._end(pending, finding):
-                done[finding] += 1
-                metrics.MESSAGES_REPAIRED.labels(finding).inc()
+        async with self._records.alone(ALONE) as is_alone:
+            if not is_alone:
+                return done
+            async for pending, finding in self._found():
+                if finding is not Finding.RUNNING and await self._mend(pending, finding):
+                    done[finding] += 1
+                    metrics.MESSAGES_REPAIRED.labels(finding).inc()
         return done
 
     async def _found(self) -> AsyncIterator[tuple[Pending, Finding]]:
-        patience_s = self._settings.lease_s + self._settings.lease_grace_s
-        page = await self._records.pending(patience_s, None)
+        suspicious_s = REDELIVERIES * self._settings.worker_visibility_s
+        queue_is_empty = await self._queue_is_empty()
+        page = await self._records.pending(suspicious_s, None)
         while page:
             for pending in page:
-                try:
-                    status = await self._backends.readers[pending.backend].status(pending.task_id)
-                except StoreUnavailableError:
-                    yield pending, Finding.RUNNING
+                if queue_is_empty and not pending.attempt:
+                    yield pending, Finding.UNCLAIMED
                 else:
-                    yield pending, self._judge(pending, status)
-            page = await self._records.pending(patience_s, page[-1])
+                    yield pending, await self._examine(pending)
+            page = await self._records.pending(suspicious_s, page[-1])
+
+    async def _queue_is_empty(self) -> bool:
+        try:
+            return await self._queue.depth() == 0
+        except BrokerUnavailableError:
+            return False
+
+    async def _examine(self, pending: Pending) -> Finding:
+        try:
+            status = await self._backends.readers[pending.backend].status(pending.task_id)
+        except StoreUnavailableError:
+            return Finding.RUNNING
+        return self._judge(pending, status)
 
     def _judge(self, pending: Pending, status: Status | None) -> Finding:
         if status is None:
@@ -105,14 +130,18 @@ class Repair:
             return Finding.COMPLETE
         return Finding.LOST if status.lease_left_s < -self._settings.lease_grace_s else Finding.RUNNING
 
-    async def _end(self, pending: Pending, finding: Finding) -> bool:
+    async def _mend(self, pending: Pending, finding: Finding) -> bool:
         task_id, backend = pending.task_id, pending.backend
         try:
+            if finding is Finding.UNCLAIMED:
+                log.warning("enqueueing task %s again: it was lost on its way to a worker", task_id)
+                await self._queue.put(task_id)
+                return True
             if finding is Finding.LOST:
                 return await reap(self._settings, self._records, self._backends, backend, task_id)
             if finding is Finding.COMPLETE:
                 entries = await self._backends.readers[backend].get_chunks(task_id)
                 return bool(entries) and await self._records.mend(task_id, final_of(entries, backend))
             return await self._records.close_lost(task_id)
-        except StoreUnavailableError:
+        except (StoreUnavailableError, BrokerUnavailableError):
             return False

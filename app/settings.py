@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     """After this much silence a reader looks into the log again: a lost publish costs this long, not the stream."""
 
     api_drain_s: float = Field(20, ge=0)
+    tidy_every_s: float = Field(15, gt=0)
     write_timeout_s: float = Field(30, gt=0)
 
     model_connect_s: float = Field(5, gt=0)

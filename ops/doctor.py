@@ -28,6 +28,7 @@ IN_VAIN = {
     Finding.COMPLETE: "complete in their log and not in the database",
     Finding.LOST: "without a producer",
     Finding.GONE: "without a log",
+    Finding.UNCLAIMED: "lost on their way to a worker",
 }
 
 commands = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -54,7 +55,7 @@ class Diagnosis:
 
 @commands.command()
 def doctor(
-    repair: Annotated[bool, typer.Option("--repair", help="End the messages that wait in vain.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend the messages that wait in vain.")] = False,
 ) -> None:
     """Examine the system that DATABASE_URL, REDIS_URL and BROKER_URL name: exit code 1 unless all of it is well."""
     found = asyncio.run(examine(load_settings(), repair=repair))
@@ -68,7 +69,7 @@ def doctor(
 
 
 async def examine(settings: Settings, *, repair: bool) -> list[Diagnosis]:
-    """Examine each part, and the messages if both of their places are well; with `repair`, end those in vain."""
+    """Examine each part, and the messages where all parts are well; with `repair`, mend those that wait in vain."""
     async with (
         Database.connect(settings.database_url, 2) as database,
         open_backends(settings, database) as backends,
@@ -80,8 +81,8 @@ async def examine(settings: Settings, *, repair: bool) -> list[Diagnosis]:
             await _examined("chunk store", _store(settings, backends), "Check REDIS_URL; see ops/valkey/valkey.conf."),
             await _examined("broker", _broker(queue), "Check BROKER_URL and the server."),
         ]
-        if found[0].is_well and found[1].is_well:
-            mending = Repair(settings, records, backends)
+        if all(each.is_well for each in found):
+            mending = Repair(settings, records, backends, queue)
             found.append(await _examined("messages", _messages(mending, repair=repair), "Run it with --repair."))
         return found
 
@@ -117,4 +118,4 @@ async def _messages(mending: Repair, *, repair: bool) -> str:
     in_vain = ", ".join(f"{found[finding]} {words}" for finding, words in IN_VAIN.items() if found[finding])
     if in_vain and not repair:
         raise _NotWellError(f"waiting in vain: {in_vain}")
-    return f"ended: {in_vain}" if in_vain else "none waits in vain"
+    return f"mended: {in_vain}" if in_vain else "none waits in vain"

@@ -27,7 +27,11 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system on real servers: an API, a worker, the scripted model, Valkey and PostgreSQL."""
-    quick = {"STREAMGAUGE_MODEL_STALL_S": "1.5", "STREAMGAUGE_MAX_CONTENT_CHARS": "1000"}
+    quick = {
+        "STREAMGAUGE_MODEL_STALL_S": "1.5",
+        "STREAMGAUGE_MAX_CONTENT_CHARS": "1000",
+        "STREAMGAUGE_TIDY_EVERY_S": "3600",  # tests leave unfinished messages behind, and count queries
+    }
     options = StackOptions(
         folder=tmp_path_factory.mktemp("stack"), port=0, traces=True, environment=dict(os.environ) | quick
     )

@@ -50,7 +50,7 @@ REAPED = Counter("streamgauge_streams_reaped", "Streams closed because their pro
 
 MESSAGES_REPAIRED = Counter(
     "streamgauge_messages_repaired",
-    "Messages ended by the scheduled repair: committed from a complete log, or given up.",
+    "Messages mended by the scheduled repair: committed from their log, given up, or enqueued again.",
     ["finding"],
 )
 DATABASE_UNITS = Counter(

@@ -1,6 +1,8 @@
 """What a producer could not end is ended all the same: by the scheduled repair, or by `streamgauge doctor --repair`."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from time import time_ns
 from uuid import UUID
@@ -8,9 +10,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from app.broker import Queue
 from app.generation import Services, generate
 from app.records import Pin
-from app.repair import Finding, Repair
+from app.repair import ALONE, Finding, Repair
 from app.settings import Settings
 from app.streaming.contract import Chunk, ChunkType, decode
 from ops.doctor import examine
@@ -28,7 +31,7 @@ HASTY = {"lease_s": 0.3, "lease_grace_s": 0.2}
 
 
 def hasty(system: Stack, **changes: str | float) -> Settings:
-    """Settings under which a message is suspicious after half a second."""
+    """Settings under which a lease has run out beyond its grace after half a second."""
     return settings_of(system, **HASTY, **changes)
 
 
@@ -40,25 +43,42 @@ async def left_behind(services: Services, backend: str, *chunks: Chunk) -> UUID:
     writer = services.backends.writers[backend]
     await writer.create(posted.task_id)
     opening = await writer.open(posted.task_id)
+    await services.records.note_attempt(posted.task_id, opening.attempt)
     for chunk in chunks:
         await writer.append(posted.task_id, chunk)
-    assert opening.attempt == 1
+    await age(services, posted.task_id)
     return posted.task_id
+
+
+async def age(services: Services, task_id: UUID) -> None:
+    """Let a minute pass, after which a message that is still pending is suspicious."""
+    connection = await asyncpg.connect(services.settings.database_url)
+    try:
+        await connection.execute("UPDATE stream SET created_at = now() - interval '1 min' WHERE task_id = $1", task_id)
+    finally:
+        await connection.close()
 
 
 def said(index: int, text: str) -> Chunk:
     return Chunk(index, ChunkType.CONTENT, text, 1, 1, time_ns())
 
 
+@contextlib.asynccontextmanager
+async def repairing(services: Services) -> AsyncIterator[Repair]:
+    """The repair as an API process runs it."""
+    async with Queue.connect(services.settings.broker_url) as queue:
+        yield Repair(services.settings, services.records, services.backends, queue)
+
+
 async def repaired(services: Services, task_id: UUID) -> Pin:
-    """Run the repair until the message is suspicious enough to be ended."""
-    repair = Repair(services.settings, services.records, services.backends)
+    """Run the repair until it has ended the message."""
+    async with repairing(services) as repair:
 
-    async def has_ended() -> bool:
-        await repair.run()
-        return (await pin_of(services, task_id)).message.status != "pending"
+        async def has_ended() -> bool:
+            await repair.run()
+            return (await pin_of(services, task_id)).message.status != "pending"
 
-    await until_awaited(has_ended, "the repair has ended the message")
+        await until_awaited(has_ended, "the repair has ended the message")
     return await pin_of(services, task_id)
 
 
@@ -111,7 +131,6 @@ async def test_a_log_that_is_gone_with_its_producer_ends_the_message(system: Sta
     with running_valkey() as store:
         async with producing(hasty(system, redis_url=store.url, chunk_ttl_s=1)) as services:
             task_id = await left_behind(services, "pubsub", said(0, "lost"))
-            await services.records.note_attempt(task_id, 1)
             with store.client() as redis:
                 redis.flushall()
             pin = await repaired(services, task_id)
@@ -121,17 +140,33 @@ async def test_a_log_that_is_gone_with_its_producer_ends_the_message(system: Sta
 @on_both
 async def test_what_runs_is_left_alone(system: Stack, backend: str) -> None:
     """However long it takes, a producer that renews its lease is nobody's to end."""
-    async with producing(hasty(system)) as services:
+    async with producing(hasty(system)) as services, repairing(services) as repair:
         task_id = await left_behind(services, backend, said(0, "slow"))
-        repair = Repair(services.settings, services.records, services.backends)
-
-        async def is_suspicious() -> bool:
+        for _ in range(3):
             await services.backends.writers[backend].renew(task_id, 1)
-            return any(pending.task_id == task_id for pending in await services.records.pending(0.5, None))
+            await repair.run()
+        assert (await pin_of(services, task_id)).message.status == "pending"
+        await repaired(services, task_id)
 
-        await until_awaited(is_suspicious, "the message is old enough to be looked at")
-        await services.backends.writers[backend].renew(task_id, 1)
-        await repair.run()
+
+async def test_a_task_that_was_lost_on_its_way_is_enqueued_again(system: Stack) -> None:
+    """The queue is empty and no worker ever claimed the message: it is answered all the same, once."""
+    async with producing(hasty(system)) as services:
+        conversation = await services.records.add_conversation(None)
+        posted = await services.records.post(conversation.id, "hello", "scripted?chunks=3", None, "polling", 60)
+        assert posted is not None
+        await age(services, posted.task_id)
+        pin = await repaired(services, posted.task_id)
+    assert (pin.message.status, pin.state) == ("complete", "done")
+
+
+async def test_one_process_repairs_at_a_time(system: Stack) -> None:
+    """While one is at it the others do nothing: no task is enqueued twice."""
+    async with producing(hasty(system)) as services, repairing(services) as repair:
+        task_id = await left_behind(services, "polling", said(0, "x"))
+        async with services.records.alone(ALONE) as is_alone:
+            assert is_alone
+            assert not await repair.run()
         assert (await pin_of(services, task_id)).message.status == "pending"
         await repaired(services, task_id)
 
@@ -155,6 +190,7 @@ async def test_a_database_that_dies_before_the_commit_costs_no_answer(system: St
             assert (chunks[-1].chunk_type, chunks[-1].code) == (ChunkType.FAILED, "persist")
             server.process.restart()
             await until_awaited(lambda: answers(server.url), "the database has recovered")
+            await age(services, posted.task_id)
             doctors = await examine(settings, repair=False)
             assert "1 complete in their log" in doctors[-1].detail
             assert not doctors[-1].is_well
@@ -174,7 +210,7 @@ async def answers(url: str) -> bool:
 
 
 async def test_the_doctor_names_what_is_away_and_what_to_check(system: Stack) -> None:
-    """Each part by itself; messages are only looked for where both of their places answer."""
+    """Each part by itself; messages are only looked for where all of them are well."""
     nowhere = "redis://127.0.0.1:1/0"
     found = {each.name: each for each in await examine(settings_of(system, redis_url=nowhere), repair=False)}
     assert set(found) == {"database", "chunk store", "broker"}
@@ -190,15 +226,14 @@ async def test_the_doctor_objects_to_a_store_that_evicts(system: Stack) -> None:
     assert "allkeys-lru" in found["chunk store"].detail
 
 
-async def test_each_finding_is_counted(system: Stack) -> None:
-    """Looking changes nothing, and says how many there are."""
-    async with producing(hasty(system)) as services:
-        await left_behind(services, "polling", said(0, "x"))
-        repair = Repair(services.settings, services.records, services.backends)
+async def test_looking_counts_and_changes_nothing(system: Stack) -> None:
+    """What `streamgauge doctor` does without `--repair`."""
+    async with producing(hasty(system)) as services, repairing(services) as repair:
+        task_id = await left_behind(services, "polling", said(0, "x"))
 
         async def is_seen() -> bool:
             return (await repair.look())[Finding.LOST] > 0
 
         await until_awaited(is_seen, "the lost producer is found")
-        await repair.run()
-        assert (await repair.look())[Finding.LOST] == 0
+        assert (await pin_of(services, task_id)).message.status == "pending"
+        await repaired(services, task_id)
