@@ -22,7 +22,6 @@ from app.streaming.contract import (
     Status,
     StoreUnavailableError,
     StreamMissingError,
-    decode,
     encode,
     entry_of,
 )
@@ -134,8 +133,6 @@ class View:
         self._exemplars = tracing.Exemplars(task_id)
         self._asked_ns, self._written_ns = asked_ns, 0
         self._quiet_since = asyncio.get_running_loop().time()
-        self._last: Entry | None = None
-        self._followed = pin.backend
         self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
 
     @property
@@ -171,8 +168,6 @@ class View:
                 lost_s = loop.time() - lost_since
                 await asyncio.sleep(LOST_RETRY_S)
                 await self._find_again(close=lost_s > patience)
-                if await self._is_begun_anew():
-                    yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
                 if self._pin.message.status != "pending" and (
                     isinstance(error, StreamMissingError) or lost_s > patience
                 ):
@@ -212,7 +207,7 @@ class View:
         async for entries in reader.follow(self._task_id, self._position):
             if entries:
                 self._position, self._quiet_since = entries[-1].index + 1, loop.time()
-                self._last, self._ended = entries[-1], entries[-1].is_terminal
+                self._ended = entries[-1].is_terminal
                 held_ns, data = time_ns(), b"".join(map(frame, entries))
                 yield data
                 self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
@@ -244,25 +239,6 @@ class View:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
             tracing.event("hand_over", to=self.backend)
-
-    async def _is_begun_anew(self) -> bool:
-        """Whether the stream lives elsewhere now with another log than this viewer saw; then it begins again there.
-
-        A producer that hands over keeps every index. One that found both the store and its forerunner lost can't.
-        """
-        before, self._followed = self._followed, self.backend
-        if self.backend == before or self._last is None:
-            return False
-        reader, seen = self._backends.readers[self.backend], decode(self._last.record)
-        try:
-            kept = await reader.get_chunks(self._task_id, seen.chunk_index)
-        except StoreUnavailableError:
-            self._followed = before
-            return False
-        if kept and decode(kept[0].record) == seen:
-            return False
-        self._position, self._tail = 0, -1
-        return True
 
     def _rebuilt(self, message: Message) -> bytes:
         """Give the whole answer from the committed message, for a stream whose log has expired."""

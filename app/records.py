@@ -25,6 +25,18 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
+class Final:
+    """What the final commit writes into the message."""
+
+    status: str
+    content: str
+    finish_reason: str | None
+    usage: dict[str, int] | None
+    timings: Mapping[str, int | None] | None
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What a worker needs to answer one message."""
 
@@ -35,6 +47,8 @@ class Job:
     posted_ns: int
     history: tuple[tuple[str, str], ...]
     """(role, content) of every earlier turn that is complete, oldest first, ending with the question."""
+    committed: Final | None
+    """The answer, if an earlier attempt committed it and could not end its stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +58,6 @@ class Pin:
     backend: str
     state: str
     message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Final:
-    """What the final commit writes into the message."""
-
-    status: str
-    content: str
-    finish_reason: str | None
-    usage: dict[str, int] | None
-    timings: Mapping[str, int | None] | None
-    backend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class Records:
             max_tokens=answer["max_tokens"],
             posted_ns=int(answer["created_at"].timestamp() * 1_000_000) * 1000,
             history=tuple((row["role"], row["content"]) for row in rows[:-1] if row["status"] == "complete"),
+            committed=_committed(answer),
         )
 
     async def pin(self, task_id: UUID) -> Pin | None:
@@ -247,6 +250,13 @@ class Records:
         return generation
 
 
+def _committed(answer: Any) -> Final | None:
+    if answer["status"] == "pending":
+        return None
+    usage = json.loads(answer["usage"]) if answer["usage"] else None
+    return Final(answer["status"], answer["content"], answer["finish_reason"], usage, None, answer["pin"])
+
+
 _POST = """
 WITH talk AS (SELECT id FROM conversation WHERE id = $1),
 question AS (
@@ -263,7 +273,8 @@ SELECT task_id, id, $8, 'open', 0, 0, 0, false, now() + make_interval(secs => $9
 RETURNING true
 """
 _JOB = """
-SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, stream.backend AS pin
+SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, stream.backend AS pin,
+       turn.finish_reason, turn.usage::text AS usage
 FROM stream
 JOIN message AS answer ON answer.id = stream.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq

@@ -16,7 +16,7 @@ from app.broker import BrokerUnavailableError, Queue
 from app.records import Final, Pending, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
-from app.streaming.contract import OPEN, Chunk, ChunkType, Entry, Status, StoreUnavailableError, decode
+from app.streaming.contract import OPEN, Chunk, ChunkType, Entry, Status, StoreUnavailableError, decode, text_of
 from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -63,14 +63,11 @@ def final_of(entries: Sequence[Entry], backend: str) -> Final:
 
     A `failed/persist` with a finish reason ends an answer that was whole and could not be committed: it is complete.
     """
-    texts = list[str]()
-    for entry in entries:
-        chunk = decode(entry.record)
-        texts = [] if chunk.chunk_type is ChunkType.RESET else [*texts, chunk.content]
-    end = decode(entries[-1].record)
+    chunks = [decode(entry.record) for entry in entries]
+    end = chunks[-1]
     status = "complete" if end.finish_reason is not UNSET else STATUSES[end.chunk_type]
     finish_reason = None if end.finish_reason is UNSET else end.finish_reason
-    return Final(status, "".join(texts), finish_reason, None if end.usage is UNSET else end.usage, None, backend)
+    return Final(status, text_of(chunks), finish_reason, None if end.usage is UNSET else end.usage, None, backend)
 
 
 class Repair:
