@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.database import DatabaseUnavailableError
 from app.records import Pin, Records
+from app.repair import reap
 from app.settings import Settings
 from app.streaming.backends import Backends
 from app.streaming.contract import (
@@ -21,7 +22,6 @@ from app.streaming.contract import (
     Status,
     StoreUnavailableError,
     StreamMissingError,
-    decode,
     encode,
     entry_of,
 )
@@ -133,8 +133,6 @@ class View:
         self._exemplars = tracing.Exemplars(task_id)
         self._asked_ns, self._written_ns = asked_ns, 0
         self._quiet_since = asyncio.get_running_loop().time()
-        self._last: Entry | None = None
-        self._followed = pin.backend
         self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
 
     @property
@@ -170,8 +168,6 @@ class View:
                 lost_s = loop.time() - lost_since
                 await asyncio.sleep(LOST_RETRY_S)
                 await self._find_again(close=lost_s > patience)
-                if await self._is_begun_anew():
-                    yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
                 if self._pin.message.status != "pending" and (
                     isinstance(error, StreamMissingError) or lost_s > patience
                 ):
@@ -211,7 +207,7 @@ class View:
         async for entries in reader.follow(self._task_id, self._position):
             if entries:
                 self._position, self._quiet_since = entries[-1].index + 1, loop.time()
-                self._last, self._ended = entries[-1], entries[-1].is_terminal
+                self._ended = entries[-1].is_terminal
                 held_ns, data = time_ns(), b"".join(map(frame, entries))
                 yield data
                 self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
@@ -225,26 +221,11 @@ class View:
         if status is None:
             raise StreamMissingError(f"stream {self._task_id} is gone")
         if status.state == "open" and status.lease_left_s < -self._settings.lease_grace_s:
-            await self._reap()
+            await reap(self._settings, self._records, self._backends, self.backend, self._task_id)
         if loop.time() - self._quiet_since < self._settings.keep_alive_s:
             return None
         self._quiet_since = loop.time()
         return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
-
-    async def _reap(self) -> None:
-        reader = self._backends.readers[self.backend]
-        chunk = Chunk(0, ChunkType.FAILED, "", 0, 0, time_ns(), code="producer_lost", retryable=True)
-        if not await reader.reap(self._task_id, chunk, self._settings.lease_grace_s):
-            return
-        log.warning("closed stream %s: its producer is lost", self._task_id)
-        metrics.REAPED.labels(self.backend).inc()
-        texts = list[str]()
-        for entry in await reader.get_chunks(self._task_id):
-            stored = decode(entry.record)
-            if stored.chunk_type is ChunkType.RESET:
-                texts.clear()
-            texts.append(stored.content)
-        await self._records.give_up(self._task_id, "".join(texts))
 
     async def _find_again(self, *, close: bool) -> None:
         """Read the pin anew: the stream may have been handed over. `close` it if its producer is lost as well."""
@@ -258,25 +239,6 @@ class View:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
             tracing.event("hand_over", to=self.backend)
-
-    async def _is_begun_anew(self) -> bool:
-        """Whether the stream lives elsewhere now with another log than this viewer saw; then it begins again there.
-
-        A producer that hands over keeps every index. One that found both the store and its forerunner lost can't.
-        """
-        before, self._followed = self._followed, self.backend
-        if self.backend == before or self._last is None:
-            return False
-        reader, seen = self._backends.readers[self.backend], decode(self._last.record)
-        try:
-            kept = await reader.get_chunks(self._task_id, seen.chunk_index)
-        except StoreUnavailableError:
-            self._followed = before
-            return False
-        if kept and decode(kept[0].record) == seen:
-            return False
-        self._position, self._tail = 0, -1
-        return True
 
     def _rebuilt(self, message: Message) -> bytes:
         """Give the whole answer from the committed message, for a stream whose log has expired."""

@@ -8,15 +8,21 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
-from msgspec import UNSET
-
 from app.database import DatabaseUnavailableError
 from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, CancelledByUserError, FencedError, Producer, Store
 from app.records import Final, Job, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
-from app.streaming.contract import Chunk, ChunkType, StoreUnavailableError, StreamMissingError, StreamOverError, decode
+from app.streaming.contract import (
+    Chunk,
+    ChunkType,
+    StoreUnavailableError,
+    StreamMissingError,
+    StreamOverError,
+    decode,
+    first_index,
+)
 from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
@@ -89,7 +95,10 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
             tracing.span("stream", attempt=producer.attempt),
         ):
             try:
-                await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
+                if job.committed is not None:
+                    await _end_committed(services, job, producer, job.committed)
+                else:
+                    await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
             except FencedError:
                 log.info("stream %s was taken over by a newer attempt", task_id)
 
@@ -111,10 +120,11 @@ async def _open(services: Services, job: Job) -> Producer:
     except (StoreUnavailableError, StreamMissingError):
         if writer is backends.safe:
             raise
-        producer = Producer(job.task_id, store, await backends.safe.open(job.task_id), held)
+        opening = await backends.safe.open(job.task_id)
+        if opening.attempt > 1:  # an earlier attempt may have spoken, and nobody knows how much
+            held = [Chunk(first_index(opening.attempt), ChunkType.RESET, "", opening.attempt, 0, time_ns())]
+        producer = Producer(job.task_id, store, opening, held)
         await producer.hand_over()
-    if held:
-        await producer.append(ChunkType.RESET)
     return producer
 
 
@@ -131,8 +141,16 @@ def _failed(code: str, *, retryable: bool) -> Ending:
     return Ending("failed", ChunkType.FAILED, {"code": code, "retryable": retryable})
 
 
+def _unsaved(ending: Ending) -> Ending:
+    """End a stream whose message could not be committed; a whole answer says so, for the repair to commit later."""
+    whole = ending.more if ending.terminal is ChunkType.DONE else {}
+    return Ending("failed", ChunkType.FAILED, {**whole, "code": "persist", "retryable": True})
+
+
 async def _produce(services: Services, job: Job, producer: Producer, answering: Answering) -> Ending:
     """Stream the model into the stream. Raises `FencedError` or `StoreUnavailableError`."""
+    if producer.begins_anew:
+        await producer.append(ChunkType.RESET)
     if producer.attempt > services.settings.max_attempts:
         log.error("stream %s brought down %d attempts; giving it up", job.task_id, producer.attempt - 1)
         return _failed("internal", retryable=False)
@@ -157,7 +175,7 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
     except Exception:
         log.exception("stream %s failed by a fault of ours", job.task_id)
         return _failed("internal", retryable=True)
-    more = {"finish_reason": answering.finish_reason or UNSET, "usage": answering.usage}
+    more = {"finish_reason": answering.finish_reason or "stop", "usage": answering.usage}
     return Ending("complete", ChunkType.DONE, more)
 
 
@@ -167,7 +185,30 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
         metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
     final = answering.final(ending.status, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
-        ending = _failed("persist", retryable=True)
+        ending = _unsaved(ending)
+    await _end(services, job, producer, ending)
+
+
+async def _end_committed(services: Services, job: Job, producer: Producer, final: Final) -> None:
+    """End the stream of a message that an earlier attempt committed: the model has nothing more to say."""
+    if producer.text != final.content:
+        await producer.append(ChunkType.RESET)
+        await producer.append(ChunkType.CONTENT, final.content)
+    await _end(services, job, producer, _ending_of(final))
+
+
+def _ending_of(final: Final) -> Ending:
+    if final.status == "complete":
+        return Ending(
+            "complete", ChunkType.DONE, {"finish_reason": final.finish_reason or "stop", "usage": final.usage}
+        )
+    if final.status == "cancelled":
+        return Ending("cancelled", ChunkType.CANCELLED, {})
+    return _failed("internal", retryable=True)
+
+
+async def _end(services: Services, job: Job, producer: Producer, ending: Ending) -> None:
+    """Write the terminal, and note the end."""
     await producer.append(ending.terminal, **ending.more)
     outcome = str(ending.terminal)
     metrics.STREAMS_ENDED.labels(producer.backend, outcome).inc()

@@ -16,6 +16,7 @@ from app.delivery import Delivery
 from app.draining import Drain
 from app.garbage import settle
 from app.records import Records
+from app.repair import Repair
 from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES, open_backends
 from app.streaming.flag import BackendFlag
@@ -25,7 +26,6 @@ from app.watching import watch_loop, watch_queue
 
 log = logging.getLogger(__name__)
 
-CLEAN_UP_EVERY_S = 60
 NOBODY = UUID(int=0)
 
 
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             async with open_services(settings) as services:
                 app.state.services = services
                 working = [
-                    asyncio.create_task(_clean_up(services.records, settings.chunk_ttl_s)),
+                    asyncio.create_task(_tidy(services)),
                     asyncio.create_task(watch_loop()),
                     asyncio.create_task(watch_queue(services.queue)),
                 ]
@@ -83,14 +83,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
 
 
-async def _clean_up(records: Records, ttl_s: float) -> None:
-    """Delete the polling backend's expired logs, as Valkey does by itself for the other."""
+async def _tidy(services: Services) -> None:
+    """Now and then, end what nobody else ends, and delete the expired logs of `polling` as Valkey does by itself."""
+    pause_s = services.settings.tidy_every_s
+    repair = Repair(services.settings, services.records, services.backends, services.queue)
     while True:
-        await asyncio.sleep(CLEAN_UP_EVERY_S)
+        await asyncio.sleep(pause_s)
         try:
-            deleted = await records.delete_expired_chunks(ttl_s)
+            repaired = await repair.run()
+            deleted = await services.records.delete_expired_chunks(services.settings.chunk_ttl_s)
         except DatabaseUnavailableError as error:
-            log.warning("expired chunks were not deleted, trying again in %d s: %s", CLEAN_UP_EVERY_S, error)
+            log.warning("expired chunks and lost streams wait another %g s: %s", pause_s, error)
         else:
-            if deleted:
-                log.info("deleted %d expired chunks", deleted)
+            if deleted or repaired:
+                log.info("deleted %d expired chunks; repaired %s", deleted, dict(repaired) or "nothing")

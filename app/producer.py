@@ -19,6 +19,7 @@ from app.streaming.contract import (
     StoreUnavailableError,
     StreamMissingError,
     StreamWriter,
+    text_of,
 )
 from app.streaming.polling import PollingWriter
 from app.telemetry import metrics, tracing
@@ -67,10 +68,14 @@ class Producer:
         self._appended_at = asyncio.get_running_loop().time()
 
     @property
+    def begins_anew(self) -> bool:
+        """Whether an earlier attempt has left something in the log that this one must discard."""
+        return bool(self._log) and self._log[-1].chunk_type is not ChunkType.RESET
+
+    @property
     def text(self) -> str:
-        """What this attempt has said: exactly what its chunks hold, so that the message equals its stream."""
-        mine = (chunk for chunk in self._log if chunk.attempt == self.attempt)
-        return "".join(chunk.content for chunk in mine)
+        """What a viewer shows: exactly what the chunks since the last reset hold, so the message equals its stream."""
+        return text_of(self._log)
 
     async def produce(self, deltas: AsyncGenerator[Delta], note: Callable[[Delta], None]) -> None:
         """Append everything that the model says, noting each delta first. Raises what ended it early."""
@@ -97,7 +102,8 @@ class Producer:
 
     async def append(self, kind: ChunkType, text: str = "", deltas: int = 0, ts_ns: int = 0, **more: Any) -> None:
         """Append one chunk, retrying a lost reply and handing the stream over when the store is lost."""
-        chunk = Chunk(len(self._log), kind, text, self.attempt, deltas, ts_ns or time_ns(), **more)
+        index = self._log[-1].chunk_index + 1 if self._log else 0
+        chunk = Chunk(index, kind, text, self.attempt, deltas, ts_ns or time_ns(), **more)
         if self._unanswered is not None:  # it was interrupted and may or may not be stored: a repeat is harmless
             await self._store(self._unanswered)
         self._log.append(chunk)
@@ -126,7 +132,7 @@ class Producer:
             raise FencedError
         self._writer, self.backend = safe, "polling"
         metrics.HANDOVERS.inc()
-        tracing.event("hand_over", at_index=len(self._log))
+        tracing.event("hand_over", chunks=len(self._log))
 
     async def _send(self) -> None:
         """Append what is pending. Deltas share a chunk only if they came while the one before was being stored."""

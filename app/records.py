@@ -1,7 +1,10 @@
 """Every query that is not a stream's own log: conversations, messages, and the streams they pin."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,6 +25,18 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
+class Final:
+    """What the final commit writes into the message."""
+
+    status: str
+    content: str
+    finish_reason: str | None
+    usage: dict[str, int] | None
+    timings: Mapping[str, int | None] | None
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What a worker needs to answer one message."""
 
@@ -32,6 +47,8 @@ class Job:
     posted_ns: int
     history: tuple[tuple[str, str], ...]
     """(role, content) of every earlier turn that is complete, oldest first, ending with the question."""
+    committed: Final | None
+    """The answer, if an earlier attempt committed it and could not end its stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +61,14 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
-    """What the final commit writes into the message."""
+class Pending:
+    """A message that has no end yet, and where its stream is pinned."""
 
-    status: str
-    content: str
-    finish_reason: str | None
-    usage: dict[str, int] | None
-    timings: Mapping[str, int | None]
+    task_id: UUID
     backend: str
+    attempt: int
+    created_at: datetime
+    age_s: float
 
 
 class Records:
@@ -126,6 +142,7 @@ class Records:
             max_tokens=answer["max_tokens"],
             posted_ns=int(answer["created_at"].timestamp() * 1_000_000) * 1000,
             history=tuple((row["role"], row["content"]) for row in rows[:-1] if row["status"] == "complete"),
+            committed=_committed(answer),
         )
 
     async def pin(self, task_id: UUID) -> Pin | None:
@@ -162,7 +179,7 @@ class Records:
                     content=final.content,
                     finish_reason=final.finish_reason,
                     usage=final.usage,
-                    timings=dict(final.timings),
+                    timings=dict(final.timings or {}),
                     backend=final.backend,
                 )
             )
@@ -173,13 +190,32 @@ class Records:
         async with self._database.driver() as connection:
             await connection.execute("UPDATE stream SET state = $2 WHERE task_id = $1", task_id, state)
 
-    async def give_up(self, task_id: UUID, content: str) -> None:
-        """Mark a message failed whose producer is lost, unless it was committed after all."""
+    @contextlib.asynccontextmanager
+    async def alone(self, lock: int) -> AsyncIterator[bool]:
+        """Tell whether nobody else is in a block with this lock; it holds a connection for the length of the block."""
         async with self._database.driver() as connection:
-            await connection.execute(
-                "UPDATE message SET status = 'failed', content = $2 WHERE task_id = $1 AND status = 'pending'",
-                task_id,
-                content,
+            is_alone = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock))
+            try:
+                yield is_alone
+            finally:
+                if is_alone:
+                    await connection.execute("SELECT pg_advisory_unlock($1)", lock)
+
+    async def pending(self, older_than_s: float, after: Pending | None) -> list[Pending]:
+        """Give a page of messages that are pending for longer than this, oldest first, beginning `after` one."""
+        place = (after.created_at, after.task_id) if after else (None, None)
+        async with self._database.driver() as connection:
+            return [Pending(**row) for row in await connection.fetch(_PENDING, older_than_s, *place)]
+
+    async def mend(self, task_id: UUID, final: Final) -> bool:
+        """Write a message off its closed log and note the stream's end; False when it was committed after all."""
+        state = {"complete": "done"}.get(final.status, final.status)
+        usage = None if final.usage is None else json.dumps(final.usage)
+        async with self._database.driver() as connection:
+            return bool(
+                await connection.fetchval(
+                    _MEND, task_id, final.status, final.content, final.finish_reason, usage, final.backend, state
+                )
             )
 
     async def close_lost(self, task_id: UUID) -> bool:
@@ -214,6 +250,13 @@ class Records:
         return generation
 
 
+def _committed(answer: Any) -> Final | None:
+    if answer["status"] == "pending":
+        return None
+    usage = json.loads(answer["usage"]) if answer["usage"] else None
+    return Final(answer["status"], answer["content"], answer["finish_reason"], usage, None, answer["pin"])
+
+
 _POST = """
 WITH talk AS (SELECT id FROM conversation WHERE id = $1),
 question AS (
@@ -230,7 +273,8 @@ SELECT task_id, id, $8, 'open', 0, 0, 0, false, now() + make_interval(secs => $9
 RETURNING true
 """
 _JOB = """
-SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, stream.backend AS pin
+SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, stream.backend AS pin,
+       turn.finish_reason, turn.usage::text AS usage
 FROM stream
 JOIN message AS answer ON answer.id = stream.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
@@ -243,6 +287,20 @@ WITH closed AS (
     RETURNING task_id)
 UPDATE message SET status = 'failed' FROM closed
 WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true
+"""
+_PENDING = """
+SELECT stream.task_id, stream.backend, stream.attempt, stream.created_at,
+       extract(epoch FROM now() - stream.created_at)::float8 AS age_s
+FROM message JOIN stream ON stream.message_id = message.id
+WHERE message.status = 'pending' AND stream.created_at < now() - make_interval(secs => $1)
+  AND ($2::timestamptz IS NULL OR (stream.created_at, stream.task_id) > ($2, $3::uuid))
+ORDER BY stream.created_at, stream.task_id LIMIT 500
+"""
+_MEND = """
+WITH mended AS (
+    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6
+    WHERE task_id = $1 AND status = 'pending' RETURNING task_id)
+UPDATE stream SET state = $7 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
 """
 _EXPIRE = """
 DELETE FROM stream_chunk USING stream

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     """After this much silence a reader looks into the log again: a lost publish costs this long, not the stream."""
 
     api_drain_s: float = Field(20, ge=0)
+    tidy_every_s: float = Field(15, gt=0)
     write_timeout_s: float = Field(30, gt=0)
 
     model_connect_s: float = Field(5, gt=0)
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(5, gt=0)
     worker_concurrency: int = Field(2000, gt=0)
     worker_drain_s: float = Field(30, ge=0)
-    worker_visibility_s: float = Field(30, gt=1)
+    worker_visibility_s: float = Field(10, gt=1)
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(0, ge=0, le=65535)
 

@@ -33,13 +33,10 @@ def faults(row: StreamRow) -> frozenset[Fault]:
 
 
 def has_holes(row: StreamRow) -> bool:
-    """Whether an index between the first that was due and the last that came is missing."""
-    if not row.indexes:
-        return False
-    # A reader that joins after a reset begins at that reset; any other begins at 0.
-    first = row.indexes[0] if row.kinds[0] == "reset" else 0
-    seen = {index for index in row.indexes if index >= first}
-    return len(seen) < max(seen, default=first) - first + 1
+    """Whether an index is missing before one that came. A reset may begin anywhere: it discards all before it."""
+    seen = set(row.indexes)
+    resets = {index for index, kind in zip(row.indexes, row.kinds, strict=True) if kind == "reset"}
+    return any(index and index - 1 not in seen and index not in resets for index in seen)
 
 
 def is_out_of_order(row: StreamRow) -> bool:

@@ -160,6 +160,14 @@ def migrate() -> None:
     os.execv(program.argv[0], program.argv)  # noqa: S606 - it takes our place: its output and exit code are ours
 
 
+@app.command(context_settings=PASSED_ON)
+def doctor(context: typer.Context) -> None:
+    """Examine a system and the messages that wait in it; `streamgauge doctor --repair` ends those that wait in vain."""
+    from ops.doctor import commands
+
+    commands(args=context.args, prog_name="streamgauge doctor")
+
+
 @app.command()
 def trace(
     task_id: Annotated[UUID, typer.Argument(help="Of the message, as its POST answered it.")],

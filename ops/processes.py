@@ -132,12 +132,12 @@ class Process:
         self._popen.wait()
 
     def pause(self) -> None:
-        """Stop its clock: it keeps its connections and answers nothing until `resume`."""
-        self._popen.send_signal(signal.SIGSTOP)
+        """Stop its clock and its children's: they keep their connections and answer nothing until `resume`."""
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a paused process go on."""
-        self._popen.send_signal(signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
 
     def restart(self) -> None:
         """Start the same command again, on the same ports; its log goes on in the same file."""
@@ -145,6 +145,14 @@ class Process:
         self._popen = self._start()
         self.identity = identity(self.pid)
         self.end_expected = False
+
+    def _signal_all(self, number: int) -> None:
+        """Signal it first, so that it makes no more children; each session of PostgreSQL's is a child by itself."""
+        self._popen.send_signal(number)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.send_signal(number)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:

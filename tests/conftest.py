@@ -1,19 +1,14 @@
 """Real servers for the whole run, and the checks that no test leaves anything behind."""
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from ops.postgres_server import running_postgres
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
-
-ROOT = Path(__file__).parent.parent
+from tests.support.database import migrated_postgres
 
 
 @pytest.fixture(scope="session")
@@ -25,16 +20,18 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A migrated database on a real PostgreSQL."""
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
-        command = [sys.executable, "-m", "alembic", "-c", "ops/alembic.ini", "upgrade", "head"]
-        subprocess.run(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": server.url}, check=True, timeout=60)
+    with migrated_postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system on real servers: an API, a worker, the scripted model, Valkey and PostgreSQL."""
-    quick = {"STREAMGAUGE_MODEL_STALL_S": "1.5", "STREAMGAUGE_MAX_CONTENT_CHARS": "1000"}
+    quick = {
+        "STREAMGAUGE_MODEL_STALL_S": "1.5",
+        "STREAMGAUGE_MAX_CONTENT_CHARS": "1000",
+        "STREAMGAUGE_TIDY_EVERY_S": "3600",  # tests leave unfinished messages behind, and count queries
+    }
     options = StackOptions(
         folder=tmp_path_factory.mktemp("stack"), port=0, traces=True, environment=dict(os.environ) | quick
     )

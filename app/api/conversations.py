@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, HTTPException
 from fastapi.exceptions import RequestValidationError
 from opentelemetry.trace import SpanKind
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field
 
 from app.api.dependencies import Open, Services
 from app.broker import BrokerUnavailableError
@@ -60,6 +60,11 @@ class MessageOut(BaseModel):
     usage: dict[str, int] | None
     timings: dict[str, int | None] | None
     created_at: datetime
+
+    @computed_field
+    def partial(self) -> bool:
+        """Whether the content is the beginning of an answer that ended early."""
+        return self.status in {"failed", "cancelled"} and bool(self.content)
 
 
 class ConversationOut(BaseModel):

@@ -18,6 +18,8 @@ from kombu.transport import redis as kombu_redis
 
 logger = logging.getLogger(__name__)
 
+SWEEPS_MISSED_S = 3.0
+"""A sweep that comes this late means that the broker was away."""
 REMEMBERED = 10_000
 """How many acknowledged tags are kept to recognise a redelivery of what is done."""
 
@@ -33,6 +35,9 @@ class Ledger:
         self.done: OrderedDict[str, None] = OrderedDict()
         """Tags acknowledged not long ago."""
         self.renewed_at = 0.0
+        self.swept_at: float | None = None
+        self.restores_from = 0.0
+        """When what other workers seem to have left behind may be restored."""
         self.restore_at_shutdown = False
         """Put unacknowledged messages back when a channel closes. Only right once no task runs any more."""
 
@@ -75,10 +80,18 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
             self._send(tag, requeue)
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002
-        """Requeue what a lost worker left behind, at every call, and never what this process holds."""
+        """Requeue what a lost worker left behind, at every call, and never what a living one holds.
+
+        While the broker was away nobody could renew, so everybody seems lost: they get time to renew first.
+        """
         self.renew()
         self.send_unsent()
-        super().restore_visible(start=start, num=num, interval=1)
+        now = time.time()
+        if ledger.swept_at is not None and now - ledger.swept_at > SWEEPS_MISSED_S:
+            ledger.restores_from = now + self.visibility_timeout / 2
+        ledger.swept_at = now
+        if now >= ledger.restores_from:
+            super().restore_visible(start=start, num=num, interval=1)
 
     def renew(self) -> None:
         """Keep what this process holds invisible. XX: what another worker has taken stays taken."""

@@ -1,9 +1,12 @@
 """The stream contract: what every backend promises to the producer and to the viewers.
 
 A stream is the answer to one message. Its chunks are counted from 0 without a hole; the last one is a terminal.
+
+One jump is allowed: an attempt that found its forerunners' whole log lost can't know how far its viewers had come. It
+begins with a `reset` at an index that none of them can have seen, so an old id still resumes at the right place.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -41,6 +44,11 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     usage: dict[str, int] | UnsetType | None = UNSET
     code: str | UnsetType = UNSET
     retryable: bool | UnsetType = UNSET
+
+
+def first_index(attempt: int) -> int:
+    """Give the index at which an attempt begins that found the log of all earlier ones lost."""
+    return (attempt - 1) * 1_000_000
 
 
 class _Head(msgspec.Struct):
@@ -82,6 +90,16 @@ def entry_of(record: bytes) -> Entry:
     """Wrap a JSON record, decoding no more of it than delivery needs."""
     head = _head(record)
     return Entry(head.chunk_index, head.chunk_type, head.ts_ns, record)
+
+
+def text_of(chunks: Iterable[Chunk]) -> str:
+    """Give the text that a viewer of these chunks shows: a reset discards what came before."""
+    texts = list[str]()
+    for chunk in chunks:
+        if chunk.chunk_type is ChunkType.RESET:
+            texts.clear()
+        texts.append(chunk.content)
+    return "".join(texts)
 
 
 class Outcome(StrEnum):
@@ -127,7 +145,9 @@ class Status:
 
     def explains(self, start: int, log: "list[Entry]") -> bool:
         """Tell whether a log read from `start` on, after this, is whole: no part of it has expired."""
-        return log[0].index == start if log else start >= self.next_index
+        if log:
+            return log[0].index == start or log[0].kind is ChunkType.RESET
+        return start >= self.next_index
 
     def ended_before(self, start: int) -> bool:
         """Tell whether the stream is over and has nothing from `start` on."""

@@ -88,18 +88,19 @@ class PollingWriter:
 
         `attempt` must be the newest that was noted in the stream's row. Doing it again is harmless.
         """
+        next_index = log[-1].chunk_index + 1 if log else 0
         state = next((str(c.chunk_type) for c in log if c.chunk_type in TERMINALS), OPEN)
         last_reset = max((c.chunk_index for c in log if c.chunk_type == ChunkType.RESET), default=0)
         rows = [(task_id, chunk.chunk_index, chunk.attempt, *_columns(chunk)) for chunk in log]
         with _store_errors():
             async with self._database.driver() as connection, connection.transaction():
                 moved = await connection.fetchval(
-                    SQL["adopt"], task_id, attempt, len(log), last_reset, self._lease_s, state
+                    SQL["adopt"], task_id, attempt, next_index, last_reset, self._lease_s, state
                 )
                 if moved:
                     await connection.executemany(SQL["insert"], rows)
                 else:  # the reply to an earlier try may have been lost
-                    moved = await connection.fetchval(SQL["adopted"], task_id, attempt, len(log))
+                    moved = await connection.fetchval(SQL["adopted"], task_id, attempt, next_index)
         return bool(moved)
 
     async def renew(self, task_id: UUID, attempt: int) -> Answer:
@@ -266,7 +267,7 @@ def _columns(chunk: Chunk) -> tuple[Any, ...]:
 
 def _entry(row: Any) -> Entry:
     kind = ChunkType(row["chunk_type"])
-    done = kind is ChunkType.DONE
+    whole = kind is ChunkType.DONE or row["finish_reason"]
     failed = kind is ChunkType.FAILED
     usage = msgspec.json.decode(row["usage"]) if row["usage"] else None
     chunk = Chunk(
@@ -276,8 +277,8 @@ def _entry(row: Any) -> Entry:
         attempt=row["attempt"],
         deltas=row["deltas"],
         ts_ns=row["ts_ns"],
-        finish_reason=row["finish_reason"] if done and row["finish_reason"] else UNSET,
-        usage=usage if done else UNSET,
+        finish_reason=row["finish_reason"] or UNSET,
+        usage=usage if whole else UNSET,
         code=row["code"] if failed else UNSET,
         retryable=row["retryable"] if failed else UNSET,
     )

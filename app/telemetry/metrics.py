@@ -48,6 +48,11 @@ FENCED = Counter(
 )
 REAPED = Counter("streamgauge_streams_reaped", "Streams closed because their producer's lease ran out.", BACKEND)
 
+MESSAGES_REPAIRED = Counter(
+    "streamgauge_messages_repaired",
+    "Messages mended by the scheduled repair: committed from their log, given up, or enqueued again.",
+    ["finding"],
+)
 DATABASE_UNITS = Counter(
     "streamgauge_database_units",
     "Units of database work: one statement each on the hot paths, one transaction elsewhere.",

@@ -142,6 +142,6 @@ ALL = (
     Scenario(
         "client-churn",
         "Every viewer breaks its connection off again and again, at any byte, and resumes at once.",
-        leave_s=0.5,
+        leave_s=2.0,
     ),
 )

@@ -10,6 +10,7 @@ import pytest
 from app.generation import generate
 from app.records import Final
 from app.settings import Settings
+from app.streaming.contract import Chunk, ChunkType
 from ops.stack import Stack
 from tests.support.client import Client, text_of
 from tests.support.serving import producing, serving
@@ -261,7 +262,10 @@ async def test_a_stream_whose_store_and_producer_are_both_lost_ends(system: Stac
 
 
 async def test_a_viewer_of_a_log_that_had_to_begin_anew_is_told(system: Stack) -> None:
-    """With the store and the first attempt lost, the next one can't keep the indexes: viewers discard and follow."""
+    """With the store and the first attempt lost, the next one can't go on where it ended: viewers discard and follow.
+
+    Its indexes are beyond all that anybody can have seen, so an old last event id still resumes at the right place.
+    """
     with running_valkey() as store:
         settings = settings_of(system, redis_url=store.url)
         async with producing(settings) as services, serving(settings) as client:
@@ -282,9 +286,38 @@ async def test_a_viewer_of_a_log_that_had_to_begin_anew_is_told(system: Stack) -
                     second = asyncio.create_task(generate(services, posted.task_id, time_ns()))
             await second
             pin = await services.records.pin(posted.task_id)
+            returned = await client.whole(str(posted.task_id), **{"Last-Event-ID": "7"})
+            late = await client.whole(str(posted.task_id))
+            last = str(late[-1].id)
+            over = await client.http.get(f"/stream/{posted.task_id}", headers={"Last-Event-ID": last})
     assert pin is not None
     assert (kinds.count("reset"), kinds[-1], pin.backend) == (1, "done", "polling")
-    assert text == pin.message.content
+    assert text == pin.message.content == text_of(returned) == text_of(late)
+    assert returned[0].record["chunk_type"] == "reset"
+    assert over.status_code == 204
+
+
+@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+@pytest.mark.parametrize("said", ["high ", "high water"], ids=["its log lacks the rest", "its log is whole"])
+async def test_a_committed_answer_is_not_generated_again(system: Stack, backend: str, said: str) -> None:
+    """An attempt that died between its commit and its terminal leaves the next one only the terminal to write."""
+    async with producing(settings_of(system)) as services, serving(settings_of(system)) as client:
+        conversation = await services.records.add_conversation(None)
+        posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 60)
+        assert posted is not None
+        writer = services.backends.writers[backend]
+        await writer.create(posted.task_id)
+        opening = await writer.open(posted.task_id)
+        await services.records.note_attempt(posted.task_id, opening.attempt)
+        await writer.append(posted.task_id, Chunk(0, ChunkType.CONTENT, said, opening.attempt, 1, 5))
+        final = Final("complete", "high water", "stop", {"total_tokens": 2}, {}, backend)
+        assert await services.records.commit(posted.task_id, opening.attempt, final)
+        await generate(services, posted.task_id, time_ns())
+        events = await client.whole(str(posted.task_id))
+    kinds = [event.record["chunk_type"] for event in events]
+    assert kinds == (["content", "done"] if said == final.content else ["reset", "content", "done"])
+    assert text_of(events) == "high water"
+    assert events[-1].record["usage"] == {"total_tokens": 2}
 
 
 async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stack) -> None:

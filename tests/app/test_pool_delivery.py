@@ -130,6 +130,21 @@ def test_a_paused_broker_stops_no_task_and_doubles_none() -> None:
         assert worker.poll() is None
 
 
+def test_after_a_pause_of_the_broker_no_worker_takes_anothers_tasks() -> None:
+    """Nobody could renew meanwhile, so everybody looks lost to everybody: each gets the time to renew first."""
+    with pool_workers(visibility_timeout_s=VISIBILITY_S, broker_timeout_s=2, concurrency=20) as workers:
+        both = [workers.start(), workers.start()]
+        ids = hold(workers, "gate", 40)
+        workers.valkey.pause()
+        pass_time(2 * VISIBILITY_S)
+        workers.valkey.resume()
+        pass_time(2 * VISIBILITY_S)
+        workers.open_gate("gate")
+        assert_each_ran_once(workers, ids)
+        workers.wait_settled()
+        assert [worker.poll() for worker in both] == [None, None]
+
+
 def test_an_acknowledgement_that_timed_out_is_repeated() -> None:
     """The broker was slow, the connection lives on: within a second or so the broker knows."""
     with pool_workers(broker_timeout_s=1.5) as workers:

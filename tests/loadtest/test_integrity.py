@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.integrity import Fault, faults, joined, why_failed
+from loadtest.integrity import Fault, faults, has_holes, joined, why_failed
 from tests.support.stream_rows import intact, picked
 
 ROW = intact(chunks=5)
@@ -51,6 +51,14 @@ def test_a_reset_throws_away_the_text_before_it() -> None:
     """A redelivered task starts over; only what follows its reset is compared with the message."""
     row = msgspec.structs.replace(picked(ROW, ALL), kinds=("content", "reset", "content", "content", "content", "done"))
     assert joined(row) == "w2 w3 w4 "
+
+
+def test_a_reset_may_begin_at_any_index() -> None:
+    """It discards all before it, so what lies between is no hole; a gap after it is one."""
+    indexes, kinds = (0, 1_000_000, 1_000_001), ("content", "reset", "done")
+    row = msgspec.structs.replace(ROW, indexes=indexes, kinds=kinds)
+    assert not has_holes(row)
+    assert has_holes(msgspec.structs.replace(row, indexes=(0, 1_000_000, 1_000_002)))
 
 
 def test_a_stream_joined_at_a_reset_begins_there() -> None:

@@ -172,6 +172,24 @@ def test_a_kill_of_the_supervisor_is_recovered_from(tmp_path: Path) -> None:
         assert query(postgres.url, "SELECT n FROM kept") == 7
 
 
+def test_a_paused_database_answers_nobody_until_it_goes_on(tmp_path: Path) -> None:
+    """Its open sessions are paused with it, though each is a process and a session of its own."""
+
+    async def ask_meanwhile(server: PostgresServer) -> int:
+        connection = await asyncpg.connect(server.url)
+        server.process.pause()
+        asking = asyncio.create_task(connection.fetchval("SELECT 7"))
+        _, pending = await asyncio.wait({asking}, timeout=0.3)
+        server.process.resume()
+        assert pending, "a paused server has answered"
+        answer: int = await asking
+        await connection.close()
+        return answer
+
+    with running_postgres(tmp_path) as server:
+        assert asyncio.run(ask_meanwhile(server)) == 7
+
+
 def test_sigkill_of_the_database_is_recovered_from(tmp_path: Path) -> None:
     """A database that was killed with a session open starts again on the same port with all that was committed."""
     with Supervisor(tmp_path) as supervisor:

@@ -1,0 +1,144 @@
+"""Ends what a producer could not end: a stream that lost its producer, a message whose log outlived the database.
+
+A viewer reaps the stream it watches; `Repair` looks after those that nobody watches.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from time import time_ns
+from uuid import UUID
+
+from msgspec import UNSET
+
+from app.broker import BrokerUnavailableError, Queue
+from app.records import Final, Pending, Records
+from app.settings import Settings
+from app.streaming.backends import Backends
+from app.streaming.contract import OPEN, Chunk, ChunkType, Entry, Status, StoreUnavailableError, decode, text_of
+from app.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+REDELIVERIES = 3
+"""A message that has been pending for this many visibility timeouts is looked at: a redelivery takes about one."""
+ALONE = 0x5EA1
+"""The advisory lock under which one process repairs at a time; any number that nobody else uses."""
+STATUSES = {ChunkType.DONE: "complete", ChunkType.FAILED: "failed", ChunkType.CANCELLED: "cancelled"}
+
+
+class Finding(StrEnum):
+    """What is the matter with a message that has been pending for long."""
+
+    RUNNING = "running"
+    """Nothing: its producer lives, or its store can't be asked."""
+    COMPLETE = "complete"
+    """Its log has its end, and the database does not know."""
+    LOST = "lost"
+    """Its producer is lost, and no viewer has said so."""
+    GONE = "gone"
+    """Neither its log nor, after all this time, its producer is left."""
+    UNCLAIMED = "unclaimed"
+    """No worker has taken it, and the queue is empty: a worker that was killed, or the broker, has lost its task."""
+
+
+async def reap(settings: Settings, records: Records, backends: Backends, backend: str, task_id: UUID) -> bool:
+    """End a stream whose lease ran out beyond the grace, and keep what it said; True for exactly one of many callers.
+
+    Raises `StoreUnavailableError` or `DatabaseUnavailableError`; after the latter `Repair` finds a complete log.
+    """
+    reader = backends.readers[backend]
+    chunk = Chunk(0, ChunkType.FAILED, "", 0, 0, time_ns(), code="producer_lost", retryable=True)
+    if not await reader.reap(task_id, chunk, settings.lease_grace_s):
+        return False
+    log.warning("closed stream %s: its producer is lost", task_id)
+    metrics.REAPED.labels(backend).inc()
+    await records.mend(task_id, final_of(await reader.get_chunks(task_id), backend))
+    return True
+
+
+def final_of(entries: Sequence[Entry], backend: str) -> Final:
+    """Read a message off its complete log: the text since the last reset, ended as the terminal says.
+
+    A `failed/persist` with a finish reason ends an answer that was whole and could not be committed: it is complete.
+    """
+    chunks = [decode(entry.record) for entry in entries]
+    end = chunks[-1]
+    status = "complete" if end.finish_reason is not UNSET else STATUSES[end.chunk_type]
+    finish_reason = None if end.finish_reason is UNSET else end.finish_reason
+    return Final(status, text_of(chunks), finish_reason, None if end.usage is UNSET else end.usage, None, backend)
+
+
+class Repair:
+    """Finds messages that are pending for suspiciously long, and ends or enqueues those that nobody else will."""
+
+    def __init__(self, settings: Settings, records: Records, backends: Backends, queue: Queue) -> None:
+        self._settings, self._records, self._backends, self._queue = settings, records, backends, queue
+
+    async def look(self) -> Counter[Finding]:
+        """Count what is found, and change nothing. Raises `DatabaseUnavailableError`."""
+        return Counter([finding async for _, finding in self._found()])
+
+    async def run(self) -> Counter[Finding]:
+        """Mend all that is found; gives what was done: nothing while another process is at it.
+
+        Raises `DatabaseUnavailableError`. Doing it again is harmless.
+        """
+        done = Counter[Finding]()
+        async with self._records.alone(ALONE) as is_alone:
+            if not is_alone:
+                return done
+            async for pending, finding in self._found():
+                if finding is not Finding.RUNNING and await self._mend(pending, finding):
+                    done[finding] += 1
+                    metrics.MESSAGES_REPAIRED.labels(finding).inc()
+        return done
+
+    async def _found(self) -> AsyncIterator[tuple[Pending, Finding]]:
+        suspicious_s = REDELIVERIES * self._settings.worker_visibility_s
+        queue_is_empty = await self._queue_is_empty()
+        page = await self._records.pending(suspicious_s, None)
+        while page:
+            for pending in page:
+                if queue_is_empty and not pending.attempt:
+                    yield pending, Finding.UNCLAIMED
+                else:
+                    yield pending, await self._examine(pending)
+            page = await self._records.pending(suspicious_s, page[-1])
+
+    async def _queue_is_empty(self) -> bool:
+        try:
+            return await self._queue.depth() == 0
+        except BrokerUnavailableError:
+            return False
+
+    async def _examine(self, pending: Pending) -> Finding:
+        try:
+            status = await self._backends.readers[pending.backend].status(pending.task_id)
+        except StoreUnavailableError:
+            return Finding.RUNNING
+        return self._judge(pending, status)
+
+    def _judge(self, pending: Pending, status: Status | None) -> Finding:
+        if status is None:
+            return Finding.GONE if pending.age_s > self._settings.chunk_ttl_s else Finding.RUNNING
+        if status.state != OPEN:
+            return Finding.COMPLETE
+        return Finding.LOST if status.lease_left_s < -self._settings.lease_grace_s else Finding.RUNNING
+
+    async def _mend(self, pending: Pending, finding: Finding) -> bool:
+        task_id, backend = pending.task_id, pending.backend
+        try:
+            if finding is Finding.UNCLAIMED:
+                log.warning("enqueueing task %s again: it was lost on its way to a worker", task_id)
+                await self._queue.put(task_id)
+                return True
+            if finding is Finding.LOST:
+                return await reap(self._settings, self._records, self._backends, backend, task_id)
+            if finding is Finding.COMPLETE:
+                entries = await self._backends.readers[backend].get_chunks(task_id)
+                return bool(entries) and await self._records.mend(task_id, final_of(entries, backend))
+            return await self._records.close_lost(task_id)
+        except (StoreUnavailableError, BrokerUnavailableError):
+            return False
