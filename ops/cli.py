@@ -140,6 +140,14 @@ def _passed_on(name: str, context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASSED_ON)
+def perf(context: typer.Context) -> None:
+    """Measure what a chunk and an open stream cost, beside floor and reference; `perf --help` lists how."""
+    from ops.perf_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge perf")
+
+
+@app.command(context_settings=PASSED_ON)
 def chaos(context: typer.Context) -> None:
     """Strike a system of its own with faults while streams run, and count what is lost; `chaos --help` lists how."""
     from ops.chaos.command import app as commands
