@@ -42,9 +42,9 @@ def ratio(value: float | None, base: float | None) -> float | None:
 
 
 def holds(point: Point) -> bool:
-    """Tell whether the objective was kept, by streams that were all intact."""
+    """Tell whether the objective was kept, by streams that were all intact and kept up with the model."""
     p99 = point.found.delivery_latency_s.p99
-    return point.is_whole and p99 is not None and p99 < OBJECTIVE_S
+    return point.is_whole and not is_saturated(point) and p99 is not None and p99 < OBJECTIVE_S
 
 
 def is_saturated(point: Point) -> bool:

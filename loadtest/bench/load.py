@@ -43,7 +43,7 @@ class Load(msgspec.Struct, frozen=True):
     rate: float
     seconds: float
     ramp: float
-    warmup: float = 1.0
+    warmup: float = 1.5
     turnover: float | None = STREAM_S
 
     @property

@@ -11,7 +11,7 @@ from loadtest import host
 from loadtest.bench import figures
 from loadtest.bench.load import Load, Point, System, play
 
-STARTS_PER_S = 250.0
+STARTS_PER_S = 100.0
 """How fast streams are opened: well within what an API takes in, so that the ramp is not what is measured."""
 LEAST_RAMP_S = 1.5
 WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
