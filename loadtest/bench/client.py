@@ -198,8 +198,8 @@ class Load:
         return max(1, round(chunks))
 
     def _visit(self, chunks: int) -> None:
-        # No stream is planned to go on after the measurement, so that nothing is cut off and nobody waits long.
-        left = int((self._stops_at - time.monotonic() - TTFT_S) * self.options.rate) + 1
+        # Each stream is planned to end with the measurement at the latest: nothing is cut off and nobody waits long.
+        left = math.ceil((self._stops_at - time.monotonic() - TTFT_S) * self.options.rate) + 1
         visit = Visit(self, max(1, min(chunks, left)))
         self._visits[visit.socket.fileno()] = visit
         self._poll.register(visit.socket, select.EPOLLOUT)
