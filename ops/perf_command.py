@@ -41,8 +41,10 @@ def perf(
         typer.Option(min=0, max=MOST_STREAMS, help="Idle-ish streams, for their memory: 200, or 5000; 0: none."),
     ] = None,
     search: Annotated[
-        bool | None,
-        typer.Option("--search/--no-search", help="Look for the most streams with p99 < 50 ms; --full does."),
+        int | None,
+        typer.Option(
+            min=0, max=MOST_STREAMS, help="Look for the most streams with p99 < 50 ms, up to so many: 0, or 6400."
+        ),
     ] = None,
     backends: Annotated[str, typer.Option(help="With commas between them.")] = ",".join(NAMES),
     reference: Annotated[
@@ -60,7 +62,7 @@ def perf(
         rate=rate,
         seconds=seconds or (10.0 if full else 3.0),
         idle=idle if idle is not None else 5000 if full else 200,
-        search=full if search is None else search,
+        search=search if search is not None else 6400 if full else 0,
     )
     try:
         with signals_interrupt():

@@ -15,20 +15,23 @@ STARTS_PER_S = 100.0
 """How fast streams are opened: well within what an API takes in, so that the ramp is not what is measured."""
 LEAST_RAMP_S = 1.5
 WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
-SEARCH_FROM, SEARCH_TO = 100, 6_400
+SEARCH_FROM = 100
 SEARCH_S = 5.0
 SETTLE_S = 2.0
 """After saturation: the queues behind the streams run empty, too."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to measure. `idle` streams get a chunk a second each, for the memory of an open stream; 0 leaves it out."""
+    """What to measure. `idle` streams get a chunk a second each, for the memory of an open stream; 0 leaves it out.
+
+    `search` is the most streams that the search for each system's edge tries; 0 leaves it out.
+    """
 
     streams: tuple[int, ...]
     rate: float
     seconds: float
     idle: int
-    search: bool
+    search: int
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -106,4 +109,4 @@ def _capacity(system: System, plan: Plan, one: Callable[[System, Load], Point]) 
         time.sleep(SETTLE_S if figures.is_saturated(point) else 0)
         return point
 
-    return figures.search(at, SEARCH_FROM, SEARCH_TO)
+    return figures.search(at, min(SEARCH_FROM, plan.search), plan.search)

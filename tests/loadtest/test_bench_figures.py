@@ -124,7 +124,7 @@ def test_the_report_sets_every_system_beside_the_floor_and_the_reference() -> No
     results = Results(
         made_at="2026-01-02T03:04:05+00:00",
         machine=host.machine(),
-        plan=Plan((25,), 20.0, 2.0, 25, search=True),
+        plan=Plan((25,), 20.0, 2.0, 25, search=800),
         systems=["floor", "any", "reference"],
         idle=points,
         levels=[points],
