@@ -12,6 +12,8 @@ KEPT_UP = 0.9
 """Delivering less than this share of what the model made is being saturated."""
 CLOSE_ENOUGH = 1.1
 """The search ends when what held and what did not are this close."""
+LEAST = 10
+"""With fewer streams than this the search no longer asks."""
 CLIENT = "client"
 
 
@@ -63,25 +65,28 @@ class Capacity(msgspec.Struct, frozen=True):
 
 
 def search(play: Callable[[int], Point], start: int, limit: int) -> Capacity:
-    """Double until the objective fails and the system is saturated, then bisect the objective's edge."""
+    """Double until the objective fails and the system is saturated, then close in on the objective's edge."""
     points: list[Point] = []
-    held, failed, streams = 0, None, start
+    held, failed = 0, None
+
+    def does_hold(streams: int) -> bool:
+        points.append(play(streams))
+        return holds(points[-1])
+
+    streams = start
     while streams <= limit:
-        point = play(streams)
-        points.append(point)
-        if failed is None and holds(point):
-            held = streams
-        elif failed is None:
-            failed = streams
-        if failed is not None and is_saturated(point):
+        kept = does_hold(streams)
+        held, failed = (streams, None) if kept and failed is None else (held, failed or streams)
+        if failed is not None and is_saturated(points[-1]):
             break
         streams *= 2
+    while failed is not None and not held and failed >= 2 * LEAST:
+        held, failed = (failed // 2, failed) if does_hold(failed // 2) else (0, failed // 2)
     while failed is not None and held and failed > CLOSE_ENOUGH * held:
         middle = (held + failed) // 2
-        point = play(middle)
-        points.append(point)
-        held, failed = (middle, failed) if holds(point) else (held, middle)
-    return Capacity(held, failed, max(one.found.chunks_per_s for one in points), any(map(is_saturated, points)), points)
+        held, failed = (middle, failed) if does_hold(middle) else (held, middle)
+    most = max(one.found.chunks_per_s for one in points)
+    return Capacity(held, failed, most, any(map(is_saturated, points)), points)
 
 
 def of(points: Sequence[Point], system: str) -> Point | None:
