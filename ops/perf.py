@@ -15,7 +15,7 @@ from ops.app_commands import ROOT, answers
 from ops.ports import LOOPBACK, free_port
 from ops.processes import Command, Process
 from ops.server_home import ServerHome
-from ops.stack import Part, StackOptions, running_stack
+from ops.stack import Part, Stack, StackOptions, running_stack
 from ops.supervisor import Supervisor
 from ops.valkey_server import start_valkey
 
@@ -46,15 +46,23 @@ def running_systems(
     (folder / "peers").mkdir(parents=True, exist_ok=True)
     with Supervisor(folder / "peers") as peers, running_stack(options, announce) as stack:
         home = ServerHome(peers, keep=False)
-        kinds, starts = _by_kind(stack.processes), [_start_floor, *([_start_reference] if reference else [])]
+        starts = [_start_floor, *([_start_reference] if reference else [])]
         first, *last = [_announced(start, peers, home, own, announce) for start in starts]
-        systems = [first, *(System(name, stack.api_url, kinds, backend=name) for name in backends), *last]
+        systems = [first, *(_backend(name, stack) for name in backends), *last]
 
         def check() -> None:
             peers.check()
             stack.check()
 
         yield Running(systems, check)
+
+
+def _backend(name: str, stack: Stack) -> System:
+    def renew() -> None:
+        for part in [part for part in stack.processes if part.startswith(("worker-", "api-"))]:
+            stack.restart(part)
+
+    return System(name, stack.api_url, lambda: _by_kind(stack.processes), backend=name, renew=renew)
 
 
 def _announced(
@@ -78,8 +86,8 @@ def _start_floor(supervisor: Supervisor, home: ServerHome, environment: Mapping[
     api = supervisor.start(_module("floor-api", environment, *floor, "serve", valkey.url, str(port)))
     url = f"http://{LOOPBACK}:{port}"
     supervisor.wait_ready(api, lambda: answers(f"{url}/"), START_SECONDS)
-    processes = {"worker": (worker.pid,), "api": (api.pid,), "valkey": (valkey.process.pid,)}
-    return System(FLOOR, url, processes, keeps_messages=False)
+    processes = {"worker": worker, "api": api, "valkey": valkey.process}
+    return System(FLOOR, url, lambda: _by_kind(processes), keeps_messages=False)
 
 
 def _start_reference(supervisor: Supervisor, home: ServerHome, environment: Mapping[str, str]) -> System:
@@ -107,7 +115,7 @@ def _start_reference(supervisor: Supervisor, home: ServerHome, environment: Mapp
     supervisor.wait_ready(api, lambda: answers(f"{url}/health"), START_SECONDS)
     supervisor.wait_ready(worker, lambda: worker.said(r"\S+@\S+ ready\."), START_SECONDS)
     processes = {"worker": worker, "api": api, "valkey": valkey.process, "model": model}
-    return System(REFERENCE, url, {kind: (process.pid,) for kind, process in processes.items()})
+    return System(REFERENCE, url, lambda: _by_kind(processes))
 
 
 def _by_kind(processes: Mapping[str, Process]) -> dict[str, tuple[int, ...]]:

@@ -30,7 +30,7 @@ def perf(
         bool, typer.Option("--full", help="Up to 2,000 streams, 5,000 idle ones, and the search: half an hour.")
     ] = False,
     streams: Annotated[
-        str | None, typer.Option(help=f"Levels, with commas between them: 100,200, or {FULL_STREAMS} with --full.")
+        str | None, typer.Option(help=f"Levels, with commas between them: 100, or {FULL_STREAMS} with --full.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Chunks per second of one stream.")] = 20.0,
     seconds: Annotated[
@@ -58,7 +58,7 @@ def perf(
     """Measure every backend beside the floor and a plain reference stack, all on this machine, one load at a time."""
     chosen = _backends(backends)
     plan = Plan(
-        streams=_levels(streams or (FULL_STREAMS if full else "100,200")),
+        streams=_levels(streams or (FULL_STREAMS if full else "100")),
         rate=rate,
         seconds=seconds or (10.0 if full else 3.0),
         idle=idle if idle is not None else 5000 if full else 200,

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True)
 class System:
-    """Something that serves streams on this machine, and the processes it consists of, by their kind."""
+    """Something that serves streams on this machine."""
 
     name: str
     url: str
-    processes: Mapping[str, tuple[int, ...]]
+    processes: Callable[[], Mapping[str, tuple[int, ...]]]
+    """Gives the pids of what it consists of at this moment, by their kind."""
     backend: str = ""
     """Forced by a header, where the system has several."""
     keeps_messages: bool = True
+    renew: Callable[[], None] = lambda: None
+    """Starts its API and workers anew, where others share them: what others left in their heaps would hide its own."""
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -132,7 +135,7 @@ def judge(name: str, found: Found, samples: list[host.HostSample]) -> tuple[str,
 
 
 def _command(system: System, load: Load) -> list[str]:
-    pids = [f"--pid={kind}={pid}" for kind, members in system.processes.items() for pid in members]
+    pids = [f"--pid={kind}={pid}" for kind, members in system.processes().items() for pid in members]
     options = {
         "streams": load.streams,
         "rate": load.rate,

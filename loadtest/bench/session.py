@@ -12,6 +12,7 @@ from loadtest.bench import figures
 from loadtest.bench.load import Load, Point, System, play
 
 STARTS_PER_S = 100.0
+IDLE_STARTS_PER_S = 50.0
 """How fast streams are opened: well within what an API takes in, so that the ramp is not what is measured."""
 LEAST_RAMP_S = 1.5
 WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
@@ -66,10 +67,15 @@ def measure(
         check()
         return point
 
+    idle = []
     for system in systems:
+        # Memory first, of a young process: what a system has once taken it keeps, and later streams would look free.
+        if plan.idle:
+            note(f"{system.name}: starting it anew")
+            system.renew()
         one(system, WARM_UP)
-    # Memory first: what a system has once taken it keeps, and later streams would look free.
-    idle = [one(system, idle_load(plan)) for system in systems] if plan.idle else []
+        if plan.idle:
+            idle.append(one(system, idle_load(plan)))
     levels = [[one(system, level_load(plan, streams)) for system in systems] for streams in plan.streams]
     capacity = {system.name: _capacity(system, plan, one) for system in systems} if plan.search else {}
     return Results(
@@ -90,7 +96,7 @@ def level_load(plan: Plan, streams: int) -> Load:
 
 def idle_load(plan: Plan) -> Load:
     """Many streams that stay and say little."""
-    return Load(plan.idle, 1.0, plan.seconds, max(LEAST_RAMP_S, plan.idle / STARTS_PER_S), turnover=None)
+    return Load(plan.idle, 1.0, plan.seconds, max(LEAST_RAMP_S, plan.idle / IDLE_STARTS_PER_S), turnover=None)
 
 
 def seconds_at_most(plan: Plan, systems: int) -> float:
