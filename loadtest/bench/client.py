@@ -19,13 +19,13 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.request import urlopen
 
 import msgspec
-import psutil
 
+from loadtest.bench.processes import cpu_s, rss_bytes
 from loadtest.bench.wire import Answer, BrokenError, Stream, Tally
 
 QUESTION = "How high is the river?"
@@ -127,7 +127,7 @@ class Load:
         """Ramp up, warm up, measure, let everything end, check some texts."""
         options, now = self.options, time.monotonic()
         self._stops_at = now + options.ramp + options.warmup + options.seconds
-        rss_before = _rss(options.pid)
+        rss_before = rss_bytes(options.pid)
         for number in range(options.streams):
             self._at(now + number / options.streams * options.ramp, self._first_visit)
         self._at(now + options.ramp + options.warmup, self._open_window)
@@ -215,17 +215,17 @@ class Load:
 
     def _open_window(self) -> None:
         self._seen = {"began_ns": time.time_ns()}
-        self._cpu = _cpu(self.options.pid)
+        self._cpu = cpu_s(self.options.pid)
         self._lag_ns.clear()
         self.tally.is_open = True
 
     def _close_window(self) -> None:
         self.tally.is_open = False
-        after = _cpu(self.options.pid)
+        after = cpu_s(self.options.pid)
         self._seen |= {
             "ended_ns": time.time_ns(),
             "cpu_s": {name: used - self._cpu[name] for name, used in after.items()},
-            "rss_after": _rss(self.options.pid),
+            "rss_after": rss_bytes(self.options.pid),
             "open_streams": sum(isinstance(visit.reader, Stream) for visit in self._visits.values()),
         }
 
@@ -256,28 +256,6 @@ def _instant(stamps: list[tuple[int, int, bytes]]) -> int:
         return time.time_ns()
     seconds, nanoseconds = STAMP.unpack(stamps[0][2])
     return int(seconds * 1_000_000_000 + nanoseconds)
-
-
-def _cpu(pids: list[tuple[str, int]]) -> dict[str, float]:
-    """Give the processor seconds used so far by the processes of each name with their children, and by this one."""
-    used = {"client": sum(psutil.Process().cpu_times()[:2])}
-    for name, pid in pids:
-        # All four fields: what a child used that ended meanwhile is with its parent then.
-        used[name] = used.get(name, 0) + sum(sum(one.cpu_times()[:4]) for one in _family(pid))
-    return used
-
-
-def _rss(pids: list[tuple[str, int]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name, pid in pids:
-        found[name] = found.get(name, 0) + sum(one.memory_info().rss for one in _family(pid))
-    return found
-
-
-def _family(pid: int) -> Iterator[psutil.Process]:
-    parent = psutil.Process(pid)
-    yield parent
-    yield from parent.children(recursive=True)
 
 
 def percentiles(values_ns: "array[int]") -> dict[str, float | int | None]:
