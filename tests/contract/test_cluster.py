@@ -136,7 +136,7 @@ async def test_a_lost_node_costs_its_own_streams_only(streams: Streams, cluster:
 
     await until_awaited(serves, "the node serves its slots again, and has forgotten its streams", 30)
     await streams.writer.create(spread[lost.port])
-    await take_over(streams, spread[lost.port])
+    attempt = (await take_over(streams, spread[lost.port])).attempt
     batches = following(streams, spread[lost.port])
-    await write(streams, spread[lost.port], content(0), ending(1))
+    await write(streams, spread[lost.port], content(0, attempt=attempt), ending(1, attempt=attempt))
     assert indexes([entry async for entries in batches for entry in entries]) == [0, 1]
