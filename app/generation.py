@@ -98,7 +98,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
         ):
             try:
                 if job.committed is not None:
-                    await _end_committed(services, job, producer, job.committed)
+                    await _end_committed(job, producer, job.committed)
                 else:
                     await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
             except FencedError:
@@ -187,15 +187,15 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
     final = answering.final(ending.status, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
         ending = _unsaved(ending)
-    await _end(services, job, producer, ending)
+    await _end(job, producer, ending)
 
 
-async def _end_committed(services: Services, job: Job, producer: Producer, final: Final) -> None:
+async def _end_committed(job: Job, producer: Producer, final: Final) -> None:
     """End the stream of a message that an earlier attempt committed: the model has nothing more to say."""
     if producer.text != final.content:
         await producer.append(ChunkType.RESET)
         await producer.append(ChunkType.CONTENT, final.content)
-    await _end(services, job, producer, _ending_of(final))
+    await _end(job, producer, _ending_of(final))
 
 
 def _ending_of(final: Final) -> Ending:
@@ -208,8 +208,8 @@ def _ending_of(final: Final) -> Ending:
     return _failed("internal", retryable=True)
 
 
-async def _end(services: Services, job: Job, producer: Producer, ending: Ending) -> None:
-    """Write the terminal, and note the end."""
+async def _end(job: Job, producer: Producer, ending: Ending) -> None:
+    """Write the terminal."""
     await producer.append(ending.terminal, **ending.more)
     outcome = str(ending.terminal)
     metrics.STREAMS_ENDED.labels(producer.backend, outcome).inc()

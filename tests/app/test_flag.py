@@ -112,7 +112,11 @@ async def test_flips_under_load_are_in_force_for_every_next_message(system: Stac
     """Two API processes that each know an older generation, many POSTs at once, again and again: none is late."""
     with running_valkey() as broker:  # of its own: no worker moves these streams
         settings = settings_of(system, broker_url=broker.url)
-        async with serving(settings) as one, serving(settings) as other, Database.connect(settings.database_url, 1) as db:
+        async with (
+            serving(settings) as one,
+            serving(settings) as other,
+            Database.connect(settings.database_url, 1) as db,
+        ):
             records = Records(db)
             try:
                 for backend in ("polling", "pubsub") * 3:

@@ -7,7 +7,7 @@ import pytest
 
 from app.streaming.contract import ChunkType
 from tests.contract.backends import Streams
-from tests.contract.moves import begin, PATIENCE_S, content, ending, indexes, opened, watch, write
+from tests.contract.moves import PATIENCE_S, begin, content, ending, indexes, opened, watch, write
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.streaming.contract import Entry
 from tests.contract.backends import Streams
-from tests.contract.moves import begin, PATIENCE_S, content, ending, following, indexes, opened, status_of, watch, write
+from tests.contract.moves import PATIENCE_S, begin, content, ending, following, indexes, opened, status_of, watch, write
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery import NothingLeftError, UnknownStreamError
 from tests.contract.backends import Streams
-from tests.contract.moves import begin, PATIENCE_S, content, ending, opened, reset, write
+from tests.contract.moves import PATIENCE_S, begin, content, ending, opened, reset, write
 
 pytestmark = pytest.mark.anyio
 
