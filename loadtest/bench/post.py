@@ -10,6 +10,7 @@ import random
 import statistics
 import sys
 import time
+from typing import Any
 
 import msgspec
 import uvloop
@@ -38,11 +39,12 @@ async def measure(url: str, backend: str) -> dict[str, float]:
         exchange.close()
     _, exchange = await loop.create_connection(lambda: Exchange(tally), host, int(port))
     try:
-        found = await exchange.json("GET", f"/conversations/{conversation}", b"")
+        found: Any = await exchange.json("GET", f"/conversations/{conversation}", b"")
     finally:
         exchange.close()
-    timings = found["messages"][-1]["timings"]  # type: ignore[index]  # JSON
-    at = (answered_ns, timings["accepted_ns"], timings["requested_ns"], sent_ns + tally.ttft[0] - MODEL_MS * 1_000_000)  # type: ignore[index]
+    timings: dict[str, int] = found["messages"][-1]["timings"]
+    first_ns = sent_ns + tally.ttft[0] - MODEL_MS * 1_000_000
+    at = (answered_ns, timings["accepted_ns"], timings["requested_ns"], first_ns)
     return {name: (ns - sent_ns) / 1e6 for name, ns in zip(PARTS, at, strict=True)}
 
 
