@@ -8,9 +8,10 @@ from uuid import UUID, uuid4
 import pytest
 from kombu import Queue as Declared
 
-from app.broker import TASK, BrokerUnavailableError, Queue, make_celery
+from app.broker import PATIENCE_S, TASK, BrokerUnavailableError, Queue, make_celery
 from app.telemetry.tracing import traceparent
 from tests.support.valkey import RunningValkey, running_valkey
+from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
 
@@ -70,13 +71,33 @@ async def test_every_message_has_a_tag_of_its_own() -> None:
 
 
 async def test_a_broker_that_went_and_came_back_is_used_again() -> None:
-    """The kept connections are broken: while it is away the caller is told, after that nothing needs a restart."""
+    """While it is away the caller is told; after that not one kept connection, though all are broken, costs a put."""
     with running_valkey() as server:
         async with Queue.connect(server.url) as queue:
-            await queue.put(uuid4())
+            for _ in range(2):
+                await asyncio.gather(*(queue.put(uuid4()) for _ in range(5)))
+                assert await queue.depth() == 5
+                server.restart()
             server.kill()
             with pytest.raises(BrokerUnavailableError):
                 await queue.put(uuid4())
             server.start()
             await queue.put(uuid4())
             assert await queue.depth() == 1
+
+
+async def test_a_broker_that_is_silent_fails_a_put_in_time() -> None:
+    """A paused server holds a POST for the broker's patience, not for ever; and nothing is tried twice."""
+    with running_valkey() as server:
+        async with Queue.connect(server.url) as queue:
+            await queue.put(uuid4())
+            server.pause()
+            try:
+                async with asyncio.timeout(2 * PATIENCE_S):
+                    with pytest.raises(BrokerUnavailableError):
+                        await queue.put(uuid4())
+            finally:
+                server.resume()
+            with server.client() as client:
+                await until_awaited(lambda: asyncio.to_thread(client.llen, "celery"), "the server answers again")
+                assert client.llen("celery") <= 2, "the unanswered one may be there, once: its message was withdrawn"
