@@ -14,6 +14,7 @@ from app.streaming.contract import (
     Answer,
     Chunk,
     ChunkType,
+    FencedError,
     Opening,
     Outcome,
     StoreUnavailableError,
@@ -29,10 +30,6 @@ log = logging.getLogger(__name__)
 HAND_OVER_AFTER_S = 4.0
 """A store that stays silent this long in mid-stream is lost: one dropped connection plus a reconnect fit into it."""
 RETRY_S = 0.1
-
-
-class FencedError(Exception):
-    """A newer attempt has taken this stream: stop at once and leave it alone."""
 
 
 class CancelledByUserError(Exception):

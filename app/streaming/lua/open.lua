@@ -1,10 +1,12 @@
--- Begin the next attempt. KEYS: chunks, meta. ARGV: lease in ms, TTL in s. Answers {state, attempt, next index}.
-local state = redis.call('HGET', KEYS[2], 'state')
-if not state then return {'missing', 0, 0} end
-if state ~= 'open' then return {state, 0, 0} end
+-- Begin an attempt. KEYS: chunks, meta. ARGV: attempt, lease in ms, TTL in s. Answers {state, newest attempt, next index}:
+-- the attempt has begun if the stream is open and no newer one is known.
+local meta = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'next')
+if not meta[1] then return {'missing', 0, 0} end
+local newest, next = tonumber(meta[2]), tonumber(meta[3])
+if meta[1] ~= 'open' or newest > tonumber(ARGV[1]) then return {meta[1], newest, next} end
 local now = redis.call('TIME')
-local attempt = redis.call('HINCRBY', KEYS[2], 'attempt', 1)
-redis.call('HSET', KEYS[2], 'lease', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[2])
-return {'open', attempt, tonumber(redis.call('HGET', KEYS[2], 'next'))}
+redis.call('HSET', KEYS[2], 'attempt', ARGV[1],
+  'lease', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return {'open', tonumber(ARGV[1]), next}
