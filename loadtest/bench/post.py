@@ -6,42 +6,75 @@ a time, so that both see the same machine; it prints each system's medians and t
 
 import argparse
 import asyncio
+import contextlib
 import random
 import statistics
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import uvloop
 
-from loadtest.bench.client import Exchange, Tally
+from loadtest.bench.wire import Answer, Stream, Tally
 
+HEADERS = "Host: perf\r\nContent-Type: application/json\r\n"
+READ_BYTES = 1 << 16
+PATIENCE_S = 30.0
 PARTS = ("post_ms", "task_start_ms", "model_asked_ms", "first_chunk_ms")
 BODY = b'{"content": "How high is the river?", "model": "scripted?ttft=0.05&gap=0.01&chunks=2"}'
 MODEL_MS = 50
 """What the scripted model waits before its first token: it leaves the viewer the time to join."""
 
 
+class Connection:
+    """One connection to a system, kept for one message."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator["Connection"]:
+        """Own a connection for the length of the block."""
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+
+    async def ask(
+        self, method: str, path: str, receiver: Answer | Stream, body: bytes = b"", headers: str = ""
+    ) -> None:
+        """Send a request and let `receiver` take the response to its end."""
+        head = f"{method} {path} HTTP/1.1\r\n{HEADERS}{headers}Content-Length: {len(body)}\r\n\r\n"
+        self._writer.write(head.encode() + body)
+        is_over = False
+        while not is_over:
+            data = bytearray(await asyncio.wait_for(self._reader.read(READ_BYTES), PATIENCE_S))
+            is_over = receiver.received(data, len(data), time.time_ns())
+
+    async def json(self, method: str, path: str, body: bytes = b"", headers: str = "") -> Any:
+        """Send a request and give its JSON answer."""
+        answer = Answer()
+        await self.ask(method, path, answer, body, headers)
+        return msgspec.json.decode(answer.body)
+
+
 async def measure(url: str, backend: str) -> dict[str, float]:
     """Post one message, follow it to its end, and give its milliseconds since just before the POST."""
-    tally, loop = Tally(is_open=True), asyncio.get_running_loop()
-    host, _, port = url.removeprefix("http://").partition(":")
-    _, exchange = await loop.create_connection(lambda: Exchange(tally), host, int(port))
-    try:
-        conversation = (await exchange.json("POST", "/conversations"))["id"]
+    tally = Tally(is_open=True)
+    async with Connection.open(url) as connection:
+        conversation = (await connection.json("POST", "/conversations", b"{}"))["id"]
         path, forced = f"/conversations/{conversation}/messages", f"X-Streamgauge-Backend: {backend}\r\n"
         sent_ns = time.time_ns()
-        posted = await exchange.json("POST", path, BODY, forced)
+        posted = await connection.json("POST", path, BODY, forced)
         answered_ns = time.time_ns()
-        await exchange.follow(f"/stream/{posted['task_id']}", sent_ns)
-    finally:
-        exchange.close()
-    _, exchange = await loop.create_connection(lambda: Exchange(tally), host, int(port))
-    try:
-        found: Any = await exchange.json("GET", f"/conversations/{conversation}", b"")
-    finally:
-        exchange.close()
+        await connection.ask("GET", f"/stream/{posted['task_id']}", Stream(tally, sent_ns, keep_text=False))
+    async with Connection.open(url) as connection:
+        found = await connection.json("GET", f"/conversations/{conversation}")
     timings: dict[str, int] = found["messages"][-1]["timings"]
     first_ns = sent_ns + tally.ttft[0] - MODEL_MS * 1_000_000
     at = (answered_ns, timings["accepted_ns"], timings["requested_ns"], first_ns)

