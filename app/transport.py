@@ -171,14 +171,15 @@ class Connection(asyncio.Protocol):
 
     async def deliver(self, take: Take) -> None:
         """Hand what comes of the body to `take`, which must not wait; return at the end. Raises what `take` raised."""
-        parts, self._parts = self._parts, []
+        come = b"".join(self._parts)
+        self._parts.clear()
         self._take = take
         if self._buffered > BUFFER_BYTES:
             self._transport.resume_reading()
         self._buffered = 0
         try:
-            for part in parts:
-                self._hand(part)
+            if come:
+                self._hand(come)
             while not self._complete and self._fault is None:
                 await self._wait()
         finally:
