@@ -170,7 +170,11 @@ class Producer:
 
     def _settle_later(self, answer: Answer | StoreUnavailableError | None) -> None:
         assert self._group is not None
-        self._group.create_task(self._settle(answer), context=self._context)
+        settling = self._settle(answer)
+        try:
+            self._group.create_task(settling, context=self._context)
+        except RuntimeError:  # the attempt is coming to its end; what is unanswered is stored again before the next
+            settling.close()
 
     async def _settle(self, answer: Answer | StoreUnavailableError | None) -> None:
         """Bring the append under way to its end, from what the store has answered so far."""
