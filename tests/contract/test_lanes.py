@@ -32,7 +32,7 @@ async def test_what_append_refuses_is_refused_here(streams: Streams) -> None:
     assert (await push(streams, task_id, content(0, "else"))).outcome is Outcome.DUPLICATE
     assert (await push(streams, task_id, content(3))).outcome is Outcome.GAP
     assert (await push(streams, task_id, content(2, attempt=2))).outcome is Outcome.FENCED
-    assert (await push(streams, uuid4(), content(0))).outcome is Outcome.MISSING
+    assert (await insist(streams, uuid4(), content(0))).outcome is Outcome.MISSING
     await streams.writer.open(task_id)
     assert (await push(streams, task_id, content(2))).outcome is Outcome.FENCED
     await write(streams, task_id, ending(2, attempt=2))
@@ -63,8 +63,9 @@ async def test_an_answer_that_is_lost_is_told_and_stores_nothing_twice(streams: 
             assert (await insist(streams, task_id, chunk)).outcome in {Outcome.OK, Outcome.DUPLICATE}
 
     producing = asyncio.create_task(produce())
-    while not producing.done():
+    for _ in range(5):
         await asyncio.sleep(0)
         await streams.sever()
     await producing
-    assert chunks_of(await streams.reader.get_chunks(task_id)) == chunks
+    await insist(streams, task_id, ending(40))
+    assert chunks_of(await watch(streams, task_id)) == [*chunks, ending(40)]
