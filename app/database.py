@@ -9,6 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
 
 from app.telemetry import metrics
 
@@ -52,11 +53,18 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def driver(self) -> AsyncIterator[asyncpg.Connection]:
-        """Give the driver's own connection; each statement commits by itself. For the hot paths."""
+        """Give the driver's own connection; each statement commits by itself. For the hot paths.
+
+        It is taken from the engine's pool without an engine's connection around it, which no statement would pass and
+        which costs more than the statement's own round trip does here.
+        """
         metrics.DATABASE_UNITS.inc()
         with translated_errors():
-            async with self._engine.connect() as connection:
-                yield (await connection.get_raw_connection()).driver_connection
+            borrowed = await greenlet_spawn(self._engine.pool.connect)
+            try:
+                yield borrowed.driver_connection
+            finally:
+                await greenlet_spawn(borrowed.close)
 
     async def ping(self) -> None:
         """Raise `DatabaseUnavailableError` unless the database answers."""

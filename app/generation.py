@@ -1,7 +1,6 @@
 """The producer's task: open the stream, stream the model into it, commit the answer, end the stream."""
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -11,13 +10,16 @@ from uuid import UUID
 
 from app.database import DatabaseUnavailableError
 from app.llm import Delta, Model, ModelError, Question
-from app.producer import RETRY_S, CancelledByUserError, FencedError, Producer, Store
+from app.producer import RETRY_S, CancelledByUserError, Producer, Store
 from app.records import Final, Job, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
 from app.streaming.contract import (
+    OPEN,
     Chunk,
     ChunkType,
+    FencedError,
+    Opening,
     StoreUnavailableError,
     StreamMissingError,
     StreamOverError,
@@ -78,9 +80,9 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
 
     Running it again is harmless: a stream that ended is left alone, an open one gets a new attempt that fences the old.
     """
-    job = await services.records.job(task_id)
+    job = await services.records.claim(task_id)
     if job is None:
-        log.info("message of task %s was withdrawn; nothing to do", task_id)
+        log.info("message of task %s was withdrawn or is over; nothing to do", task_id)
         return
     metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(
         max(0, accepted_ns - job.posted_ns) / 1e9, tracing.exemplar(task_id)
@@ -88,8 +90,8 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
     with tracing.task_span(task_id, accepted_ns, backend=job.backend):
         try:
             producer = await _open(services, job)
-        except StreamOverError:
-            log.info("stream %s is over; nothing to do", task_id)
+        except (StreamOverError, FencedError) as error:
+            log.info("nothing to do: %s", error)
             return
         with (
             metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
@@ -97,7 +99,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
         ):
             try:
                 if job.committed is not None:
-                    await _end_committed(services, job, producer, job.committed)
+                    await _end_committed(job, producer, job.committed)
                 else:
                     await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
             except FencedError:
@@ -105,15 +107,13 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
 
 
 async def _open(services: Services, job: Job) -> Producer:
-    """Take the next attempt where the stream is pinned, or in the safe backend if that place is lost."""
+    """Begin the claimed attempt where the stream is pinned, or in the safe backend if that place is lost."""
     settings, backends = services.settings, services.backends
     writer = backends.writers[job.backend]
     store = Store(job.backend, writer, backends.safe, settings.lease_s, settings.commit_budget_s)
     held = list[Chunk]()
     try:
-        opening = await writer.open(job.task_id)
-        if job.backend != "polling":
-            await services.records.note_attempt(job.task_id, opening.attempt)
+        opening = await writer.open(job.task_id, job.attempt)
         if opening.next_index:
             entries = await backends.readers[job.backend].get_chunks(job.task_id)
             held = [decode(entry.record) for entry in entries]
@@ -121,10 +121,11 @@ async def _open(services: Services, job: Job) -> Producer:
     except (StoreUnavailableError, StreamMissingError):
         if writer is backends.safe:
             raise
-        opening = await backends.safe.open(job.task_id)
-        if opening.attempt > 1:  # an earlier attempt may have spoken, and nobody knows how much
-            held = [Chunk(first_index(opening.attempt), ChunkType.RESET, "", opening.attempt, 0, time_ns())]
-        producer = Producer(job.task_id, store, opening, held)
+        if job.state != OPEN:
+            raise StreamOverError(f"stream {job.task_id} is lost and its message has its end: {job.state}") from None
+        if job.attempt > 1:  # an earlier attempt may have spoken, and nobody knows how much
+            held = [Chunk(first_index(job.attempt), ChunkType.RESET, "", job.attempt, 0, time_ns())]
+        producer = Producer(job.task_id, store, Opening(job.attempt, 0), held)
         await producer.hand_over()
     return producer
 
@@ -187,15 +188,15 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
     final = answering.final(ending.status, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
         ending = _unsaved(ending)
-    await _end(services, job, producer, ending)
+    await _end(job, producer, ending)
 
 
-async def _end_committed(services: Services, job: Job, producer: Producer, final: Final) -> None:
+async def _end_committed(job: Job, producer: Producer, final: Final) -> None:
     """End the stream of a message that an earlier attempt committed: the model has nothing more to say."""
     if producer.text != final.content:
         await producer.append(ChunkType.RESET)
         await producer.append(ChunkType.CONTENT, final.content)
-    await _end(services, job, producer, _ending_of(final))
+    await _end(job, producer, _ending_of(final))
 
 
 def _ending_of(final: Final) -> Ending:
@@ -208,8 +209,8 @@ def _ending_of(final: Final) -> Ending:
     return _failed("internal", retryable=True)
 
 
-async def _end(services: Services, job: Job, producer: Producer, ending: Ending) -> None:
-    """Write the terminal, and note the end."""
+async def _end(job: Job, producer: Producer, ending: Ending) -> None:
+    """Write the terminal."""
     await producer.append(ending.terminal, **ending.more)
     outcome = str(ending.terminal)
     metrics.STREAMS_ENDED.labels(producer.backend, outcome).inc()
@@ -217,9 +218,6 @@ async def _end(services: Services, job: Job, producer: Producer, ending: Ending)
         (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
     )
     tracing.note(outcome=outcome, backend=producer.backend)
-    if producer.backend != "polling":
-        with contextlib.suppress(DatabaseUnavailableError):
-            await services.records.close(job.task_id, outcome)
 
 
 async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:

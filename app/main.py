@@ -76,7 +76,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             records=records,
             backends=backends,
             delivery=Delivery(settings, records, backends),
-            flag=BackendFlag(records, settings.default_backend, NAMES),
+            flag=BackendFlag(settings.default_backend, NAMES),
             queue=queue,
             health=health,
             drain=Drain(settings.api_drain_s),

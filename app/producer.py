@@ -15,6 +15,7 @@ from app.streaming.contract import (
     Answer,
     Chunk,
     ChunkType,
+    FencedError,
     Opening,
     Outcome,
     StoreUnavailableError,
@@ -35,10 +36,6 @@ RENEW_AGAIN_S = 1.0
 """After a renewal that failed: soon enough for several more within a lease."""
 WAITING_CHARACTERS = 1 << 16
 """Text that the store has not taken yet, beyond which no more is read of the model."""
-
-
-class FencedError(Exception):
-    """A newer attempt has taken this stream: stop at once and leave it alone."""
 
 
 class CancelledByUserError(Exception):

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.database import Database
-from app.tables import Conversation, FlagDocument, Message, Stream
+from app.tables import Conversation, FlagDocument, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,17 @@ class Posted:
     task_id: UUID
     message_id: UUID
     question_id: UUID
+
+
+class StaleFlagError(Exception):
+    """A newer flag document is in force than the one a message's backend was chosen by; nothing was stored.
+
+    `document` is its JSON text, None when there is no document any more.
+    """
+
+    def __init__(self, generation: int, document: str | None) -> None:
+        super().__init__(f"the flag's generation is {generation} by now")
+        self.generation, self.document = generation, document
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +49,13 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker needs to answer one message."""
+    """A worker's claim on a message: the attempt that is now its own, and what it needs to answer."""
 
     task_id: UUID
+    attempt: int
     backend: str
+    state: str
+    """The stream's, as the database knows it: not `open` once the message is committed."""
     model: str
     max_tokens: int | None
     posted_ns: int
@@ -80,8 +94,13 @@ class Records:
     async def add_conversation(self, title: str | None) -> Conversation:
         """Store a new conversation."""
         conversation = Conversation(title=title)
-        async with self._database.transaction() as connection:
-            await connection.execute(sa.insert(Conversation).values(conversation.model_dump()))
+        async with self._database.driver() as connection:
+            await connection.execute(
+                "INSERT INTO conversation (id, title, created_at) VALUES ($1, $2, $3)",
+                conversation.id,
+                conversation.title,
+                conversation.created_at,
+            )
         return conversation
 
     async def conversation(self, conversation_id: UUID) -> tuple[Conversation, Sequence[Message]] | None:
@@ -105,11 +124,16 @@ class Records:
         max_tokens: int | None,
         backend: str,
         patience_s: float,
+        generation: int | None = None,
     ) -> Posted | None:
-        """Store a question, its pending answer and the answer's pinned stream; None for an unknown conversation."""
+        """Store a question, its pending answer and the answer's pinned stream; None for an unknown conversation.
+
+        All in one statement, which also holds `generation`, that of the flag which chose the backend, against the
+        newest: raises `StaleFlagError` if that is another. None chooses without a flag.
+        """
         posted = Posted(task_id=uuid4(), message_id=uuid4(), question_id=uuid4())
         async with self._database.driver() as connection:
-            made = await connection.fetchval(
+            found = await connection.fetchrow(
                 _POST,
                 conversation_id,
                 posted.question_id,
@@ -120,24 +144,33 @@ class Records:
                 max_tokens,
                 backend,
                 patience_s,
+                generation,
             )
-        return posted if made else None
+        if found["newer"] is not None:
+            raise StaleFlagError(found["newer"], found["document"])
+        return posted if found["made"] else None
 
     async def discard(self, posted: Posted) -> None:
         """Undo `post`, for a message whose task could not be enqueued."""
         async with self._database.driver() as connection:
             await connection.execute("DELETE FROM message WHERE id IN ($1, $2)", posted.message_id, posted.question_id)
 
-    async def job(self, task_id: UUID) -> Job | None:
-        """Give what a worker needs to answer, or None when the message was discarded."""
+    async def claim(self, task_id: UUID) -> Job | None:
+        """Take the next attempt at a message; None when there is nothing to do: it was discarded, or has its end.
+
+        From now on no earlier attempt can commit or hand over. Raises `DatabaseUnavailableError`; an attempt that was
+        taken without an answer is simply skipped.
+        """
         async with self._database.driver() as connection:
-            rows = await connection.fetch(_JOB, task_id)
+            rows = await connection.fetch(_CLAIM, task_id)
         if not rows:
             return None
         answer = rows[-1]
         return Job(
             task_id=task_id,
+            attempt=answer["attempt"],
             backend=answer["pin"],
+            state=answer["state"],
             model=answer["model"],
             max_tokens=answer["max_tokens"],
             posted_ns=int(answer["created_at"].timestamp() * 1_000_000) * 1000,
@@ -147,48 +180,22 @@ class Records:
 
     async def pin(self, task_id: UUID) -> Pin | None:
         """Give where a stream lives, or None for an unknown one."""
-        async with self._database.transaction() as connection:
-            statement: Any = sa.select(col(Stream.backend).label("pin"), col(Stream.state), Message).join(Message)
-            row = (await connection.execute(statement.where(col(Stream.task_id) == task_id))).one_or_none()
+        async with self._database.driver() as connection:
+            row = await connection.fetchrow(_PIN, task_id)
         if row is None:
             return None
-        fields = dict(row._mapping)
+        fields = dict(row)
         return Pin(backend=fields.pop("pin"), state=fields.pop("state"), message=Message(**fields))
-
-    async def note_attempt(self, task_id: UUID, attempt: int) -> None:
-        """Remember the newest attempt of a stream whose state lives elsewhere, so that a hand-over can be fenced."""
-        async with self._database.driver() as connection:
-            await connection.execute(
-                "UPDATE stream SET attempt = GREATEST(attempt, $2) WHERE task_id = $1", task_id, attempt
-            )
 
     async def commit(self, task_id: UUID, attempt: int, final: Final) -> bool:
         """Write the finished answer, unless a newer attempt or the message's end came first: then False.
 
-        Its stream ends after this, so who sees the end can read the message. Doing it again is harmless.
+        Its stream ends after this, so who sees the end can read the message; the same statement notes that end for a
+        stream whose state lives elsewhere. Doing it again is harmless.
         """
-        newest = sa.exists().where(col(Stream.task_id) == task_id, col(Stream.attempt) == attempt)
-        same = sa.and_(col(Message.status) == final.status, col(Message.content) == final.content)
-        statement = sa.update(Message).where(
-            col(Message.task_id) == task_id, newest, sa.or_(col(Message.status) == "pending", same)
-        )
-        async with self._database.transaction() as connection:
-            done = await connection.execute(
-                statement.values(
-                    status=final.status,
-                    content=final.content,
-                    finish_reason=final.finish_reason,
-                    usage=final.usage,
-                    timings=dict(final.timings or {}),
-                    backend=final.backend,
-                )
-            )
-        return bool(done.rowcount)
-
-    async def close(self, task_id: UUID, state: str) -> None:
-        """Note the end of a stream whose state lives elsewhere, so that live streams can be counted here."""
+        timings = json.dumps(dict(final.timings or {}))
         async with self._database.driver() as connection:
-            await connection.execute("UPDATE stream SET state = $2 WHERE task_id = $1", task_id, state)
+            return bool(await connection.fetchval(_COMMIT, task_id, *_columns(final), attempt, timings))
 
     @contextlib.asynccontextmanager
     async def alone(self, lock: int) -> AsyncIterator[bool]:
@@ -208,15 +215,12 @@ class Records:
             return [Pending(**row) for row in await connection.fetch(_PENDING, older_than_s, *place)]
 
     async def mend(self, task_id: UUID, final: Final) -> bool:
-        """Write a message off its closed log and note the stream's end; False when it was committed after all."""
-        state = {"complete": "done"}.get(final.status, final.status)
-        usage = None if final.usage is None else json.dumps(final.usage)
+        """Write a message off its closed log and note the stream's end; False when it was committed after all.
+
+        A producer that lives after all finds itself fenced.
+        """
         async with self._database.driver() as connection:
-            return bool(
-                await connection.fetchval(
-                    _MEND, task_id, final.status, final.content, final.finish_reason, usage, final.backend, state
-                )
-            )
+            return bool(await connection.fetchval(_MEND, task_id, *_columns(final)))
 
     async def close_lost(self, task_id: UUID) -> bool:
         """End a stream whose store and producer are both lost; True for exactly one of many callers.
@@ -250,6 +254,12 @@ class Records:
         return generation
 
 
+def _columns(final: Final) -> tuple[str | None, ...]:
+    state = {"complete": "done"}.get(final.status, final.status)
+    usage = None if final.usage is None else json.dumps(final.usage)
+    return final.status, final.content, final.finish_reason, usage, final.backend, state
+
+
 def _committed(answer: Any) -> Final | None:
     if answer["status"] == "pending":
         return None
@@ -258,7 +268,10 @@ def _committed(answer: Any) -> Final | None:
 
 
 _POST = """
-WITH talk AS (SELECT id FROM conversation WHERE id = $1),
+WITH flag AS (
+    SELECT coalesce(max(generation), 0) AS newest FROM flag_document),
+talk AS (
+    SELECT id FROM conversation, flag WHERE id = $1 AND newest = coalesce($10::bigint, newest)),
 question AS (
     INSERT INTO message (id, conversation_id, role, content, status, created_at)
     SELECT $2, id, 'user', $3, 'complete', clock_timestamp() FROM talk RETURNING seq),
@@ -266,23 +279,47 @@ answer AS (
     INSERT INTO message (id, conversation_id, role, content, status, task_id, model, max_tokens, backend, created_at)
     SELECT $4::uuid, talk.id, 'assistant', '', 'pending', $5::uuid, $6, $7, $8, clock_timestamp()
     FROM talk, question  -- after the question, so that it is numbered after it
-    RETURNING id, task_id)
-INSERT INTO stream (task_id, message_id, backend, state, attempt, next_index, last_reset, cancel_requested,
-                    lease_until, created_at)
-SELECT task_id, id, $8, 'open', 0, 0, 0, false, now() + make_interval(secs => $9), now() FROM answer
-RETURNING true
+    RETURNING id, task_id),
+pinned AS (
+    INSERT INTO stream (task_id, message_id, backend, state, attempt, next_index, last_reset, cancel_requested,
+                        lease_until, created_at)
+    SELECT task_id, id, $8, 'open', 0, 0, 0, false, now() + make_interval(secs => $9), now() FROM answer
+    RETURNING true)
+SELECT EXISTS (SELECT FROM pinned) AS made, nullif(newest, coalesce($10, newest)) AS newer,
+       (SELECT document::text FROM flag_document WHERE generation = newest AND newest <> $10) AS document
+FROM flag
 """
-_JOB = """
-SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, stream.backend AS pin,
-       turn.finish_reason, turn.usage::text AS usage
-FROM stream
-JOIN message AS answer ON answer.id = stream.message_id
+_CLAIM = """
+WITH claimed AS (  -- a stream of `polling` has its state here; of any other only its store knows whether it is over
+    UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> 'polling')
+    RETURNING message_id, backend, state, attempt)
+SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, turn.finish_reason,
+       turn.usage::text AS usage, claimed.backend AS pin, claimed.state, claimed.attempt
+FROM claimed
+JOIN message AS answer ON answer.id = claimed.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
-WHERE stream.task_id = $1 ORDER BY turn.seq
+ORDER BY turn.seq
+"""
+_PIN = """
+SELECT stream.backend AS pin, stream.state, message.*
+FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id = $1
+"""
+_COMMIT = """
+WITH answered AS (
+    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6,
+                       timings = $9::jsonb
+    FROM stream
+    WHERE message.task_id = $1 AND stream.task_id = $1 AND stream.attempt = $8
+      AND (message.status = 'pending' OR (message.status = $2 AND message.content = $3))
+    RETURNING message.task_id),
+ended AS (  -- of `polling` the terminal does it
+    UPDATE stream SET state = $7 FROM answered
+    WHERE stream.task_id = answered.task_id AND stream.backend <> 'polling')
+SELECT true FROM answered
 """
 _CLOSE_LOST = """
 WITH closed AS (
-    UPDATE stream SET state = 'failed'
+    UPDATE stream SET state = 'failed', attempt = attempt + 1
     WHERE task_id = $1 AND state = 'open' AND backend <> 'polling' AND (attempt > 0 OR lease_until < now())
     RETURNING task_id)
 UPDATE message SET status = 'failed' FROM closed
@@ -300,7 +337,7 @@ _MEND = """
 WITH mended AS (
     UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6
     WHERE task_id = $1 AND status = 'pending' RETURNING task_id)
-UPDATE stream SET state = $7 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
+UPDATE stream SET state = $7, attempt = attempt + 1 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
 """
 _EXPIRE = """
 DELETE FROM stream_chunk USING stream

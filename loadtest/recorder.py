@@ -17,7 +17,7 @@ _Row = TypeVar("_Row", bound=msgspec.Struct)
 TERMINALS = ("done", "failed", "cancelled")
 
 
-class Record(msgspec.Struct):
+class Record(msgspec.Struct, gc=False):
     """The JSON in an event's data, as far as the recorder reads it; more fields are allowed."""
 
     chunk_index: int

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+# The commonest event of all: a number as id, one line of data, a blank line.
+_PLAIN = re.compile(rb"id: ([0-9]+)\ndata: ([^\r\n]*)\n\n")
 
 
 class Event(NamedTuple):
@@ -40,6 +42,9 @@ class Parser:
         """Take the next bytes of the body and return the events they completed."""
         if not data:
             return []
+        if not (self._pending or self._at_start or self._after_cr or self._data or self._name):
+            # Nothing is open: events of the plain form need no look at their lines.
+            return self._plain(data)
         if self._after_cr:
             # The CR that ended the last read already ended its line: this LF only completes the pair.
             self._after_cr = False
@@ -52,6 +57,15 @@ class Parser:
             self._at_start = False
             buffer = buffer.removeprefix(_BOM)
         return self._split(buffer)
+
+    def _plain(self, data: bytes) -> list[Event]:
+        events, at = [], 0
+        while found := _PLAIN.match(data, at):
+            name, text = found.groups()
+            self.last_event_id = name.decode()
+            events.append(Event(self.last_event_id, text.decode("utf-8", "replace"), "message", self._clock()))
+            at = found.end()
+        return events + self._split(data[at:]) if at < len(data) else events
 
     def _split(self, buffer: bytes) -> list[Event]:
         events: list[Event] = []

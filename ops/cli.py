@@ -93,7 +93,7 @@ def bench(
 
     With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
-    from loadtest.bench import BenchOptions
+    from loadtest.run import BenchOptions
     from ops.measure import measure, measure_own_stack
     from ops.stack import StackOptions
 
@@ -137,6 +137,14 @@ def _passed_on(name: str, context: typer.Context) -> None:
     from ops.measure_commands import app as commands
 
     commands(args=[name, *context.args], prog_name="streamgauge")
+
+
+@app.command(context_settings=PASSED_ON)
+def perf(context: typer.Context) -> None:
+    """Measure what a chunk and an open stream cost, beside floor and reference; `perf --help` lists how."""
+    from ops.perf_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge perf")
 
 
 @app.command(context_settings=PASSED_ON)

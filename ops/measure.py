@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from app.settings import load_settings
-from loadtest.bench import BenchError, BenchOptions, make_plan, run_bench
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
+from loadtest.run import BenchError, BenchOptions, make_plan, run_bench
 from ops.display import Progress, show_stack
 from ops.processes import PartFailedError, StackError
 from ops.stack import Stack, StackOptions, running_stack

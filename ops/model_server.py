@@ -7,18 +7,17 @@ schedule that no slow reader pushes back, and fails on demand. Raw ASGI, so that
 import argparse
 import asyncio
 import itertools
-import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
 
-from ops.model_script import NAME, PROFILES, Script, ScriptError, parse, word
+from ops.model_answer import Answer, Deltas, Request, choice, encode
+from ops.model_script import NAME, PROFILES, Script, ScriptError, parse
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -26,28 +25,6 @@ MAX_BODY = 4 << 20
 MARK = ((b"x-streamgauge-scripted", b"true"),)
 STREAM_HEADERS = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
 NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
-
-
-class _Part(msgspec.Struct):
-    text: str = ""
-
-
-class _Turn(msgspec.Struct):
-    role: str
-    content: str | list[_Part] | None = None
-
-
-class _Options(msgspec.Struct):
-    include_usage: bool = False
-
-
-class _Request(msgspec.Struct):
-    model: str
-    messages: Annotated[list[_Turn], msgspec.Meta(min_length=1)]
-    stream: bool = False
-    stream_options: _Options | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class _ProblemError(Exception):
@@ -58,43 +35,7 @@ class _ProblemError(Exception):
         self.status, self.kind, self.headers = status, kind, headers
 
 
-_decode = msgspec.json.Decoder(_Request).decode
-_encode = msgspec.json.Encoder().encode
-
-
-class Answer:
-    """One scripted answer: its words, its instants, its ending."""
-
-    def __init__(self, request: _Request, script: Script, number: int) -> None:
-        source = random.Random(number if script.seed is None else script.seed)  # noqa: S311 - a script, no secret
-        cap = request.max_tokens or request.max_completion_tokens
-        whole = script.deltas(cap, source)
-        self.count = min(whole, cap) if cap else whole
-        self.finish_reason = "length" if self.count < whole else "stop"
-        self.script, self.model, self.id = script, request.model, f"chatcmpl-scripted-{number}"
-        self.created = int(time.time())
-        self.instants = script.instants(self.count, source)
-        prompt = sum(len(_text(turn).split()) for turn in request.messages)
-        self.usage = {"prompt_tokens": prompt, "completion_tokens": self.count, "total_tokens": prompt + self.count}
-
-    def frame(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        """Write one chunk of the stream."""
-        return b"data: %b\n\n" % _encode(self._object("chat.completion.chunk", choices, **more))
-
-    def whole(self) -> bytes:
-        """Write the answer in one piece."""
-        message = {"role": "assistant", "content": "".join(map(word, range(self.count)))}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
-        return _encode(self._object("chat.completion", [choice], usage=self.usage))
-
-    def cutting(self) -> tuple[bytes, bytes]:
-        """Give the constant halves of a content chunk, around its text."""
-        before, after = self.frame([_choice({"content": "@@"})]).split(b'"@@"')
-        return before, after
-
-    def _object(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-        return {**head, "system_fingerprint": "scripted", "choices": choices, **more}
+_decode = msgspec.json.Decoder(Request).decode
 
 
 class ModelServer:
@@ -160,7 +101,7 @@ class ModelServer:
         return script if self._tries[model] <= script.tries else replace(script, fault=None)
 
 
-async def _speak(answer: Answer, request: _Request, send: Send) -> None:
+async def _speak(answer: Answer, request: Request, send: Send) -> None:
     """Play the script on its absolute schedule: a delta that is late goes out at once, the next ones stay on time."""
     if answer.script.fault == "refuse":
         _drop(send)
@@ -170,18 +111,12 @@ async def _speak(answer: Answer, request: _Request, send: Send) -> None:
         await _reply(send, 200, answer.whole(), dict(MARK))
         return
     await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *MARK]})
-    started = asyncio.get_running_loop().time()
-    before, after = answer.cutting()
-    opening = answer.frame([_choice({"role": "assistant", "content": ""})])
-    for index, instant in enumerate(answer.instants):
-        if index == answer.script.at and await _fails(answer.script.fault, send):
-            return
-        await _due(started + instant)
-        await _send_body(send, opening + before + _encode(word(index)) + after)
-        opening = b""
-    if answer.script.at >= answer.count and await _fails(answer.script.fault, send):
+    deltas = Deltas(answer, _transport(send))
+    await deltas.until(min(answer.script.at, answer.count))
+    if await _fails(answer.script.fault, send):
         return
-    ending = answer.frame([_choice({}, answer.finish_reason)])
+    await deltas.until(answer.count)
+    ending = answer.frame([choice({}, answer.finish_reason)])
     if request.stream_options and request.stream_options.include_usage:
         ending += answer.frame([], usage=answer.usage)
     await _send_body(send, ending + b"data: [DONE]\n\n", more=False)
@@ -199,8 +134,13 @@ async def _fails(fault: str | None, send: Send) -> bool:
 
 
 def _drop(send: Send) -> None:
-    """Close the connection without a word. ASGI has none for it, so this reaches for uvicorn's own transport."""
-    send.__self__.transport.close()  # type: ignore[attr-defined]
+    """Close the connection without a word."""
+    _transport(send).close()
+
+
+def _transport(send: Send) -> asyncio.Transport:
+    """Reach below ASGI, which has no word for what is done there, for uvicorn's own transport."""
+    return cast("asyncio.Transport", send.__self__.transport)  # type: ignore[attr-defined]
 
 
 async def _due(instant: float) -> None:
@@ -214,7 +154,7 @@ async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
 
 
 async def _reply(send: Send, status: int, body: object, headers: Mapping[bytes, bytes] = NO_HEADERS) -> None:
-    data = body if isinstance(body, bytes) else _encode(body)
+    data = body if isinstance(body, bytes) else encode(body)
     all_headers = {b"content-type": b"application/json", b"content-length": b"%d" % len(data), **headers}
     await send({"type": "http.response.start", "status": status, "headers": list(all_headers.items())})
     await _send_body(send, data, more=False)
@@ -238,7 +178,7 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def _parsed(body: bytes) -> _Request:
+def _parsed(body: bytes) -> Request:
     try:
         return _decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -262,14 +202,6 @@ def _refuse(script: Script) -> None:
         raise _ProblemError(429, "rate_limit_exceeded", "a scripted 429: try again after 1 s", {b"retry-after": b"1"})
     if script.fault == "500":
         raise _ProblemError(500, "server_error", "a scripted 500")
-
-
-def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-def _text(turn: _Turn) -> str:
-    return turn.content if isinstance(turn.content, str) else " ".join(part.text for part in turn.content or ())
 
 
 def main() -> None:

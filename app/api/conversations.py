@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_f
 from app.api.dependencies import Open, Services
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
-from app.records import Posted
+from app.records import Posted, StaleFlagError
 from app.streaming.backends import NAMES, SAFE
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag import FORCED
@@ -22,6 +22,9 @@ from app.tables import Message
 from app.telemetry import metrics, tracing
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
+
+TRIES = 5
+"""How often one POST chooses a backend anew: each time, the flag was flipped or the chunk store lost just then."""
 
 
 class NewConversation(BaseModel):
@@ -108,25 +111,21 @@ async def post_message(
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
     _check(services, body, forced_backend)
-    attributes = {FORCED: forced_backend} if forced_backend else {}
-    backend = await services.flag.choose(conversation_id, attributes)
-    if backend != SAFE and services.health.away and not forced_backend:
-        backend = _reroute()
-    try:
-        posted = await _accept(services, conversation_id, body, backend)
-    except StoreUnavailableError:
-        if backend == SAFE or forced_backend:
-            raise
-        backend = _reroute()
-        posted = await _accept(services, conversation_id, body, backend)
-    metrics.MESSAGES_POSTED.labels(backend).inc()
-    return Accepted(task_id=posted.task_id, message_id=posted.message_id)
-
-
-def _reroute() -> str:
-    """Give the safe backend, for a message whose own is away."""
-    metrics.MESSAGES_REROUTED.inc()
-    return SAFE
+    for _ in range(TRIES):
+        chosen = services.flag.choose(conversation_id, {FORCED: forced_backend} if forced_backend else {})
+        backend = SAFE if services.health.away and not forced_backend else chosen
+        try:
+            posted = await _accept(services, conversation_id, body, backend)
+        except StaleFlagError as newer:
+            services.flag.learn(newer.generation, newer.document)
+        except StoreUnavailableError:
+            if backend == SAFE or forced_backend:
+                raise
+        else:
+            metrics.MESSAGES_POSTED.labels(backend).inc()
+            metrics.MESSAGES_REROUTED.inc(backend != chosen)
+            return Accepted(task_id=posted.task_id, message_id=posted.message_id)
+    raise DatabaseUnavailableError(f"the flag or the chunk store changed {TRIES} times while one message was posted")
 
 
 async def _accept(services: Services, conversation_id: UUID, body: NewMessage, backend: str) -> Posted:
@@ -139,6 +138,7 @@ async def _accept(services: Services, conversation_id: UUID, body: NewMessage, b
         body.max_tokens,
         backend,
         services.settings.queue_patience_s,
+        services.flag.generation,
     )
     if posted is None:
         raise _unknown(conversation_id)

@@ -31,7 +31,7 @@ class Services:
     drain: Drain
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # a plain function would pass through a thread, at every request
     return cast("Services", request.app.state.services)
 
 

@@ -170,6 +170,10 @@ class StreamOverError(StreamError):
     """The stream has its terminal; nothing more may be appended."""
 
 
+class FencedError(StreamError):
+    """A newer attempt has taken this stream: stop at once and leave it alone."""
+
+
 class StoreUnavailableError(StreamError):
     """The store did not answer; the stream itself may be well. Try again, or hand the stream over."""
 
@@ -186,8 +190,12 @@ class StreamWriter(Protocol):
     async def discard(self, task_id: UUID) -> None:
         """Undo `create` for a stream whose task could not be enqueued."""
 
-    async def open(self, task_id: UUID) -> Opening:
-        """Begin the next attempt, fencing all earlier ones. Raises `StreamOverError` or `StreamMissingError`."""
+    async def open(self, task_id: UUID, attempt: int) -> Opening:
+        """Begin this attempt, fencing all earlier ones. Doing it again is harmless.
+
+        Attempts are numbered where every stream has a row, in PostgreSQL, by the worker's claim; the store holds them
+        to that order. Raises `FencedError` once a newer one has begun, `StreamOverError` or `StreamMissingError`.
+        """
 
     async def append(self, task_id: UUID, chunk: Chunk) -> Answer:
         """Store one chunk, move the index, set the end state and wake viewers: all or nothing.

@@ -1,7 +1,8 @@
 """Which backend a NEW stream gets. The answer is then pinned with the stream and never asked for again.
 
 The flag document is flagd's JSON (https://flagd.dev/reference/flag-definitions/), kept in the database with a
-generation number. It is looked up once per message, so a flip is in force for the next message, with no restart.
+generation number. A message's backend is chosen by the generation this process knows, and the one statement that
+stores the message refuses a choice by any but the newest, so a flip is in force for the next message, with no restart.
 """
 
 import json
@@ -14,7 +15,6 @@ from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
-from app.records import Records
 from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -41,19 +41,14 @@ def document_for(default: str, backends: tuple[str, ...]) -> dict[str, Any]:
 
 
 class BackendFlag:
-    """The flag as this process knows it: the newest generation, or the last good one if that is broken."""
+    """The flag as this process knows it: the newest generation it was told, or the last good one if that is broken."""
 
-    def __init__(self, records: Records, default: str, backends: tuple[str, ...]) -> None:
-        self._records, self._default, self._backends = records, default, backends
-        self._core = FlagdCore()
-        self._core.set_flags(document_for(default, backends))
-        self.generation = NO_GENERATION
+    def __init__(self, default: str, backends: tuple[str, ...]) -> None:
+        self._default, self._backends = default, backends
+        self.learn(NO_GENERATION, None)
 
-    async def choose(self, conversation_id: UUID, attributes: Mapping[str, str]) -> str:
-        """Give the backend of a new message; sticky per conversation. Raises `DatabaseUnavailableError`."""
-        newest = await self._records.newest_flag(self.generation)
-        if newest and newest[1] is not None:
-            self._adopt(newest[0], newest[1])
+    def choose(self, conversation_id: UUID, attributes: Mapping[str, str]) -> str:
+        """Give the backend of a new message; sticky per conversation."""
         context = EvaluationContext(str(conversation_id), dict(attributes))
         try:
             backend = self._core.resolve_string_value(FLAG, self._default, context).value
@@ -64,10 +59,11 @@ class BackendFlag:
         metrics.FLAG_EVALUATIONS.labels(backend).inc()
         return backend
 
-    def _adopt(self, generation: int, document: str) -> None:
+    def learn(self, generation: int, document: str | None) -> None:
+        """Adopt a generation; without a document the default holds."""
         core = FlagdCore()
         try:
-            core.set_flags(document)
+            core.set_flags(document or document_for(self._default, self._backends))
         except (OpenFeatureError, ValueError, TypeError):
             log.exception("flag generation %d is broken; keeping the one before. Set it anew.", generation)
         else:

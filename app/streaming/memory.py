@@ -15,6 +15,7 @@ from app.streaming.contract import (
     Chunk,
     ChunkType,
     Entry,
+    FencedError,
     Opening,
     Outcome,
     Status,
@@ -59,12 +60,14 @@ class MemoryStreams:
         """Undo `create`."""
         self._logs.pop(task_id, None)
 
-    async def open(self, task_id: UUID) -> Opening:
-        """Begin the next attempt."""
+    async def open(self, task_id: UUID, attempt: int) -> Opening:
+        """Begin this attempt."""
         log = self._log(task_id)
         if log.state != OPEN:
             raise StreamOverError(f"stream {task_id} already ended: {log.state}")
-        log.attempt += 1
+        if attempt < log.attempt:
+            raise FencedError(f"attempt {log.attempt} has begun")
+        log.attempt = attempt
         log.lease_until = self._clock() + self._lease_s
         return Opening(log.attempt, len(log.entries))
 

@@ -21,6 +21,7 @@ from app.streaming.contract import (
     Chunk,
     ChunkType,
     Entry,
+    FencedError,
     Opening,
     Outcome,
     Status,
@@ -58,13 +59,17 @@ class PollingWriter:
     async def discard(self, task_id: UUID) -> None:
         """The stream's row goes with its message."""
 
-    async def open(self, task_id: UUID) -> Opening:
-        """Begin the next attempt, fencing all earlier ones."""
-        row = await self._row(SQL["open"], task_id, self._lease_s)
-        if row is None:
-            state = await self._state(task_id)
-            raise StreamOverError(f"stream {task_id} already ended: {state}")
-        return Opening(row["attempt"], row["next_index"])
+    async def open(self, task_id: UUID, attempt: int) -> Opening:
+        """Begin this attempt, fencing all earlier ones; its claim has counted it in this very row."""
+        row = await self._row(SQL["open"], task_id, attempt, self._lease_s)
+        if row is not None:
+            return Opening(attempt, row["next_index"])
+        found = await self._row("SELECT state, attempt FROM stream WHERE task_id = $1", task_id)
+        if found is None:
+            raise StreamMissingError(f"stream {task_id} is not in the database")
+        if found["state"] != OPEN:
+            raise StreamOverError(f"stream {task_id} already ended: {found['state']}")
+        raise FencedError(f"attempt {found['attempt']} at stream {task_id} has begun")
 
     async def append(self, task_id: UUID, chunk: Chunk) -> Answer:
         """Insert one row, move the index, renew the lease and set the end state: all or nothing."""
@@ -86,7 +91,7 @@ class PollingWriter:
     async def adopt(self, task_id: UUID, attempt: int, log: Sequence[Chunk]) -> bool:
         """Take a whole log over from a backend that was lost, and move the pin here; False when fenced.
 
-        `attempt` must be the newest that was noted in the stream's row. Doing it again is harmless.
+        `attempt` must be the newest that was claimed. Doing it again is harmless.
         """
         next_index = log[-1].chunk_index + 1 if log else 0
         state = next((str(c.chunk_type) for c in log if c.chunk_type in TERMINALS), OPEN)
@@ -138,12 +143,6 @@ class PollingWriter:
         else:
             outcome = Outcome.GAP if row["state"] == OPEN else Outcome.CLOSED
         return Answer(outcome, row["cancel_requested"])
-
-    async def _state(self, task_id: UUID) -> str:
-        row = await self._row("SELECT state FROM stream WHERE task_id = $1", task_id)
-        if row is None:
-            raise StreamMissingError(f"stream {task_id} is not in the database")
-        return str(row["state"])
 
     async def _row(self, statement: str, *args: Any) -> Any:
         with _store_errors():

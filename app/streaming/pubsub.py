@@ -17,6 +17,7 @@ from app.streaming.contract import (
     Chunk,
     ChunkType,
     Entry,
+    FencedError,
     Heard,
     Opening,
     Outcome,
@@ -61,14 +62,16 @@ class PubSubWriter:
         names = keys.chunks_key(task_id), keys.meta_key(task_id)
         await self._valkey.run(DISCARD, names, keys.channel(task_id))
 
-    async def open(self, task_id: UUID) -> Opening:
-        """Begin the next attempt, fencing all earlier ones."""
+    async def open(self, task_id: UUID, attempt: int) -> Opening:
+        """Begin this attempt, fencing all earlier ones."""
         names = keys.chunks_key(task_id), keys.meta_key(task_id)
-        state, attempt, next_index = await self._valkey.run(OPEN, names, self._lease_ms, self._ttl_s)
+        state, newest, next_index = await self._valkey.run(OPEN, names, attempt, self._lease_ms, self._ttl_s)
         if state == b"missing":
             raise StreamMissingError(f"stream {task_id} is not in the chunk store")
         if state != b"open":
             raise StreamOverError(f"stream {task_id} already ended: {state.decode()}")
+        if newest != attempt:
+            raise FencedError(f"attempt {newest} at stream {task_id} has begun")
         return Opening(attempt, next_index)
 
     async def append(self, task_id: UUID, chunk: Chunk) -> Answer:

@@ -3,14 +3,14 @@
 Two processes stand where the system's worker and API stand, with no log, no index, no lease, no database, no
 framework: what a chunk costs here is what the machine, Valkey and asyncio take. Read a system's figures beside it.
 
-`python -m loadtest.bench.floor serve PORT VALKEY_PORT` and `... publish VALKEY_PORT`.
+`python -m loadtest.bench.floor serve VALKEY_URL PORT` and `... publish VALKEY_URL`.
 """
 
 import asyncio
 import sys
 import time
 from typing import cast
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import hiredis
@@ -117,36 +117,46 @@ class Publisher:
         """Begin a stream."""
         task, _, model = started.partition(b" ")
         pace = {name: float(values[0]) for name, values in parse_qs(model.decode().partition("?")[2]).items()}
-        self._tick(task, 0, round(pace["chunks"]), asyncio.get_running_loop().time() + pace["ttft"], pace["gap"])
+        loop, chunks = asyncio.get_running_loop(), round(pace["chunks"])
+        due = loop.time() + pace["ttft"]
+        loop.call_at(due, self._tick, task, 0, chunks, due, pace["gap"])
 
     def _tick(self, task: bytes, index: int, chunks: int, due: float, gap: float) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() < due:
-            loop.call_at(due, self._tick, task, index, chunks, due, gap)
-            return
+        # uvloop's timers are of whole milliseconds: one that is half of one early is not worth a second wait.
         kind, text = (b"content", b"word ") if index < chunks else (b"done", b"")
         self.commands.send(b"PUBLISH", task, RECORD % (index, kind, text, time.time_ns()))
         if index < chunks:
+            loop = asyncio.get_running_loop()
             loop.call_at(due + gap, self._tick, task, index + 1, chunks, due + gap, gap)
 
 
-async def serve(port: int, valkey_port: int) -> None:
+async def _connect(valkey_url: str, heard: "Server | Publisher") -> Subscriber:
+    where = urlsplit(valkey_url)
+    _, made = await asyncio.get_running_loop().create_connection(
+        lambda: Subscriber(heard), where.hostname or LOOPBACK, where.port or 6379
+    )
+    if where.password:
+        made.send(b"AUTH", where.password.encode())
+    return made
+
+
+async def serve(valkey_url: str, port: str) -> None:
     """Be the API's stand-in."""
-    loop, server = asyncio.get_running_loop(), Server()
-    _, server.subscriber = await loop.create_connection(lambda: Subscriber(server), LOOPBACK, valkey_port)
-    _, server.commands = await loop.create_connection(lambda: Subscriber(server), LOOPBACK, valkey_port)
-    listener = await loop.create_server(lambda: Visitor(server), LOOPBACK, port)
+    server = Server()
+    server.subscriber, server.commands = await _connect(valkey_url, server), await _connect(valkey_url, server)
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: Visitor(server), LOOPBACK, int(port), backlog=4096
+    )
     await listener.serve_forever()
 
 
-async def publish(valkey_port: int) -> None:
+async def publish(valkey_url: str) -> None:
     """Be the worker's stand-in."""
-    loop, publisher = asyncio.get_running_loop(), Publisher()
-    _, publisher.commands = await loop.create_connection(lambda: Subscriber(publisher), LOOPBACK, valkey_port)
-    _, subscriber = await loop.create_connection(lambda: Subscriber(publisher), LOOPBACK, valkey_port)
+    publisher = Publisher()
+    publisher.commands, subscriber = await _connect(valkey_url, publisher), await _connect(valkey_url, publisher)
     subscriber.send(b"SUBSCRIBE", STARTS)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run((serve if sys.argv[1] == "serve" else publish)(*map(int, sys.argv[2:])))
+    uvloop.run((serve if sys.argv[1] == "serve" else publish)(*sys.argv[2:]))

@@ -24,6 +24,7 @@ from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 from loadtest import plan as plans
 from loadtest import recorder
 from loadtest.scenarios import conversation
+from loadtest.scenarios.reader import WireError
 
 # Often enough to see a pause of a few milliseconds, seldom enough to cost under 1 % of a core.
 LAG_PROBE_S = 0.02
@@ -119,7 +120,7 @@ class BlockRun:
     def _create(self) -> str | None:
         try:
             return conversation.create(self._client)
-        except conversation.WireError:
+        except WireError:
             return None  # told by the row: no message is sent
 
     def _converse(self, recording: recorder.Recording, name: str | None) -> None:

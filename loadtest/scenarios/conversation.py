@@ -1,24 +1,20 @@
 """One conversation over the wire: ask, read the answer's stream as it comes, compare it with what was committed."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import msgspec
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, FastHttpSession
 
-from loadtest.recorder import Committed, Record, Recording, StreamRow
-from loadtest.sse import Event, Parser
+from loadtest.recorder import Committed, Recording, StreamRow
+from loadtest.scenarios import reader
+from loadtest.scenarios.reader import WireError
 
 BACKEND_HEADER = "X-Streamgauge-Backend"
 
 
 TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
-
-
-class WireError(Exception):
-    """The server answered something that is not the contract; the text becomes the row's `error`."""
 
 
 class _Timings(msgspec.Struct):
@@ -50,9 +46,6 @@ class _Conversation(msgspec.Struct):
 class _Accepted(msgspec.Struct):
     task_id: str
     message_id: str
-
-
-_record = msgspec.json.Decoder(Record)
 
 
 def create(client: FastHttpSession) -> str:
@@ -115,7 +108,7 @@ def _listen(client: FastHttpSession, recording: Recording) -> None:
     ) as response:
         try:
             _check(response, 200)
-            _read(response._response, recording)
+            reader.read(response._response, recording)
         except BaseException as error:
             # Locust noted a success when the headers came; a stream that broke later must not stay one.
             response.failure(error if isinstance(error, Exception) else RuntimeError(repr(error)))
@@ -125,32 +118,6 @@ def _listen(client: FastHttpSession, recording: Recording) -> None:
             response.request_meta["response_time"] = (recording.closed_ns - recording.opened_ns) / 1e6
         if recording.terminal is None or recording.terminal.chunk_type != "done":
             response.failure(f"the stream ended with {recording.terminal and recording.terminal.chunk_type}")
-
-
-def _read(body: Any, recording: Recording) -> None:
-    parser = Parser()
-    try:
-        for line in _lines(body, recording):
-            for event in parser.feed(line):
-                recording.event(event, _parsed(event))
-    finally:
-        recording.comments = parser.comments
-
-
-def _lines(body: Any, recording: Recording) -> Iterator[bytes]:
-    # readline returns as soon as a line is there; Locust's iter_lines waits for 1,024 bytes (504 ms of lag seen).
-    line = body.readline(b"\n")
-    recording.first_byte_ns = time.time_ns()
-    while line:
-        yield line
-        line = body.readline(b"\n")
-
-
-def _parsed(event: Event) -> Record:
-    try:
-        return _record.decode(event.data)
-    except msgspec.MsgspecError as error:
-        raise WireError(f"malformed record: {error}") from error
 
 
 def _verify(client: FastHttpSession, recording: Recording, conversation: str) -> None:

@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.streaming.contract import Chunk, ChunkType
 from ops.stack import Stack
 from tests.support.client import Client, text_of
-from tests.support.serving import producing, serving
+from tests.support.serving import begin, producing, serving
 from tests.support.valkey import running_valkey
 from tests.support.waiting import until_awaited
 
@@ -200,7 +200,8 @@ async def test_a_fenced_attempt_commits_nothing(system: Stack) -> None:
         conversation = await records.add_conversation(None)
         posted = await records.post(conversation.id, "hi", "scripted", None, "pubsub", 60)
         assert posted is not None
-        await records.note_attempt(posted.task_id, 2)
+        for _ in range(2):
+            await records.claim(posted.task_id)
         stale = Final("complete", "stale", "stop", None, {}, "pubsub")
         newest = Final("complete", "newest", "stop", None, {}, "pubsub")
         assert not await records.commit(posted.task_id, 1, stale)
@@ -249,8 +250,7 @@ async def test_a_stream_whose_store_and_producer_are_both_lost_ends(system: Stac
             posted = await services.records.post(conversation.id, "hello", "scripted", None, "pubsub", 60)
             assert posted is not None
             await services.backends.writers["pubsub"].create(posted.task_id)
-            opening = await services.backends.writers["pubsub"].open(posted.task_id)
-            await services.records.note_attempt(posted.task_id, opening.attempt)
+            await begin(services, posted.task_id)
             watching = [asyncio.create_task(viewer.whole(str(posted.task_id))) for viewer in (client, other)]
             store.kill()
             for events in await asyncio.gather(*watching):
@@ -307,8 +307,7 @@ async def test_a_committed_answer_is_not_generated_again(system: Stack, backend:
         assert posted is not None
         writer = services.backends.writers[backend]
         await writer.create(posted.task_id)
-        opening = await writer.open(posted.task_id)
-        await services.records.note_attempt(posted.task_id, opening.attempt)
+        opening = await begin(services, posted.task_id)
         await writer.append(posted.task_id, Chunk(0, ChunkType.CONTENT, said, opening.attempt, 1, 5))
         final = Final("complete", "high water", "stop", {"total_tokens": 2}, {}, backend)
         assert await services.records.commit(posted.task_id, opening.attempt, final)
@@ -328,7 +327,7 @@ async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stac
         posted = await services.records.post(conversation.id, "hello", "scripted", None, "polling", 60)
         assert posted is not None
         for _ in range(2):
-            await services.backends.writers["polling"].open(posted.task_id)
+            await begin(services, posted.task_id)
         await generate(services, posted.task_id, time_ns())
         end = (await client.whole(str(posted.task_id)))[-1].record
     assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "internal", False)

@@ -33,7 +33,7 @@ async def stream_of_ours(settings: Settings, client: Client) -> AsyncIterator[tu
     times = PubSubTimes(settings.lease_s, settings.queue_patience_s, settings.silence_s, settings.chunk_ttl_s)
     async with open_pubsub(settings.redis_url, times) as (writer, _):
         task_id = UUID(posted.task_id)
-        await writer.open(task_id)
+        await writer.open(task_id, 1)
         yield task_id, writer
 
 

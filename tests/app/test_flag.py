@@ -1,18 +1,23 @@
 """The flag decides where a NEW stream lives. A flip needs no restart and moves no live stream."""
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from app.database import Database
-from app.records import Records
+from app.records import Records, StaleFlagError
 from app.streaming.backends import NAMES
-from app.streaming.flag import FORCED, BackendFlag, document_for
+from app.streaming.flag import FORCED, NO_GENERATION, BackendFlag, document_for
 from ops.stack import Stack
+from tests.app.test_away import settings_of
 from tests.support.client import Client
+from tests.support.serving import serving
+from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.anyio
 
@@ -55,30 +60,75 @@ def test_a_backend_that_does_not_exist_is_refused(system: Stack) -> None:
     assert streamgauge(system, "flag", "show").stdout == before
 
 
-async def test_without_a_document_the_default_holds_and_a_caller_may_force(database_url: str) -> None:
+def test_without_a_document_the_default_holds_and_a_caller_may_force() -> None:
     """The header's attribute outranks the default, for that one message."""
-    async with Database.connect(database_url, 1) as database:
-        flag = BackendFlag(Records(database), "polling", NAMES)
-        assert await flag.choose(uuid4(), {}) == "polling"
-        assert await flag.choose(uuid4(), {FORCED: "pubsub"}) == "pubsub"
-        assert await flag.choose(uuid4(), {FORCED: "pigeon"}) == "polling"
+    flag = BackendFlag("polling", NAMES)
+    assert flag.choose(uuid4(), {}) == "polling"
+    assert flag.choose(uuid4(), {FORCED: "pubsub"}) == "pubsub"
+    assert flag.choose(uuid4(), {FORCED: "pigeon"}) == "polling"
+    flag.learn(1, json.dumps(document_for("pubsub", NAMES)))
+    assert flag.choose(uuid4(), {}) == "pubsub"
+    flag.learn(NO_GENERATION, None)  # somebody deleted the documents
+    assert flag.choose(uuid4(), {}) == "polling"
 
 
-async def test_a_broken_document_leaves_the_last_good_one_in_force(
-    database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Loudly."""
+def test_a_broken_document_leaves_the_last_good_one_in_force(caplog: pytest.LogCaptureFixture) -> None:
+    """Loudly, and once: its generation is the known one all the same."""
+    flag = BackendFlag("pubsub", NAMES)
+    flag.learn(1, json.dumps(document_for("polling", NAMES)))
+    flag.learn(2, json.dumps({"flags": {"stream-backend": {"state": "ENABLED", "variants": "none"}}}))
+    assert (flag.choose(uuid4(), {}), flag.generation) == ("polling", 2)
+    assert any("broken" in record.message for record in caplog.records)
+
+
+async def test_a_message_chosen_by_an_older_generation_is_not_stored(database_url: str) -> None:
+    """The statement that stores it gives the newest document instead; without a document, by the default alone."""
     async with Database.connect(database_url, 1) as database:
         records = Records(database)
-        flag = BackendFlag(records, "pubsub", NAMES)
+        conversation = (await records.add_conversation(None)).id
+
+        async def post(generation: int | None) -> bool:
+            return bool(await records.post(conversation, "hi", "scripted", None, "polling", 60, generation))
+
         try:
-            await records.add_flag(document_for("polling", NAMES))
-            assert await flag.choose(uuid4(), {}) == "polling"
-            await records.add_flag({"flags": {"stream-backend": {"state": "ENABLED", "variants": "none"}}})
-            assert await flag.choose(uuid4(), {}) == "polling"
-            assert any("broken" in record.message for record in caplog.records)
+            assert await post(NO_GENERATION)
+            newest = await records.add_flag(document_for("polling", NAMES))
+            with pytest.raises(StaleFlagError) as stale:
+                await post(NO_GENERATION)
+            assert stale.value.generation == newest
+            assert json.loads(stale.value.document or "") == document_for("polling", NAMES)
+            assert await post(newest)
         finally:
             await _forget_documents(database)
+        with pytest.raises(StaleFlagError) as stale:
+            await post(newest)
+        assert (stale.value.generation, stale.value.document) == (NO_GENERATION, None)
+        found = await records.conversation(conversation)
+        assert found is not None
+        assert len(found[1]) == 4, "two of the four messages were stored, each with its answer"
+
+
+async def test_flips_under_load_are_in_force_for_every_next_message(system: Stack) -> None:
+    """Two API processes that each know an older generation, many POSTs at once, again and again: none is late."""
+    with running_valkey() as broker:  # of its own: no worker moves these streams
+        settings = settings_of(system, broker_url=broker.url)
+        async with (
+            serving(settings) as one,
+            serving(settings) as other,
+            Database.connect(settings.database_url, 1) as db,
+        ):
+            records = Records(db)
+            try:
+                for backend in ("polling", "pubsub") * 3:
+                    await records.add_flag(document_for(backend, NAMES))
+                    posted = await asyncio.gather(*(client.post() for client in (one, other) * 5))
+                    pins = [await records.pin(UUID(each.task_id)) for each in posted]
+                    assert {pin.backend for pin in pins if pin} == {backend}
+                    with broker.client() as client:
+                        assert client.llen("celery") == 10, "each is enqueued once"
+                        client.delete("celery")
+            finally:
+                await _forget_documents(db)
 
 
 async def _forget_documents(database: Database) -> None:

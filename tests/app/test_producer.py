@@ -53,8 +53,11 @@ async def beginning(system: Stack, backend: str) -> AsyncIterator[Attempt]:
         assert posted is not None
         writer = services.backends.writers[backend]
         await writer.create(posted.task_id)
+        job = await services.records.claim(posted.task_id)
+        assert job is not None
+        opening = await writer.open(posted.task_id, job.attempt)
         store = Store(backend, writer, services.backends.safe, lease_s=15, patience_s=10)
-        yield Attempt(services, Producer(posted.task_id, store, await writer.open(posted.task_id), []))
+        yield Attempt(services, Producer(posted.task_id, store, opening, []))
 
 
 @on_both

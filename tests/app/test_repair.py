@@ -20,7 +20,7 @@ from ops.doctor import examine
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.database import migrated_postgres
-from tests.support.serving import producing
+from tests.support.serving import begin, producing
 from tests.support.valkey import running_valkey
 from tests.support.waiting import until_awaited
 
@@ -42,8 +42,7 @@ async def left_behind(services: Services, backend: str, *chunks: Chunk) -> UUID:
     assert posted is not None
     writer = services.backends.writers[backend]
     await writer.create(posted.task_id)
-    opening = await writer.open(posted.task_id)
-    await services.records.note_attempt(posted.task_id, opening.attempt)
+    await begin(services, posted.task_id)
     for chunk in chunks:
         await writer.append(posted.task_id, chunk)
     await age(services, posted.task_id)

@@ -1,6 +1,9 @@
 """What streams leave in the stores: keys with a TTL, rows that expire, and queries that do not grow with chunks."""
 
+import asyncio
 import re
+from pathlib import Path
+from time import time_ns
 from uuid import UUID
 
 import asyncpg
@@ -8,13 +11,20 @@ import pytest
 import redis.asyncio
 
 from app.database import Database
+from app.generation import generate
 from app.records import Records
 from app.streaming import keys
+from ops.postgres_server import PostgresServer
 from ops.stack import Stack
+from tests.app.test_away import settings_of
 from tests.support.client import Client
+from tests.support.database import migrated_postgres
+from tests.support.serving import producing, serving
+from tests.support.valkey import running_valkey
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
+STATEMENT = re.compile(r"LOG:  (?:execute [^:]*|statement): \s*(\w+(?: \w+)?)")
 UNITS = re.compile(r"^streamgauge_database_units_total (\S+)", re.MULTILINE)
 
 
@@ -63,9 +73,56 @@ async def test_the_database_load_of_a_pubsub_stream_does_not_grow_with_its_chunk
             pin = await Records(database).pin(UUID(task_id))
         return pin is not None and pin.state == "done"
 
+    await cost("pubsub", 1)  # the API learns the flag that is in force
     few, many = await cost("pubsub", 20), await cost("pubsub", 200)
-    assert few == many < 12
+    assert few == many == 5, "the conversation, the message, the claim, the viewer, the commit"
     assert await cost("polling", 200) > 150
+
+
+async def test_a_pubsub_stream_costs_four_statements(system: Stack, tmp_path: Path) -> None:
+    """The server's own log of statements, 36 chunks or 300: POST, claim, pin, commit, and no BEGIN or COMMIT."""
+    with migrated_postgres(tmp_path) as server, running_valkey() as store:
+        settings = settings_of(
+            system, database_url=server.url, redis_url=store.url, broker_url=store.url, database_pool=1
+        )
+        async with producing(settings) as services, serving(settings) as client:
+            conversation = await client.conversation()
+
+            async def statements(chunks: int) -> list[str]:
+                before = len(logged(server))
+                posted = await client.post(f"ttft=0.02&gap=0.002&chunks={chunks}", "pubsub", conversation)
+                answering = asyncio.create_task(generate(services, UUID(posted.task_id), time_ns()))
+                events = await client.whole(posted.task_id)
+                await answering
+                assert events[-1].record["usage"]["completion_tokens"] == chunks
+                return logged(server)[before:]
+
+            await statements(5)  # connections and the driver's questions about types are once in a process
+            await log_statements(server)
+            few, many = await statements(36), await statements(300)
+    posting, claiming, joining, committing = "WITH flag", "WITH claimed", "SELECT stream", "WITH answered"
+    for found in (few, many):
+        assert sorted(found) == sorted([posting, claiming, joining, committing])
+        assert (found[0], found[-1]) == (posting, committing)
+
+
+async def log_statements(server: PostgresServer) -> None:
+    connection = await asyncpg.connect(server.url)
+    try:
+        await connection.execute("ALTER SYSTEM SET log_statement = 'all'")
+        await connection.execute("SELECT pg_reload_conf()")
+        await until_awaited(lambda: shows(connection, "log_statement", "all"), "the server logs statements")
+    finally:
+        await connection.close()
+
+
+async def shows(connection: asyncpg.Connection, name: str, value: str) -> bool:
+    return bool(await connection.fetchval(f"SHOW {name}") == value)
+
+
+def logged(server: PostgresServer) -> list[str]:
+    """The first words of each statement that the server says it was asked to run, in order."""
+    return STATEMENT.findall(server.process.log.read_text())
 
 
 async def test_expired_rows_are_deleted_and_fresh_ones_kept(client: Client, system: Stack) -> None:

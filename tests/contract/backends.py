@@ -48,7 +48,6 @@ class Streams:
 
     async def commit(self, task_id: UUID, text: str) -> None:
         """Write the finished answer, as a producer does before its `done`."""
-        await self.records.note_attempt(task_id, 1)
         assert await self.records.commit(task_id, 1, Final("complete", text, "stop", None, {}, self.pin))
 
 

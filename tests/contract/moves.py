@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterable
 from uuid import UUID
 
+from app.database import DatabaseUnavailableError
 from app.streaming.contract import (
     Answer,
     Chunk,
@@ -40,10 +41,18 @@ def ending(index: int, kind: ChunkType = ChunkType.DONE, attempt: int = 1) -> Ch
     return Chunk(index, kind, "", attempt, 0, 5)
 
 
+async def begin(streams: Streams, task_id: UUID) -> Opening:
+    """Claim the next attempt and open it, as a worker does. Raises `StreamOverError` for what has its end."""
+    job = await streams.records.claim(task_id)
+    if job is None:
+        raise StreamOverError
+    return await streams.writer.open(task_id, job.attempt)
+
+
 async def opened(streams: Streams) -> UUID:
     """A stream whose first attempt has begun."""
     task_id = await streams.new()
-    assert await streams.writer.open(task_id) == Opening(attempt=1, next_index=0)
+    assert await begin(streams, task_id) == Opening(attempt=1, next_index=0)
     return task_id
 
 
@@ -83,8 +92,8 @@ async def take_over(streams: Streams, task_id: UUID) -> Opening:
     """Begin another attempt on a store that may be away for a moment."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            with contextlib.suppress(StoreUnavailableError):
-                return await streams.writer.open(task_id)
+            with contextlib.suppress(StoreUnavailableError, DatabaseUnavailableError):
+                return await begin(streams, task_id)
             await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -124,7 +133,7 @@ async def lease_ran_out(streams: Streams, task_id: UUID) -> None:
 
 async def refuses_to_open(streams: Streams, task_id: UUID) -> bool:
     try:
-        await streams.writer.open(task_id)
+        await begin(streams, task_id)
     except StreamOverError:
         return True
     return False

@@ -131,9 +131,9 @@ async def test_a_stream_that_nobody_knows_is_said_to_be_missing(streams: Streams
     assert (await streams.writer.append(nobody, content(0))).outcome is Outcome.MISSING
     assert (await streams.writer.renew(nobody, 1)).outcome is Outcome.MISSING
     assert not await streams.reader.reap(nobody, ending(0, ChunkType.FAILED), grace_s=0)
-    for refused in (streams.writer.open, streams.writer.cancel, lambda task_id: watch(streams, task_id)):
+    for refused in (streams.writer.open(nobody, 1), streams.writer.cancel(nobody), watch(streams, nobody)):
         with pytest.raises(StreamMissingError):
-            await refused(nobody)
+            await refused
 
 
 async def test_streams_do_not_know_each_other(streams: Streams) -> None:

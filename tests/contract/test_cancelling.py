@@ -7,7 +7,7 @@ import pytest
 
 from app.streaming.contract import ChunkType
 from tests.contract.backends import Streams
-from tests.contract.moves import PATIENCE_S, content, ending, indexes, opened, watch, write
+from tests.contract.moves import PATIENCE_S, begin, content, ending, indexes, opened, watch, write
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ async def test_before_the_first_chunk(streams: Streams) -> None:
     """A cancel that came while the task was queued is heard as soon as the producer begins."""
     task_id = await streams.new()
     assert await streams.writer.cancel(task_id) == "open"
-    await streams.writer.open(task_id)
+    await begin(streams, task_id)
     async with asyncio.timeout(PATIENCE_S):
         await streams.writer.wait_cancel(task_id)
     assert (await streams.writer.renew(task_id, 1)).cancelled
@@ -70,7 +70,7 @@ async def test_a_cancel_outlives_the_attempt(streams: Streams) -> None:
     """The producer that takes over learns what its predecessor was told."""
     task_id = await opened(streams)
     await streams.writer.cancel(task_id)
-    await streams.writer.open(task_id)
+    await begin(streams, task_id)
     assert (await streams.writer.renew(task_id, 2)).cancelled
 
 

@@ -10,7 +10,7 @@ from app.streaming import keys
 from app.streaming.cluster import slot_of
 from app.streaming.contract import StoreUnavailableError
 from tests.contract.backends import Streams, open_streams
-from tests.contract.moves import content, ending, following, indexes, insist, opened, take_over, watch, write
+from tests.contract.moves import begin, content, ending, following, indexes, insist, opened, take_over, watch, write
 from tests.support.valkey import RunningValkey
 from tests.support.valkey_cluster import RunningCluster, call, node_id
 from tests.support.waiting import until_awaited
@@ -34,7 +34,7 @@ async def one_on_each(streams: Streams, cluster: RunningCluster) -> dict[int, UU
     while len(found) < len(cluster.nodes):
         task_id = await streams.new()
         if found.setdefault(home(cluster, task_id).port, task_id) == task_id:
-            await streams.writer.open(task_id)
+            await begin(streams, task_id)
     return found
 
 
@@ -100,11 +100,11 @@ async def test_a_slot_on_its_way_is_asked_for_where_it_goes(streams: Streams, cl
         await streams.writer.create(task_id)
         assert (int(call(source, "DBSIZE")), int(call(target, "DBSIZE"))) == (0, 1)
         with pytest.raises(StoreUnavailableError, match="TRYAGAIN"):  # its list could be on either: ask later
-            await streams.writer.open(task_id)
+            await streams.writer.open(task_id, 1)
     finally:
         for node in (target, *cluster.nodes):
             call(node, "CLUSTER SETSLOT", slot, "NODE", node_id(target))
-    assert (await streams.writer.open(task_id)).attempt == 1
+    assert (await streams.writer.open(task_id, 1)).attempt == 1
     await write(streams, task_id, content(0), ending(1))
     assert indexes(await watch(streams, task_id)) == [0, 1]
 
@@ -136,7 +136,7 @@ async def test_a_lost_node_costs_its_own_streams_only(streams: Streams, cluster:
 
     await until_awaited(serves, "the node serves its slots again, and has forgotten its streams", 30)
     await streams.writer.create(spread[lost.port])
-    await take_over(streams, spread[lost.port])
+    attempt = (await take_over(streams, spread[lost.port])).attempt
     batches = following(streams, spread[lost.port])
-    await write(streams, spread[lost.port], content(0), ending(1))
+    await write(streams, spread[lost.port], content(0, attempt=attempt), ending(1, attempt=attempt))
     assert indexes([entry async for entries in batches for entry in entries]) == [0, 1]

@@ -8,7 +8,7 @@ import redis
 from app.streaming import keys
 from app.streaming.contract import ChunkType, StreamMissingError
 from tests.contract.backends import TTL_S, Streams
-from tests.contract.moves import content, ending, lease_ran_out, opened, reset, watch, write
+from tests.contract.moves import begin, content, ending, lease_ran_out, opened, reset, watch, write
 
 pytestmark = pytest.mark.anyio
 in_a_chunk_store = pytest.mark.parametrize(
@@ -44,11 +44,11 @@ async def test_every_step_leaves_every_key_with_a_ttl(streams: Streams, stores: 
     """From the first to the last; a step without one would leak a key each time that a process dies after it."""
     task_id = await streams.new()
     assert lifetimes(stores) == [TTL_S]
-    await streams.writer.open(task_id)
+    await begin(streams, task_id)
     await write(streams, task_id, content(0))
     await streams.writer.renew(task_id, 1)
     await streams.writer.cancel(task_id)
-    await streams.writer.open(task_id)
+    await begin(streams, task_id)
     await write(streams, task_id, reset(1, 2), ending(2, attempt=2))
     assert all(TTL_S - 5 <= seconds <= TTL_S for seconds in lifetimes(stores))
     assert len(lifetimes(stores)) == 2
@@ -69,7 +69,7 @@ async def test_the_ttl_slides(streams: Streams, stores: list[str], step: str) ->
     elif step == "renew":
         await streams.writer.renew(task_id, 1)
     else:
-        await streams.writer.open(task_id)
+        await begin(streams, task_id)
     assert all(seconds > TTL_S - 5 for seconds in lifetimes(stores))
 
 

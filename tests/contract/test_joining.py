@@ -7,7 +7,7 @@ import pytest
 
 from app.streaming.contract import Entry
 from tests.contract.backends import Streams
-from tests.contract.moves import PATIENCE_S, content, ending, following, indexes, opened, status_of, watch, write
+from tests.contract.moves import PATIENCE_S, begin, content, ending, following, indexes, opened, status_of, watch, write
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ async def test_a_viewer_may_come_before_the_producer(streams: Streams) -> None:
     task_id = await streams.new()
     viewer = asyncio.create_task(watch(streams, task_id))
     assert await first_batch(streams, task_id) == []
-    await streams.writer.open(task_id)
+    await begin(streams, task_id)
     await write(streams, task_id, content(0), ending(1))
     assert indexes(await viewer) == [0, 1]
 

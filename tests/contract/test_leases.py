@@ -7,6 +7,7 @@ import pytest
 from app.streaming.contract import ChunkType, Outcome
 from tests.contract.backends import Streams
 from tests.contract.moves import (
+    begin,
     chunks_of,
     content,
     ending,
@@ -70,7 +71,7 @@ async def test_a_lease_within_its_grace_is_left_alone(hasty_streams: Streams) ->
     task_id = await opened(hasty_streams)
     await lease_ran_out(hasty_streams, task_id)
     assert not await hasty_streams.reader.reap(task_id, LOST, grace_s=60)
-    assert (await hasty_streams.writer.open(task_id)).attempt == 2
+    assert (await begin(hasty_streams, task_id)).attempt == 2
 
 
 async def test_an_append_and_a_reaper_do_not_both_win(hasty_streams: Streams) -> None:

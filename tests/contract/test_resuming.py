@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery import NothingLeftError, UnknownStreamError
 from tests.contract.backends import Streams
-from tests.contract.moves import PATIENCE_S, content, ending, opened, reset, write
+from tests.contract.moves import PATIENCE_S, begin, content, ending, opened, reset, write
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def restarted(streams: Streams) -> UUID:
     """Two attempts: 0, 1 | reset at 2, 3 | done at 4."""
     task_id = await opened(streams)
     await write(streams, task_id, content(0), content(1))
-    await streams.writer.open(task_id)
+    await begin(streams, task_id)
     await write(streams, task_id, reset(2, 2), content(3, attempt=2), ending(4, attempt=2))
     return task_id
 

@@ -35,8 +35,8 @@ def test_the_lean_load_measures_the_floor() -> None:
     port = free_port()
     with (
         running_valkey() as valkey,
-        started("loadtest.bench.floor", "publish", str(valkey.port)),
-        started("loadtest.bench.floor", "serve", str(port), str(valkey.port)) as server,
+        started("loadtest.bench.floor", "publish", valkey.url),
+        started("loadtest.bench.floor", "serve", valkey.url, str(port)) as server,
     ):
         url = f"http://127.0.0.1:{port}"
         until(lambda: answers(f"{url}/conversations"), "the floor answers")

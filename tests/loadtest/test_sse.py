@@ -81,6 +81,19 @@ def test_any_events_survive_any_line_ends_and_any_cuts(
     assert parse(*pieces) == [(name, "\n".join(lines), "message") for name, lines in events]
 
 
+PIECES = st.sampled_from(
+    [b"id: 7\ndata: a\n\n", b"id: 8\ndata: b\n", b"\n", b"\r", b": c\n\n", b"event: x\n", b"data: d\n\n", b"id: \xff\n"]
+)
+
+
+@given(st.lists(PIECES, max_size=12), st.lists(st.integers(0, 100), max_size=4))
+def test_the_short_way_for_plain_events_gives_what_the_long_way_gives(pieces: list[bytes], cuts: list[int]) -> None:
+    """Plain events among others, in any reads: the same as byte by byte."""
+    body, at = b"".join(pieces), sorted(cuts)
+    reads = [body[low:high] for low, high in zip([0, *at], [*at, len(body)], strict=True)]
+    assert parse(*reads) == parse(*(body[one : one + 1] for one in range(len(body))))
+
+
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_arbitrary_bytes_never_break_it_and_cuts_never_change_it(body: bytes, cut: int) -> None:
     """Garbage gives no error, and the same events as in one piece."""

@@ -36,7 +36,7 @@ def test_every_option_says_what_it_does(command: str) -> None:
     assert [option.name for option in parsed.params if not getattr(option, "help", None)] == []
 
 
-@pytest.mark.parametrize("command", ["flag", "model", "compare", "gate", "chaos", "doctor"])
+@pytest.mark.parametrize("command", ["flag", "model", "compare", "gate", "perf", "chaos", "doctor"])
 def test_help_is_passed_on(command: str, tmp_path: Path) -> None:
     """Commands whose arguments are read elsewhere show the help from there."""
     shown = streamgauge(command, "--help", folder=tmp_path)

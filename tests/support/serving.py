@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import httpx2
 
@@ -11,6 +12,7 @@ from app.llm import Model
 from app.main import create_app, open_services
 from app.serve import DrainingServer, listen
 from app.settings import Settings
+from app.streaming.contract import Opening
 from tests.support.client import Client
 
 
@@ -30,6 +32,13 @@ async def serving(settings: Settings) -> AsyncIterator[Client]:
             finally:
                 server.should_exit = True
                 await task
+
+
+async def begin(services: generation.Services, task_id: UUID) -> Opening:
+    """Claim the next attempt at a stream and open it, as a worker does before it asks the model."""
+    job = await services.records.claim(task_id)
+    assert job is not None
+    return await services.backends.writers[job.backend].open(task_id, job.attempt)
 
 
 @contextlib.asynccontextmanager

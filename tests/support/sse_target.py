@@ -191,6 +191,7 @@ def main() -> None:
     """Serve on a free port and print it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--behind", action="append", default=[], metavar="BACKEND=SECONDS")
+    parser.add_argument("--certificate", help="a PEM file with its key: serve TLS")
     options = parser.parse_args()
     behind = {name: float(seconds) for name, seconds in (one.split("=") for one in options.behind)}
     listener = socket.socket()
@@ -198,7 +199,10 @@ def main() -> None:
     listener.listen(256)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
-    config = uvicorn.Config(Target(behind), lifespan="off", log_level="critical", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        Target(behind), lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
+        ssl_certfile=options.certificate,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,0 +1,118 @@
+"""One run of the benchmarks: every load on every system in turn, so that a drift of the machine meets all alike."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from loadtest import host
+from loadtest.bench import figures
+from loadtest.bench.load import Load, Point, System, play
+
+STARTS_PER_S = 100.0
+IDLE_STARTS_PER_S = 50.0
+"""How fast streams are opened: well within what an API takes in, so that the ramp is not what is measured."""
+LEAST_RAMP_S = 1.5
+WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
+SEARCH_FROM = 100
+SEARCH_S = 5.0
+SETTLE_S = 2.0
+"""After saturation: the queues behind the streams run empty, too."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to measure. `idle` streams get a chunk a second each, for the memory of an open stream; 0 leaves it out.
+
+    `search` is the most streams that the search for each system's edge tries; 0 leaves it out.
+    """
+
+    streams: tuple[int, ...]
+    rate: float
+    seconds: float
+    idle: int
+    search: int
+
+
+class Results(msgspec.Struct, frozen=True):
+    """Everything a report says. `systems` in the order of the columns: the floor first."""
+
+    made_at: str
+    machine: dict[str, Any]
+    plan: Plan
+    systems: list[str]
+    idle: list[Point]
+    levels: list[list[Point]]
+    capacity: dict[str, figures.Capacity]
+
+
+def measure(
+    systems: Sequence[System],
+    plan: Plan,
+    note: Callable[[str], None],
+    check: Callable[[], None],
+) -> Results:
+    """Measure everything of the plan. `note` hears what begins; `check` raises when a part of a system has ended."""
+    began = datetime.now(UTC)
+    total, done = _loads(plan, len(systems)), 0
+
+    def one(system: System, load: Load) -> Point:
+        nonlocal done
+        done += 1
+        count = f"{done}/{total} " if done <= total else ""
+        note(f"{count}{system.name}: {load.streams} streams × {load.rate:g}/s")
+        check()
+        point = play(system, load)
+        check()
+        return point
+
+    idle = []
+    for system in systems:
+        # Memory first, of a young process: what a system has once taken it keeps, and later streams would look free.
+        if plan.idle:
+            note(f"{system.name}: starting it anew")
+            system.renew()
+        one(system, WARM_UP)
+        if plan.idle:
+            idle.append(one(system, idle_load(plan)))
+    levels = [[one(system, level_load(plan, streams)) for system in systems] for streams in plan.streams]
+    capacity = {system.name: _capacity(system, plan, one) for system in systems} if plan.search else {}
+    return Results(
+        made_at=began.isoformat(timespec="seconds"),
+        machine=host.machine(),
+        plan=plan,
+        systems=[system.name for system in systems],
+        idle=idle,
+        levels=levels,
+        capacity=capacity,
+    )
+
+
+def level_load(plan: Plan, streams: int) -> Load:
+    """So many busy streams, with turnover."""
+    return Load(streams, plan.rate, plan.seconds, max(LEAST_RAMP_S, streams / STARTS_PER_S))
+
+
+def idle_load(plan: Plan) -> Load:
+    """Many streams that stay and say little."""
+    return Load(plan.idle, 1.0, plan.seconds, max(LEAST_RAMP_S, plan.idle / IDLE_STARTS_PER_S), turnover=None)
+
+
+def seconds_at_most(plan: Plan, systems: int) -> float:
+    """A guess at how long the fixed part takes: each load's own time and a second for its start and its end."""
+    loads = [WARM_UP, *([idle_load(plan)] if plan.idle else []), *(level_load(plan, each) for each in plan.streams)]
+    return systems * sum(load.ramp + load.warmup + load.seconds + 1.5 for load in loads)
+
+
+def _loads(plan: Plan, systems: int) -> int:
+    return systems * (1 + bool(plan.idle) + len(plan.streams))
+
+
+def _capacity(system: System, plan: Plan, one: Callable[[System, Load], Point]) -> figures.Capacity:
+    def at(streams: int) -> Point:
+        point = one(system, Load(streams, plan.rate, SEARCH_S, max(LEAST_RAMP_S, streams / STARTS_PER_S)))
+        time.sleep(SETTLE_S if figures.is_saturated(point) else 0)
+        return point
+
+    return figures.search(at, min(SEARCH_FROM, plan.search), plan.search)

