@@ -97,21 +97,19 @@ class Producer:
     async def produce(self, speak: Callable[[Hear], Awaitable[None]], note: Callable[[Delta], None]) -> None:
         """Append everything that the model says, noting each delta first. Raises what ended it early."""
         self._note, self._context = note, contextvars.copy_context()
-        failure = None
         try:
-            async with asyncio.TaskGroup() as self._group:
-                watching = [self._group.create_task(self._keep_lease()), self._group.create_task(self._watch_cancel())]
+            async with asyncio.TaskGroup() as group:
+                watching = [group.create_task(self._keep_lease()), group.create_task(self._watch_cancel())]
+                self._group = group
                 try:
-                    await speak(self._hear_model)
-                except ModelError as error:
-                    failure = error  # what it said before it failed is the viewers'
-                await self._all_stored()
+                    failure = await _outcome_of(speak(self._hear_model))
+                    await self._all_stored()
+                finally:
+                    self._group = None  # an answer that comes later finds nobody: the next `append` asks again
                 for task in watching:
                     task.cancel()
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from group_error
-        finally:
-            self._group = None
         if failure is not None:
             raise failure
 
@@ -197,7 +195,7 @@ class Producer:
         self._publish_seconds.observe((time_ns() - chunk.ts_ns) / 1e9, self._exemplars.take())
         if chunk.deltas > 1:
             metrics.DELTAS_COALESCED.labels(self.backend).inc(chunk.deltas - 1)
-        if self._pending:
+        if self._pending and self._group is not None:
             self._send()
         elif self._drained is not None:
             self._drained.set_result(None)
@@ -277,6 +275,15 @@ class Producer:
                 await asyncio.sleep(1)  # the store may come back, or the stream may be handed over meanwhile
             else:
                 raise CancelledByUserError
+
+
+async def _outcome_of(speaking: Awaitable[None]) -> ModelError | None:
+    """Hear the model out; its failure is for later, since what it said before is the viewers'."""
+    try:
+        await speaking
+    except ModelError as error:
+        return error
+    return None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,7 +7,7 @@ import pytest
 
 from app.streaming.contract import STORED, ChunkType, Outcome
 from tests.contract.backends import Streams
-from tests.contract.moves import chunks_of, content, ending, insist, opened, push, take_over, watch, write
+from tests.contract.moves import begin, chunks_of, content, ending, insist, opened, push, watch, write
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_what_append_refuses_is_refused_here(streams: Streams) -> None:
     assert (await push(streams, task_id, content(3))).outcome is Outcome.GAP
     assert (await push(streams, task_id, content(2, attempt=2))).outcome is Outcome.FENCED
     assert (await insist(streams, uuid4(), content(0))).outcome is Outcome.MISSING
-    await take_over(streams, task_id)
+    await begin(streams, task_id)
     assert (await push(streams, task_id, content(2))).outcome is Outcome.FENCED
     await write(streams, task_id, ending(2, attempt=2))
     assert (await push(streams, task_id, content(3, attempt=2))).outcome is Outcome.CLOSED
