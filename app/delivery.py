@@ -5,15 +5,16 @@ import contextlib
 import functools
 import logging
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter
 
 from app.database import DatabaseUnavailableError
+from app.outlet import Outlet
 from app.records import Pin, Records
 from app.repair import reap
 from app.settings import Settings
@@ -24,6 +25,7 @@ from app.streaming.contract import (
     Entry,
     Status,
     StoreUnavailableError,
+    StreamError,
     StreamMissingError,
     encode,
     entry_of,
@@ -87,6 +89,7 @@ class Delivery:
 
     def __init__(self, settings: Settings, records: Records, backends: Backends) -> None:
         self._settings, self._records, self._backends = settings, records, backends
+        self._frames = Frames()
 
     async def join(self, task_id: UUID, last_event_id: str | None) -> "View":
         """Prepare a viewer's stream from its last event id.
@@ -104,7 +107,7 @@ class Delivery:
             joining = join_at(status, last_event_id)
         if last_event_id is not None:
             metrics.RESUMES.labels(pin.backend).inc()
-        return View(self._settings, self._records, self._backends, task_id, pin, joining, asked_ns)
+        return View(self._settings, self._records, self._backends, self._frames, task_id, pin, joining, asked_ns)
 
     async def _status(self, pin: Pin, task_id: UUID) -> Status | None:
         try:
@@ -143,26 +146,49 @@ def _synthetic(index: int, kind: ChunkType, content: str = "", **more: Any) -> E
 RESET_FRAME = b"data: %b\n\n"
 
 
+class Frames:
+    """Frames of entries; one that all viewers of a stream are offered in turn is written once."""
+
+    __slots__ = ("_entry", "_frame")
+
+    def __init__(self) -> None:
+        self._entry: Entry | None = None
+        self._frame = b""
+
+    def of(self, entry: Entry) -> bytes:
+        """Give the frame of an entry."""
+        if entry is not self._entry:
+            self._entry, self._frame = entry, frame(entry)
+        return self._frame
+
+
 class View:
-    """One viewer's stream as an async iterator of bytes ready for the socket."""
+    """One viewer's stream, sent through an outlet."""
+
+    __slots__ = (
+        "_asked_ns", "_backends", "_ended", "_exemplars", "_frames", "_lost_since", "_outlet", "_pin", "_position",
+        "_quiet_since", "_records", "_reset", "_resumed", "_sent", "_settings", "_tail", "_task_id", "_written_ns",
+    )  # fmt: skip
 
     def __init__(
         self,
         settings: Settings,
         records: Records,
         backends: Backends,
+        frames: Frames,
         task_id: UUID,
         pin: Pin,
         joining: Joining,
         asked_ns: int,
     ) -> None:
-        self._settings, self._records, self._backends = settings, records, backends
+        self._settings, self._records, self._backends, self._frames = settings, records, backends, frames
         self._task_id, self._pin = task_id, pin
         self._position, self._reset, self._tail = joining.start, joining.reset, joining.tail
         self._exemplars = tracing.Exemplars(task_id)
         self._asked_ns, self._written_ns = asked_ns, 0
-        self._quiet_since = asyncio.get_running_loop().time()
+        self._quiet_since, self._lost_since = monotonic(), 0.0
         self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
+        self._outlet: Outlet
 
     @property
     def backend(self) -> str:
@@ -178,45 +204,48 @@ class View:
             finally:
                 tracing.note(events=self._sent, ended=self._ended)
 
-    async def frames(self) -> AsyncIterator[bytes]:
-        """Yield SSE bytes until the terminal, following the stream when it is handed over."""
-        yield retry_line()
+    async def serve(self, outlet: Outlet) -> None:
+        """Send everything until the terminal, following the stream when it is handed over."""
+        self._outlet = outlet
+        await outlet.send(retry_line())
         metrics.FIRST_BYTE_SECONDS.labels(self.backend).observe((time_ns() - self._asked_ns) / 1e9)
         if self._reset:
-            yield RESET_FRAME % _synthetic(-1, ChunkType.RESET).record
-        patience = self._settings.lease_s + self._settings.lease_grace_s
-        lost_since: float | None = None
-        loop = asyncio.get_running_loop()
+            await outlet.send(RESET_FRAME % _synthetic(-1, ChunkType.RESET).record)
         while not self._ended:
             try:
-                async for entries in self._backends.readers[self.backend].follow(self._task_id, self._position):
-                    lost_since = None
-                    if entries:
-                        held_ns, data = time_ns(), self._framed(entries)
-                        yield data
-                        self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
-                    elif note := await self._mind_silence():
-                        yield note
+                await self._follow()
             except (StoreUnavailableError, StreamMissingError) as error:
-                lost_since = lost_since or loop.time()
-                lost_s = loop.time() - lost_since
-                await asyncio.sleep(LOST_RETRY_S)
-                await self._find_again(close=lost_s > patience)
-                if self._pin.message.status != "pending" and (
-                    isinstance(error, StreamMissingError) or lost_s > patience
-                ):
-                    yield self._rebuilt(self._pin.message)
-                elif loop.time() - self._quiet_since >= self._settings.keep_alive_s:
-                    self._quiet_since = loop.time()
-                    yield b": keep-alive %.1f\n\n" % lost_s
+                await self._mind_loss(error)
 
-    def _framed(self, entries: list[Entry]) -> bytes:
-        """Move on past these entries; gives their frames."""
-        self._position, self._quiet_since = entries[-1].index + 1, asyncio.get_running_loop().time()
+    async def _follow(self) -> None:
+        """Send what the backend of the moment has, until the terminal or its loss."""
+        following = self._backends.readers[self.backend].follow(self._task_id, self._position, self._take)
+        async with contextlib.aclosing(following) as batches:
+            async for entries in batches:
+                self._lost_since = 0.0
+                if entries:
+                    await self._send(entries)
+                elif note := await self._mind_silence():
+                    await self._outlet.send(note)
+
+    async def _send(self, entries: list[Entry]) -> None:
+        """Send a batch in one write, as fast as the viewer takes it."""
+        held_ns, data = time_ns(), b"".join(map(frame, entries))
+        self._position, self._quiet_since = entries[-1].index + 1, monotonic()
         self._ended = entries[-1].is_terminal
-        return b"".join(map(frame, entries))
+        await self._outlet.send(data)
+        self._observe(entries, len(data), held_ns)
 
-    def observe(self, entries: list[Entry], size: int, held_ns: int) -> None:
+    def _take(self, entry: Entry) -> bool:
+        """Send an entry where it was heard, with no task's waking and no queue in between, if the viewer has room."""
+        held_ns, data = time_ns(), self._frames.of(entry)
+        if not self._outlet.offer(data):
+            return False
+        self._position, self._quiet_since = entry.index + 1, monotonic()
+        self._observe((entry,), len(data), held_ns)
+        return True
+
+    def _observe(self, entries: Sequence[Entry], size: int, held_ns: int) -> None:
         """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
         now, meters, count = time_ns(), meters_of(self.backend), len(entries)
         replayed = 0 if entries[0].index > self._tail else sum(entry.index <= self._tail for entry in entries)
@@ -243,16 +272,29 @@ class View:
 
     async def _mind_silence(self) -> bytes | None:
         """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost."""
-        reader, loop = self._backends.readers[self.backend], asyncio.get_running_loop()
+        reader = self._backends.readers[self.backend]
         status = await reader.status(self._task_id)
         if status is None:
             raise StreamMissingError(f"stream {self._task_id} is gone")
         if status.state == "open" and status.lease_left_s < -self._settings.lease_grace_s:
             await reap(self._settings, self._records, self._backends, self.backend, self._task_id)
-        if loop.time() - self._quiet_since < self._settings.keep_alive_s:
+        if monotonic() - self._quiet_since < self._settings.keep_alive_s:
             return None
-        self._quiet_since = loop.time()
+        self._quiet_since = monotonic()
         return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
+
+    async def _mind_loss(self, error: StreamError) -> None:
+        """Look where the stream lives now; send the committed answer if nowhere, or a sign of life."""
+        self._lost_since = self._lost_since or monotonic()
+        lost_s = monotonic() - self._lost_since
+        patience = self._settings.lease_s + self._settings.lease_grace_s
+        await asyncio.sleep(LOST_RETRY_S)
+        await self._find_again(close=lost_s > patience)
+        if self._pin.message.status != "pending" and (isinstance(error, StreamMissingError) or lost_s > patience):
+            await self._outlet.send(self._rebuilt(self._pin.message))
+        elif monotonic() - self._quiet_since >= self._settings.keep_alive_s:
+            self._quiet_since = monotonic()
+            await self._outlet.send(b": keep-alive %.1f\n\n" % lost_s)
 
     async def _find_again(self, *, close: bool) -> None:
         """Read the pin anew: the stream may have been handed over. `close` it if its producer is lost as well."""

@@ -1,6 +1,7 @@
 """How a process that is asked to stop lets its viewers go."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class Drain:
@@ -8,9 +9,8 @@ class Drain:
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
-        self.has_begun = False
-        self.over = asyncio.get_running_loop().create_future()
-        """Done when every view must end."""
+        self._views = set[Callable[[], None]]()
+        self.has_begun = self.is_over = False
 
     def begin(self) -> None:
         """Start the clock. Doing it again changes nothing."""
@@ -18,6 +18,17 @@ class Drain:
             self.has_begun = True
             asyncio.get_running_loop().call_later(self._deadline_s, self._end)
 
+    def enter(self, end: Callable[[], None]) -> None:
+        """Have `end` called when every view must end: now, if that time has come. It must not raise."""
+        self._views.add(end)
+        if self.is_over:
+            end()
+
+    def leave(self, end: Callable[[], None]) -> None:
+        """Forget about a view."""
+        self._views.discard(end)
+
     def _end(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
+        self.is_over = True
+        for end in self._views:
+            end()

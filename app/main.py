@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import conversations, operations, problems, streams
 from app.api.dependencies import Services
@@ -27,6 +28,18 @@ from app.watching import watch_loop, watch_queue
 log = logging.getLogger(__name__)
 
 NOBODY = UUID(int=0)
+
+
+class App(FastAPI):
+    """FastAPI, but for streams: those are served past it, when it has found what to serve."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        later = list[ASGIApp]()
+        scope[streams.LATER] = later
+        await super().__call__(scope, receive, send)
+        for serve in later:
+            await serve(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                         task.cancel()
                     await asyncio.gather(*working, return_exceptions=True)
 
-    app = FastAPI(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
+    app = App(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     problems.install(app)
     for router in (conversations.router, streams.router, operations.router):
         app.include_router(router)

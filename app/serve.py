@@ -1,7 +1,8 @@
 """Serves the API over HTTP, and drains it. Run it with `python -m app.serve --host 127.0.0.1 --port 8000`.
 
-`uvicorn app.main:create_app --factory` serves the same app; this adds what lies below ASGI: open streams end with a
-`retry:` when the process is asked to stop, and a viewer whose side of the connection is dead is noticed.
+`uvicorn app.main:create_app --factory` serves the same app; this adds what lies below ASGI: chunks are written to the
+socket where they are heard, open streams end with a `retry:` when the process is asked to stop, and a viewer whose side
+of the connection is dead is noticed.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.main import create_app
+from app.outlet import SocketProtocol
 from app.settings import Settings, load_settings
 
 MARGIN_S = 3
@@ -27,7 +29,7 @@ class DrainingServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=SocketProtocol,
                 access_log=False,
                 timeout_graceful_shutdown=round(settings.api_drain_s) + MARGIN_S,
             )

@@ -12,14 +12,22 @@ from starlette.types import Receive, Scope, Send
 from app.api.dependencies import Open
 from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
 from app.draining import Drain
+from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
 from app.telemetry import metrics
 
 router = APIRouter(prefix="/stream", tags=["streams"])
 
+LATER = "streamgauge.later"
+"""Where a scope keeps what is to be served once the framework is done with the request."""
+
 
 class EventStream(Response):
-    """A view as a raw ASGI response: one `send` a batch, ended by the terminal, the viewer's leaving, or a drain."""
+    """A view as a response, ended by the terminal, the viewer's leaving, or a drain.
+
+    It is served after the framework is done with the request: for as long as a stream lives, no frame of the
+    framework's does, and nothing wraps `send`.
+    """
 
     media_type = "text/event-stream"
 
@@ -29,35 +37,43 @@ class EventStream(Response):
         self._view, self._drain = view, drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Leave the serving for later."""
+        scope[LATER].append(self._serve)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        outlet = outlet_of(scope, receive, send)
         with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
-            await self._serve(receive, send)
-
-    async def _serve(self, receive: Receive, send: Send) -> None:
-        sending, leaving = asyncio.create_task(self._send_all(send)), asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait({sending, leaving, self._drain.over}, return_when=asyncio.FIRST_COMPLETED)
-            is_cut = self._drain.over.done() and not sending.done() and not leaving.done()
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
-            results = await asyncio.gather(sending, return_exceptions=True)
-        if isinstance(results[0], Exception):
-            raise results[0]
-        if is_cut:
-            await send({"type": "http.response.body", "body": retry_line(), "more_body": False})
-
-    async def _send_all(self, send: Send) -> None:
-        async for data in self._view.frames():
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            is_whole = await self._is_served(outlet)
+        if not is_whole and not self._drain.is_over:
+            return  # the viewer has left
+        if not is_whole:
+            await outlet.send(retry_line())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _is_served(self, outlet: Outlet) -> bool:
+        """Send the whole stream; False when the viewer left, or the drain was over, before its end."""
+        until = asyncio.timeout(None)  # none but these two set it
 
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        def end() -> None:
+            if not until.expired():
+                until.reschedule(0)
+
+        try:
+            async with until:
+                try:
+                    self._drain.enter(end)
+                    outlet.watch(end)
+                    await self._view.serve(outlet)
+                finally:
+                    outlet.forget()
+                    self._drain.leave(end)
+        except TimeoutError:
+            if until.expired():
+                return False
+            raise
+        return True
 
 
 @router.get(

@@ -6,7 +6,7 @@ One jump is allowed: an attempt that found its forerunners' whole log lost can't
 begins with a `reset` at an index that none of them can have seen, so an old id still resumes at the right place.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -153,6 +153,10 @@ class Status:
             return log[0].index == start or log[0].kind is ChunkType.RESET
         return start >= self.next_index
 
+    def awaits(self, start: int) -> bool:
+        """Tell whether the stream goes on, and nothing is stored from `start` on yet."""
+        return self.state == OPEN and start == self.next_index
+
     def ended_before(self, start: int) -> bool:
         """Tell whether the stream is over and has nothing from `start` on."""
         return self.state != OPEN and start >= self.next_index
@@ -229,14 +233,27 @@ class SwiftWriter(Protocol):
         """
 
 
+Offer = Callable[[Entry], bool]
+"""Takes one entry at once, by True, or leaves it to come in a batch, by False. It must not wait."""
+
+
+def decline(_: Entry) -> bool:
+    """Take nothing at once: the offer of who wants every entry in a batch."""
+    return False
+
+
 class StreamReader(Protocol):
     """The viewer's side: from any index on, in order, without a hole or a repeat, ending after the terminal.
 
     Every method raises `StoreUnavailableError` when the store can't be reached.
     """
 
-    def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
+    def follow(self, task_id: UUID, start: int, offer: Offer = decline) -> AsyncGenerator[list[Entry], None]:
         """Yield batches of entries from `start` on, and an empty batch after every silence.
+
+        A reader that is pushed to may `offer` a `content` entry that is next, while its caller waits for a batch; what
+        is taken then is not yielded, and neither breaks the silence nor the order. An offer that raises ends this
+        follow with its error, and no other. A reader without pushes offers nothing.
 
         Ends after the terminal, or at once if that lies before `start`. Raises `StreamMissingError` once the store no
         longer holds the stream.

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from app.streaming.contract import Entry, StoreUnavailableError, entry_of
+from app.streaming.contract import Entry, Offer, StoreUnavailableError, decline, entry_of
 from app.streaming.valkey import Valkey
 from app.telemetry import metrics
 
@@ -45,15 +45,21 @@ SHARDED = Kinds("SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"suns
 class Box:
     """One listener's bounded in-tray. It begins with a gap, since the listener has not read the log yet."""
 
+    __slots__ = ("_entries", "_failure", "_gap", "_lost", "_offer", "_patience_s", "_patient_until", "_waiter")
+
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._gap = True
         self._lost = False
+        self._offer: Offer = decline
+        self._failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._patient_until = 0.0
+        self._patience_s, self._patient_until = 0.0, 0.0
 
     def put(self, entry: Entry) -> None:
-        """Add an entry, or mark a gap when the box is full."""
+        """Offer an entry to a listener who waits for one, or add it; mark a gap when the box is full."""
+        if self._offer is not decline and self._taken(entry):
+            return
         if len(self._entries) >= BOX_LIMIT:
             metrics.CATCH_UPS.inc()
             self.mark_gap()
@@ -71,13 +77,16 @@ class Box:
         self._lost = True
         self._wake()
 
-    async def take(self, patience_s: float) -> list[Entry] | None:
+    async def take(self, patience_s: float, offer: Offer = decline) -> list[Entry] | None:
         """Take all that waits; `[]` after a silence of `patience_s`; None when the log must be read.
 
-        Raises `StoreUnavailableError` once the subscription has ended under it.
+        While it waits, each entry is offered first: one that is taken at once only ends the silence. Raises
+        `StoreUnavailableError` once the subscription has ended under it, and what the offer raised.
         """
         if not (self._entries or self._gap or self._lost):
-            await self._wait(patience_s)
+            await self._wait(patience_s, offer)
+        if self._failure is not None:
+            raise self._failure
         if self._lost:
             raise StoreUnavailableError("the store ended the subscription; follow again")
         if self._gap:
@@ -88,18 +97,33 @@ class Box:
 
     def end_silence(self, now: float) -> None:
         """Wake a listener whose patience is over at this time of the loop's."""
-        if now >= self._patient_until:
+        if not self._patient_until:  # something was taken since the last look
+            self._patient_until = now + self._patience_s
+        elif now >= self._patient_until:
             self._wake()
 
-    async def _wait(self, patience_s: float) -> None:
+    async def _wait(self, patience_s: float, offer: Offer) -> None:
         loop = asyncio.get_running_loop()
-        self._waiter, self._patient_until = loop.create_future(), loop.time() + patience_s
+        self._waiter, self._offer = loop.create_future(), offer
+        self._patience_s, self._patient_until = patience_s, loop.time() + patience_s
         try:
             await self._waiter
         finally:
-            self._waiter = None
+            self._waiter, self._offer = None, decline
+
+    def _taken(self, entry: Entry) -> bool:
+        """Whether the waiting listener took the entry; its failure is its own, and is raised to it alone."""
+        try:
+            if self._offer(entry):
+                self._patient_until = 0.0
+                return True
+        except Exception as error:
+            self._failure = error
+        return False
 
     def _wake(self) -> None:
+        """End the wait. Nothing is offered from here on: what comes before the listener runs keeps its place."""
+        self._offer = decline
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -1,7 +1,7 @@
 """The reference backend: one process's memory. Tests hold the others to what it does; nothing else uses it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from uuid import UUID
@@ -16,11 +16,13 @@ from app.streaming.contract import (
     ChunkType,
     Entry,
     FencedError,
+    Offer,
     Opening,
     Outcome,
     Status,
     StreamMissingError,
     StreamOverError,
+    decline,
     encode,
     entry_of,
 )
@@ -104,7 +106,12 @@ class MemoryStreams:
             log.cancel.set()
         return log.state
 
-    async def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
+    async def follow(
+        self,
+        task_id: UUID,
+        start: int,
+        offer: Offer = decline,  # noqa: ARG002 - the contract's; nothing is pushed here
+    ) -> AsyncGenerator[list[Entry], None]:
         """Yield what is stored from `start` on, then what comes."""
         position = start
         while True:

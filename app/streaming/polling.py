@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -22,12 +22,14 @@ from app.streaming.contract import (
     ChunkType,
     Entry,
     FencedError,
+    Offer,
     Opening,
     Outcome,
     Status,
     StoreUnavailableError,
     StreamMissingError,
     StreamOverError,
+    decline,
     encode,
 )
 
@@ -156,7 +158,12 @@ class PollingReader:
     def __init__(self, database: Database, times: PollingTimes) -> None:
         self._database, self._times = database, times
 
-    async def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
+    async def follow(
+        self,
+        task_id: UUID,
+        start: int,
+        offer: Offer = decline,  # noqa: ARG002 - the contract's; nothing is pushed here
+    ) -> AsyncGenerator[list[Entry], None]:
         """Yield batches of entries from `start` on, and an empty batch after every silence.
 
         The first look is at once; the phase of the following ones is random, so that readers do not march in step.

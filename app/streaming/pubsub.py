@@ -1,7 +1,7 @@
 """The `pubsub` backend: a list, a hash and a channel per stream in Valkey or Redis; readers are pushed to."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +19,14 @@ from app.streaming.contract import (
     Entry,
     FencedError,
     Heard,
+    Offer,
     Opening,
     Outcome,
     Status,
     StoreUnavailableError,
     StreamMissingError,
     StreamOverError,
+    decline,
     encode,
     entry_of,
 )
@@ -120,12 +122,20 @@ class PubSubReader:
         self._valkey, self._hub = valkey, hub
         self._ttl_s, self._silence_s = times.chunk_ttl_s, times.silence_s
 
-    async def follow(self, task_id: UUID, start: int) -> AsyncIterator[list[Entry]]:
+    async def follow(self, task_id: UUID, start: int, offer: Offer = decline) -> AsyncGenerator[list[Entry], None]:
         """Yield batches of entries from `start` on, and an empty batch after every silence."""
         position = start
+
+        def hand(entry: Entry) -> bool:
+            nonlocal position
+            if entry.index != position or entry.kind is not ChunkType.CONTENT or not offer(entry):
+                return False
+            position += 1
+            return True
+
         async with self._hub.listen(keys.channel(task_id)) as box:
             while True:
-                heard = await box.take(self._silence_s)
+                heard = await box.take(self._silence_s, hand)
                 entries = await self._stitch(task_id, position, heard)
                 if entries is None:
                     return
@@ -145,6 +155,8 @@ class PubSubReader:
             if all(entry.index == position + offset for offset, entry in enumerate(fresh)):
                 return fresh
         status = await self.status(task_id)
+        if status is not None and status.awaits(position):
+            return []  # there is nothing to read, and what comes will be heard
         entries = await self.get_chunks(task_id, position)
         if status is None or not status.explains(position, entries):
             raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")

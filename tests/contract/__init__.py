@@ -9,7 +9,8 @@
 6. `test_cancelling`: somebody wants it to stop.
 7. `test_leases`: the producer is lost, and exactly one of its viewers says so.
 8. `test_slowness`: viewers who are slow, or fail, or leave.
-9. `test_expiry`: nothing lives for ever.
+9. `test_offers`: entries that are taken where they are heard.
+10. `test_expiry`: nothing lives for ever.
 
 The backends are in `backends`, the moves of producers and viewers in `moves`. What a backend does beyond the contract
 is at the end: `test_shared_subscription`, `test_cluster`.

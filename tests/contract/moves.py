@@ -102,7 +102,7 @@ async def following(streams: Streams, task_id: UUID, start: int = 0) -> AsyncGen
     position = start
     while True:
         try:
-            async with contextlib.aclosing(streams.reader.follow(task_id, position)) as batches:  # type: ignore[type-var]
+            async with contextlib.aclosing(streams.reader.follow(task_id, position)) as batches:
                 async for entries in batches:
                     position = entries[-1].index + 1 if entries else position
                     yield entries

@@ -10,14 +10,17 @@ import pytest
 from app.delivery import NothingLeftError, UnknownStreamError
 from tests.contract.backends import Streams
 from tests.contract.moves import PATIENCE_S, begin, content, ending, opened, reset, write
+from tests.support.outlets import Kept
 
 pytestmark = pytest.mark.anyio
 
 
 async def view(streams: Streams, task_id: UUID, last_id: str | None = None) -> list[dict[str, Any]]:
     """What the client is sent until the response ends: each event's record, with the SSE id it came under."""
+    outlet = Kept()
     async with asyncio.timeout(PATIENCE_S):
-        frames = [data async for data in (await streams.delivery.join(task_id, last_id)).frames()]
+        await (await streams.delivery.join(task_id, last_id)).serve(outlet)
+    frames = outlet.sent
     assert frames[0].startswith(b"retry: ")
     events = []
     for event in b"".join(frames[1:]).decode().removesuffix("\n\n").split("\n\n"):

@@ -1,0 +1,116 @@
+"""The one seam below ASGI: a viewer's way out of this process, through the socket itself where the server allows it.
+
+An ASGI `send` costs a chunk an event-loop task's waking, four coroutines and a dict. uvicorn's protocol lets a frame be
+written where it is heard, if that needs no waiting; whatever needs waiting still goes through `send`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+EXTENSION = "streamgauge.socket"
+
+
+class Outlet(Protocol):
+    """One response's body on its way to its viewer, in the order of the calls, bounded by what the viewer takes."""
+
+    async def send(self, data: bytes) -> None:
+        """Send, waiting for room."""
+
+    def offer(self, data: bytes) -> bool:
+        """Send without waiting, by True; False when that can't be, and then nothing was sent."""
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """Have `left` called when the viewer leaves; at once if that is the case."""
+
+    def forget(self) -> None:
+        """Call it no more."""
+
+
+class SocketProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which the app finds in its scope's extensions."""
+
+    left: Callable[[], None] | None = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        extended: dict[str, Any] = self.scope  # type: ignore[assignment]
+        extended["extensions"] = {EXTENSION: self}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say so to the view that is open on this connection."""
+        super().connection_lost(exc)
+        if self.left is not None:
+            self.left()
+
+
+def outlet_of(scope: Scope, receive: Receive, send: Send) -> Outlet:
+    """Give the way out of a response whose start was sent."""
+    protocol = scope.get("extensions", {}).get(EXTENSION)
+    # Of HEAD, a body in one piece and a pipelined request's response uvicorn knows more than we do.
+    if protocol is None or protocol.scope is not scope or not protocol.cycle.chunked_encoding:
+        return AsgiOutlet(receive, send)
+    return SocketOutlet(protocol, send)
+
+
+class AsgiOutlet:
+    """The way out through any ASGI server."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+
+    async def send(self, data: bytes) -> None:
+        """Send, waiting for room."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def offer(self, data: bytes) -> bool:  # noqa: ARG002 - the protocol's
+        """Leave it: ASGI can't tell whether a send would wait."""
+        return False
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """Have `left` called when the viewer leaves."""
+        self._waiting = asyncio.create_task(self._wait(left))
+
+    def forget(self) -> None:
+        """Call it no more."""
+        self._waiting.cancel()
+
+    async def _wait(self, left: Callable[[], None]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        left()
+
+
+class SocketOutlet:
+    """The way out through uvicorn's transport."""
+
+    __slots__ = ("_flow", "_protocol", "_send", "_transport")
+
+    def __init__(self, protocol: SocketProtocol, send: Send) -> None:
+        self._protocol, self._send = protocol, send
+        self._transport, self._flow = protocol.transport, protocol.flow
+
+    async def send(self, data: bytes) -> None:
+        """Send, waiting for room."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def offer(self, data: bytes) -> bool:
+        """Write one HTTP chunk, unless the viewer has left or its socket is full."""
+        if self._flow.write_paused or self._transport.is_closing():
+            return False
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """Have `left` called when the viewer leaves; at once if that is the case."""
+        self._protocol.left = left
+        if self._transport.is_closing():
+            left()
+
+    def forget(self) -> None:
+        """Call it no more."""
+        self._protocol.left = None
