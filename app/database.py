@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import asyncpg
 from sqlalchemy import event
-from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import EmulatedDBAPIException, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
@@ -78,8 +78,16 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
         raise InvalidatePoolError
 
 
-# The internal one is what asyncpg says between a server's FATAL and the end of its connection.
-_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# The emulated one is what the pool says for a server that refuses a connection (it starts, or has no more to give); the
+# internal one is what asyncpg says between a server's FATAL and the end of its connection.
+_ERRORS = (
+    SQLAlchemyError,
+    EmulatedDBAPIException,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 
 
 @contextlib.contextmanager

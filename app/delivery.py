@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any
 from uuid import UUID
+
+from prometheus_client import Counter
 
 from app.database import DatabaseUnavailableError
 from app.records import Pin, Records
@@ -27,6 +30,7 @@ from app.streaming.contract import (
 )
 from app.tables import Message
 from app.telemetry import metrics, tracing
+from app.telemetry.histogram import HotHistogram
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,31 @@ LOST_RETRY_S = 0.2
 RETRY_MS = (800, 1200)
 """The first line's `retry:`, with jitter, so that the viewers of a lost server do not come back as one."""
 ENDED = {"complete": ChunkType.DONE, "failed": ChunkType.FAILED, "cancelled": ChunkType.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """What is counted at each write to a viewer, with its label looked up."""
+
+    delivery: HotHistogram
+    write: HotHistogram
+    inter_chunk: HotHistogram
+    events: Counter
+    sent_bytes: Counter
+    replayed: Counter
+
+
+@functools.cache
+def meters_of(backend: str) -> Meters:
+    """Give the meters of one backend's streams."""
+    return Meters(
+        delivery=metrics.DELIVERY_SECONDS.labels(backend),
+        write=metrics.WRITE_SECONDS.labels(backend),
+        inter_chunk=metrics.INTER_CHUNK_SECONDS.labels(backend),
+        events=metrics.EVENTS_SENT.labels(backend),
+        sent_bytes=metrics.BYTES_SENT.labels(backend),
+        replayed=metrics.EVENTS_REPLAYED.labels(backend),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +189,14 @@ class View:
         loop = asyncio.get_running_loop()
         while not self._ended:
             try:
-                async for data in self._follow():
+                async for entries in self._backends.readers[self.backend].follow(self._task_id, self._position):
                     lost_since = None
-                    yield data
+                    if entries:
+                        held_ns, data = time_ns(), self._framed(entries)
+                        yield data
+                        self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
+                    elif note := await self._mind_silence():
+                        yield note
             except (StoreUnavailableError, StreamMissingError) as error:
                 lost_since = lost_since or loop.time()
                 lost_s = loop.time() - lost_since
@@ -176,24 +210,29 @@ class View:
                     self._quiet_since = loop.time()
                     yield b": keep-alive %.1f\n\n" % lost_s
 
+    def _framed(self, entries: list[Entry]) -> bytes:
+        """Move on past these entries; gives their frames."""
+        self._position, self._quiet_since = entries[-1].index + 1, asyncio.get_running_loop().time()
+        self._ended = entries[-1].is_terminal
+        return b"".join(map(frame, entries))
+
     def observe(self, entries: list[Entry], size: int, held_ns: int) -> None:
         """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
-        now, backend = time_ns(), self.backend
-        fresh = [entry for entry in entries if entry.index > self._tail]
-        histogram = metrics.DELIVERY_SECONDS.labels(backend)
-        for entry in fresh:
-            histogram.observe((now - entry.ts_ns) / 1e9, self._exemplars.take())
-        metrics.EVENTS_SENT.labels(backend).inc(len(entries))
-        metrics.BYTES_SENT.labels(backend).inc(size)
-        metrics.WRITE_SECONDS.labels(backend).observe((now - held_ns) / 1e9)
-        if len(fresh) < len(entries):
-            metrics.EVENTS_REPLAYED.labels(backend).inc(len(entries) - len(fresh))
+        now, meters, count = time_ns(), meters_of(self.backend), len(entries)
+        replayed = 0 if entries[0].index > self._tail else sum(entry.index <= self._tail for entry in entries)
+        for entry in entries[replayed:] if replayed else entries:
+            meters.delivery.observe((now - entry.ts_ns) / 1e9, self._exemplars.take())
+        meters.events.inc(count)
+        meters.sent_bytes.inc(size)
+        meters.write.observe((now - held_ns) / 1e9)
+        if replayed:
+            meters.replayed.inc(replayed)
         if self._written_ns:
-            metrics.INTER_CHUNK_SECONDS.labels(backend).observe((now - self._written_ns) / 1e9)
+            meters.inter_chunk.observe((now - self._written_ns) / 1e9)
         else:
             self._observe_first(entries[0], now)
         self._written_ns = now
-        self._sent += len(entries)
+        self._sent += count
 
     def _observe_first(self, entry: Entry, now_ns: int) -> None:
         tracing.event("first_chunk", index=entry.index)
@@ -201,18 +240,6 @@ class View:
             posted_s = self._pin.message.created_at.timestamp()
             seconds = max(0.0, now_ns / 1e9 - posted_s)
             metrics.FIRST_TOKEN_SECONDS.labels(self.backend).observe(seconds, tracing.exemplar(self._task_id))
-
-    async def _follow(self) -> AsyncIterator[bytes]:
-        reader, loop = self._backends.readers[self.backend], asyncio.get_running_loop()
-        async for entries in reader.follow(self._task_id, self._position):
-            if entries:
-                self._position, self._quiet_since = entries[-1].index + 1, loop.time()
-                self._ended = entries[-1].is_terminal
-                held_ns, data = time_ns(), b"".join(map(frame, entries))
-                yield data
-                self.observe(entries, len(data), held_ns)  # resumed only after the socket took the bytes
-            elif note := await self._mind_silence():
-                yield note
 
     async def _mind_silence(self) -> bytes | None:
         """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost."""

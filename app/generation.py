@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from time import time_ns
 from typing import Any
 from uuid import UUID
@@ -161,7 +162,7 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
         with tracing.model_span(job.model, job.max_tokens) as call:
             try:
                 async with asyncio.timeout(services.settings.generation_limit_s):
-                    await producer.produce(services.model.stream(question), answering.take)
+                    await producer.produce(partial(services.model.answer, question), answering.take)
             finally:
                 tracing.note_answer(call, answering.finish_reason, answering.usage, answering.model_ttft_s)
     except CancelledByUserError:

@@ -1,7 +1,8 @@
 """OpenAI-compatible streaming: the SDK makes the request, the response is read as bytes, only the delta is decoded."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any
@@ -26,6 +27,10 @@ class Delta(msgspec.Struct, gc=False):
     ts_ns: int
     finish_reason: str | None = None
     usage: dict[str, int] | None = None
+
+
+Hear = Callable[[Delta], "asyncio.Future[None] | None"]
+"""Gets each delta at once; when it gives a future, no more is read of the answer until that is done."""
 
 
 class ModelError(Exception):
@@ -87,9 +92,13 @@ class Model:
         ) as client:
             yield cls(client)
 
-    async def stream(self, question: Question) -> AsyncGenerator[Delta]:
-        """Yield the answer's deltas as they arrive; the last has a finish reason. Raises `ModelError`."""
-        with _model_errors():
+    async def answer(self, question: Question, hear: Hear) -> None:
+        """Let `hear` have the answer's deltas as they arrive, and return at its end. Raises `ModelError`.
+
+        `hear` is called in the socket's own callback and must not wait. The last deltas carry finish reason and usage.
+        """
+        speech = _Speech(hear)
+        with _model_errors(), contextlib.suppress(_DoneError):
             async with self._client.chat.completions.with_streaming_response.create(
                 model=question.model,
                 messages=[_turn(role, content) for role, content in question.history],
@@ -97,16 +106,9 @@ class Model:
                 stream=True,
                 stream_options={"include_usage": True},
             ) as response:
-                finished = False
-                async for line in _events(response):
-                    if line == b"[DONE]":
-                        return
-                    delta = _delta(line)
-                    finished = finished or delta.finish_reason is not None
-                    if delta.text or delta.finish_reason or delta.usage:
-                        yield delta
-                if not finished:
-                    raise ModelError("the model's connection closed in mid-answer", retryable=True)
+                await _hear_out(response, speech)
+            if not speech.finished:
+                raise ModelError("the model's connection closed in mid-answer", retryable=True)
 
 
 def _transport(base_url: str) -> LeanTransport | None:
@@ -120,30 +122,48 @@ def _turn(role: str, content: str) -> ChatCompletionMessageParam:
     return {"role": "assistant", "content": content} if role == "assistant" else {"role": "user", "content": content}
 
 
-def _events(response: openai.AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
-    """Give each event as JSON, whether the provider streams, compresses the stream, or answers all at once."""
-    http = response.http_response
-    if http.headers.get("content-type", "").startswith("application/json"):
-        return _whole(response)
-    if "content-encoding" in http.headers or not isinstance(http.stream, httpx2.AsyncByteStream):
-        return _lines(response.iter_bytes())
-    return _lines(aiter(http.stream))  # as it came off the socket: four layers less than iter_bytes
+class _DoneError(Exception):
+    """The provider has said `[DONE]`: whatever follows is no part of the answer."""
 
 
-async def _whole(response: openai.AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
-    yield await response.read()
+class _Speech:
+    """Hears deltas out of an answer's bytes, however they were cut."""
 
+    def __init__(self, hear: Hear) -> None:
+        self._hear, self._rest = hear, b""
+        self.finished = False
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the payload of each `data:` line, whole, however the bytes were cut."""
-    rest = b""
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE:
+    def take(self, data: bytes) -> "asyncio.Future[None] | None":
+        """Hear the lines that these bytes complete; a future says when there is room for more."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MAX_LINE:
             raise ModelError("the model sent a line of over 1 MiB", retryable=False)
+        room = None
         for line in lines:
             if line.startswith(b"data:"):
-                yield line[5:].strip()
+                room = self.take_event(line[5:].strip())
+        return room
+
+    def take_event(self, event: bytes) -> "asyncio.Future[None] | None":
+        """Hear what one event says, which is JSON."""
+        if event == b"[DONE]":
+            raise _DoneError
+        delta = _delta(event)
+        self.finished = self.finished or delta.finish_reason is not None
+        return self._hear(delta) if delta.text or delta.finish_reason or delta.usage else None
+
+
+async def _hear_out(response: openai.AsyncAPIResponse[Any], speech: _Speech) -> None:
+    """Hear an answer to its end, whether the provider streams, compresses the stream, or answers all at once."""
+    http = response.http_response
+    if http.headers.get("content-type", "").startswith("application/json"):
+        speech.take_event(await response.read())
+    elif "deliver" in http.extensions and "content-encoding" not in http.headers:
+        await http.extensions["deliver"](speech.take)
+    else:
+        async for data in response.iter_bytes():
+            if room := speech.take(data):
+                await room
 
 
 def _delta(line: bytes) -> Delta:

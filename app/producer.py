@@ -1,16 +1,17 @@
 """One attempt at one stream: an ordered, fenced series of appends that survives the loss of its store."""
 
 import asyncio
-import contextlib
+import contextvars
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any
 from uuid import UUID
 
-from app.llm import Delta, ModelError
+from app.llm import Delta, Hear, ModelError
 from app.streaming.contract import (
+    STORED,
     Answer,
     Chunk,
     ChunkType,
@@ -20,6 +21,7 @@ from app.streaming.contract import (
     StoreUnavailableError,
     StreamMissingError,
     StreamWriter,
+    SwiftWriter,
     text_of,
 )
 from app.streaming.polling import PollingWriter
@@ -30,6 +32,10 @@ log = logging.getLogger(__name__)
 HAND_OVER_AFTER_S = 4.0
 """A store that stays silent this long in mid-stream is lost: one dropped connection plus a reconnect fit into it."""
 RETRY_S = 0.1
+RENEW_AGAIN_S = 1.0
+"""After a renewal that failed: soon enough for several more within a lease."""
+WAITING_CHARACTERS = 1 << 16
+"""Text that the store has not taken yet, beyond which no more is read of the model."""
 
 
 class CancelledByUserError(Exception):
@@ -50,19 +56,33 @@ class Store:
 class Producer:
     """One attempt at one stream: an ordered, fenced series of appends that survives the loss of its store.
 
-    It holds the whole log (an answer is small), so that the safe backend can take the stream over from index 0.
+    One append is under way at a time; what the model says meanwhile shares the next chunk. While all is well no task
+    wakes up for a chunk: a delta begins an append in the model's callback, and the store's answer ends it in its own. A
+    task settles the rest, such as a lost reply. It holds the whole log (an answer is small), so that the safe backend
+    can take the stream over from index 0.
     """
 
     def __init__(self, task_id: UUID, store: Store, opening: Opening, held: list[Chunk]) -> None:
-        self._task_id, self._place, self._writer = task_id, store, store.writer
+        self._task_id, self._place = task_id, store
         self.attempt, self._log = opening.attempt, held
-        self.backend = store.backend
+        self._next_index = held[-1].chunk_index + 1 if held else 0
         self._unanswered: Chunk | None = None
-        self._exemplars = tracing.Exemplars(task_id)
         self._pending: list[Delta] = []
-        self._ready = asyncio.Event()
-        self._finished = False
-        self._appended_at = asyncio.get_running_loop().time()
+        self._waiting = 0
+        self._room: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._exemplars = tracing.Exemplars(task_id)
+        self._enter(store.backend, store.writer)
+
+    def _enter(self, backend: str, writer: StreamWriter) -> None:
+        """Append there from now on."""
+        self.backend, self._writer = backend, writer
+        self._push = None
+        if isinstance(writer, SwiftWriter):
+            self._push = writer.lane(self._task_id, self.attempt, self._hear_store)
+        self._appended = metrics.CHUNKS_APPENDED.labels(backend)
+        self._publish_seconds = metrics.PUBLISH_SECONDS.labels(backend)
 
     @property
     def begins_anew(self) -> bool:
@@ -74,45 +94,117 @@ class Producer:
         """What a viewer shows: exactly what the chunks since the last reset hold, so the message equals its stream."""
         return text_of(self._log)
 
-    async def produce(self, deltas: AsyncGenerator[Delta], note: Callable[[Delta], None]) -> None:
+    async def produce(self, speak: Callable[[Hear], Awaitable[None]], note: Callable[[Delta], None]) -> None:
         """Append everything that the model says, noting each delta first. Raises what ended it early."""
+        self._note, self._context = note, contextvars.copy_context()
         try:
             async with asyncio.TaskGroup() as group:
-                sending = group.create_task(self._send())
                 watching = [group.create_task(self._keep_lease()), group.create_task(self._watch_cancel())]
-                async with contextlib.aclosing(deltas):
-                    async for delta in deltas:
-                        note(delta)
-                        if delta.text:
-                            self._pending.append(delta)
-                            self._ready.set()
-                self._finished = True
-                self._ready.set()
-                await sending
+                self._group = group
+                try:
+                    failure = await _outcome_of(speak(self._hear_model))
+                    await self._all_stored()
+                finally:
+                    self._group = None  # an answer that comes later finds nobody: the next `append` asks again
                 for task in watching:
                     task.cancel()
         except BaseExceptionGroup as group_error:
-            first = _first(group_error)
-            if isinstance(first, ModelError):
-                await self._flush()  # what it said before it failed is the viewers'
-            raise first from group_error
+            raise _first(group_error) from group_error
+        if failure is not None:
+            raise failure
 
-    async def append(self, kind: ChunkType, text: str = "", deltas: int = 0, ts_ns: int = 0, **more: Any) -> None:
+    async def append(self, kind: ChunkType, text: str = "", **more: Any) -> None:
         """Append one chunk, retrying a lost reply and handing the stream over when the store is lost."""
-        index = self._log[-1].chunk_index + 1 if self._log else 0
-        chunk = Chunk(index, kind, text, self.attempt, deltas, ts_ns or time_ns(), **more)
         if self._unanswered is not None:  # it was interrupted and may or may not be stored: a repeat is harmless
             await self._store(self._unanswered)
-        self._log.append(chunk)
-        self._unanswered = chunk
-        answer = await self._store(chunk)
+        answer = await self._store(self._add(kind, text, 0, time_ns(), **more))
         self._unanswered = None
-        self._appended_at = asyncio.get_running_loop().time()
-        metrics.CHUNKS_APPENDED.labels(self.backend).inc()
-        if not chunk.chunk_index:
-            tracing.event("first_chunk")
+        self._appended.inc()
         if answer.cancelled and kind is ChunkType.CONTENT:
             raise CancelledByUserError
+
+    def _add(self, kind: ChunkType, text: str, deltas: int, ts_ns: int, **more: Any) -> Chunk:
+        """Add a chunk to the log, as one that the store has not answered for."""
+        chunk = Chunk(self._next_index, kind, text, self.attempt, deltas, ts_ns, **more)
+        self._next_index += 1
+        self._log.append(chunk)
+        self._unanswered = chunk
+        return chunk
+
+    def _hear_model(self, delta: Delta) -> asyncio.Future[None] | None:
+        """Begin an append, or let the delta wait for the one under way; a future says when there is room for more."""
+        self._note(delta)
+        if not delta.text:
+            return None
+        self._pending.append(delta)
+        self._waiting += len(delta.text)
+        if self._unanswered is None:
+            self._send()
+        elif self._waiting > WAITING_CHARACTERS:
+            self._room = self._room or asyncio.get_running_loop().create_future()
+        return self._room
+
+    def _send(self) -> None:
+        """Begin to append all that waits as one chunk."""
+        pending, self._pending, self._waiting = self._pending, [], 0
+        text = pending[0].text if len(pending) == 1 else "".join(delta.text for delta in pending)
+        chunk = self._add(ChunkType.CONTENT, text, len(pending), pending[-1].ts_ns)
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+        if self._push is not None:
+            self._push(chunk)
+        else:
+            self._settle_later(None)
+
+    def _hear_store(self, answer: Answer | StoreUnavailableError) -> None:
+        """End the append under way; a task settles anything but a plain success, and the first chunk of a stream."""
+        if self._unanswered is None or self._group is None:
+            return  # it was interrupted, and is stored again before the next
+        if answer is STORED and self._unanswered.chunk_index:
+            self._stored(self._unanswered)
+        else:
+            self._settle_later(answer)
+
+    def _settle_later(self, answer: Answer | StoreUnavailableError | None) -> None:
+        assert self._group is not None
+        settling = self._settle(answer)
+        try:
+            self._group.create_task(settling, context=self._context)
+        except RuntimeError:  # the attempt is coming to its end; what is unanswered is stored again before the next
+            settling.close()
+
+    async def _settle(self, answer: Answer | StoreUnavailableError | None) -> None:
+        """Bring the append under way to its end, from what the store has answered so far."""
+        chunk = self._unanswered
+        assert chunk is not None
+        if isinstance(answer, Answer):
+            await self._judge(answer)
+        else:
+            answer = await self._store(chunk)
+        if not chunk.chunk_index:
+            tracing.event("first_chunk")
+        self._stored(chunk)
+        if answer.cancelled:
+            raise CancelledByUserError
+
+    def _stored(self, chunk: Chunk) -> None:
+        """Note that a content chunk is stored, and begin the next if text waits."""
+        self._unanswered = None
+        self._appended.inc()
+        self._publish_seconds.observe((time_ns() - chunk.ts_ns) / 1e9, self._exemplars.take())
+        if chunk.deltas > 1:
+            metrics.DELTAS_COALESCED.labels(self.backend).inc(chunk.deltas - 1)
+        if self._pending and self._group is not None:
+            self._send()
+        elif self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    async def _all_stored(self) -> None:
+        if self._unanswered is not None:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
 
     async def hand_over(self) -> None:
         """Move the stream with its whole log to the safe backend."""
@@ -127,27 +219,9 @@ class Producer:
                     await asyncio.sleep(RETRY_S)
         if not moved:
             raise FencedError
-        self._writer, self.backend = safe, "polling"
+        self._enter("polling", safe)
         metrics.HANDOVERS.inc()
         tracing.event("hand_over", chunks=len(self._log))
-
-    async def _send(self) -> None:
-        """Append what is pending. Deltas share a chunk only if they came while the one before was being stored."""
-        while not (self._finished and not self._pending):
-            await self._ready.wait()
-            self._ready.clear()
-            await self._flush()
-            if self._finished:
-                self._ready.set()
-
-    async def _flush(self) -> None:
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        text, held_ns = "".join(delta.text for delta in pending), pending[-1].ts_ns
-        await self.append(ChunkType.CONTENT, text, len(pending), held_ns)
-        metrics.PUBLISH_SECONDS.labels(self.backend).observe((time_ns() - held_ns) / 1e9, self._exemplars.take())
-        metrics.DELTAS_COALESCED.labels(self.backend).inc(len(pending) - 1)
 
     async def _store(self, chunk: Chunk) -> Answer:
         loop = asyncio.get_running_loop()
@@ -164,28 +238,34 @@ class Producer:
                     return Answer(Outcome.OK)
                 await asyncio.sleep(RETRY_S)
                 continue
-            if answer.outcome is Outcome.DUPLICATE:
-                metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
-            if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
-                metrics.FENCED.labels(self.backend).inc()
-                raise FencedError
-            if answer.outcome in {Outcome.MISSING, Outcome.GAP}:
-                await self.hand_over()
+            await self._judge(answer)
             return answer
 
+    async def _judge(self, answer: Answer) -> None:
+        """Do what an answer asks for. Raises `FencedError`."""
+        if answer.outcome is Outcome.DUPLICATE:
+            metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
+        if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
+            metrics.FENCED.labels(self.backend).inc()
+            raise FencedError
+        if answer.outcome in {Outcome.MISSING, Outcome.GAP}:
+            await self.hand_over()
+
     async def _keep_lease(self) -> None:
-        """Renew the lease while the model is silent; an append renews it anyway."""
-        loop, pause = asyncio.get_running_loop(), self._place.lease_s / 3
+        """Renew the lease, and with it the stream's lifetime in the store, whether or not the model speaks."""
+        usual = pause = self._place.lease_s / 3
         while True:
             await asyncio.sleep(pause)
-            if loop.time() - self._appended_at < pause:
-                continue
-            with contextlib.suppress(StoreUnavailableError, StreamMissingError):
+            try:
                 answer = await self._writer.renew(self._task_id, self.attempt)
-                if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
-                    raise FencedError
-                if answer.cancelled:
-                    raise CancelledByUserError
+            except (StoreUnavailableError, StreamMissingError):
+                pause = min(usual, RENEW_AGAIN_S)
+                continue
+            pause = usual
+            if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
+                raise FencedError
+            if answer.cancelled:
+                raise CancelledByUserError
 
     async def _watch_cancel(self) -> None:
         while True:
@@ -195,6 +275,15 @@ class Producer:
                 await asyncio.sleep(1)  # the store may come back, or the stream may be handed over meanwhile
             else:
                 raise CancelledByUserError
+
+
+async def _outcome_of(speaking: Awaitable[None]) -> ModelError | None:
+    """Hear the model out; its failure is for later, since what it said before is the viewers'."""
+    try:
+        await speaking
+    except ModelError as error:
+        return error
+    return None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,8 +1,9 @@
 """A lean HTTP/1.1 transport under the openai SDK: one `asyncio.Protocol` a connection, parsed by httptools.
 
 It stands where httpx2's own transport would (`httpx2.AsyncBaseTransport`) and keeps its promises: connect, read, write
-and pool timeouts from the request, TLS, keep-alive, a bound on connections, back-pressure. A body's bytes reach their
-reader with one wake-up per socket read and nothing between, which is what a stream of small deltas costs most in.
+and pool timeouts from the request, TLS, keep-alive, a bound on connections, back-pressure. A stream of small deltas
+costs most in what lies between the socket and its reader: through the response's extension `deliver` (`Body.deliver`)
+the bytes of a body reach a function in the socket's own callback, with no task to wake up.
 It knows no proxies: a client that needs one uses httpx2's transport (`app.llm`).
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import cached_property
 from typing import cast
 
@@ -20,6 +21,8 @@ import httpx2
 BUFFER_BYTES = 1 << 18
 """A reader that leaves more than this unread pauses the socket."""
 Origin = tuple[bytes, bytes, int | None]
+Take = Callable[[bytes], "asyncio.Future[None] | None"]
+"""Gets bytes of a body; when it gives a future, no more is read until that is done."""
 
 
 class LeanTransport(httpx2.AsyncBaseTransport):
@@ -51,8 +54,8 @@ class LeanTransport(httpx2.AsyncBaseTransport):
             self._release(connection, None)
             raise
         body = Body(connection, self, _origin(request.url))
-        reason = {"http_version": b"HTTP/1.1"}
-        return httpx2.Response(connection.status, headers=connection.headers, stream=body, extensions=reason)
+        more = {"http_version": b"HTTP/1.1", "deliver": body.deliver}
+        return httpx2.Response(connection.status, headers=connection.headers, stream=body, extensions=more)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -108,6 +111,10 @@ class Body(httpx2.AsyncByteStream):
         while data := await connection.read():
             yield data
 
+    async def deliver(self, take: Take) -> None:
+        """Hand each piece to `take` as it comes, and return at the body's end. Raises what `take` raised."""
+        await self._connection.deliver(take)
+
     async def aclose(self) -> None:
         """Let the connection go: back to the idle ones when the body was read to its end."""
         if not self._closed:
@@ -123,6 +130,9 @@ class Connection(asyncio.Protocol):
         self.lost = self._loop.create_future()
         self.status, self.headers = 0, list[tuple[bytes, bytes]]()
         self._error: httpx2.TransportError | None = None
+        self._take: Take | None = None
+        self._fault: Exception | None = None
+        self._held = False
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -133,7 +143,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether another request may be sent: the last response was read to its end, and nobody closed."""
-        is_read = self._complete and not self._parts
+        is_read = self._complete and not self._parts and not self._held
         return is_read and self._keep_alive and not self._transport.is_closing() and self._error is None
 
     async def send(self, message: bytes, read_s: float | None, write_s: float | None) -> None:
@@ -159,6 +169,42 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         return data
 
+    async def deliver(self, take: Take) -> None:
+        """Hand what comes of the body to `take`, which must not wait; return at the end. Raises what `take` raised."""
+        come = b"".join(self._parts)
+        self._parts.clear()
+        self._take = take
+        if self._buffered > BUFFER_BYTES:
+            self._transport.resume_reading()
+        self._buffered = 0
+        try:
+            if come:
+                self._hand(come)
+            while not self._complete and self._fault is None:
+                await self._wait()
+        finally:
+            self._take = None
+        if self._fault is not None:
+            raise self._fault
+
+    def _hand(self, data: bytes) -> None:
+        if self._fault is not None or self._take is None:
+            return
+        try:
+            room = self._take(data)
+        except Exception as error:
+            self._fault = error
+            return
+        if room is not None and not self._held:
+            self._held = True
+            self._transport.pause_reading()
+            room.add_done_callback(self._go_on)
+
+    def _go_on(self, _room: "asyncio.Future[None]") -> None:
+        self._held, self._read_at = False, self._loop.time()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def close(self) -> None:
         """Close at once; what is under way is lost."""
         self._transport.abort()
@@ -167,14 +213,15 @@ class Connection(asyncio.Protocol):
         self._read_s = read_s
         self._parser = httptools.HttpResponseParser(self)
         self._parts, self._buffered = list[bytes](), 0
+        self._take = self._fault = None
         self._has_head = self._complete = self._keep_alive = self._is_sized = False
 
     async def _wait(self) -> None:
-        """Wait for the next socket read, no longer than the read timeout."""
+        """Wait for the next socket read, or for the end while they are delivered; no read may take too long."""
         if self._error:
             raise self._error
         self._waiter = self._loop.create_future()
-        self._waiting_since = self._loop.time()
+        self._read_at = self._loop.time()
         if self._read_s is not None and self._timer is None:
             self._timer = self._loop.call_later(self._read_s, self._look)
         try:
@@ -183,11 +230,11 @@ class Connection(asyncio.Protocol):
             self._waiter = None
 
     def _look(self) -> None:
-        """End a wait that has become too long. One timer serves many waits: it is set anew only when it is due."""
+        """End a silence that has become too long. One timer serves many reads: it is set anew only when it is due."""
         self._timer = None
         if self._waiter is None or self._read_s is None:
             return
-        left = self._waiting_since + self._read_s - self._loop.time()
+        left = self._read_s if self._held else self._read_at + self._read_s - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
@@ -210,13 +257,16 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the base class
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came and wake the reader once."""
+        """Parse what came, and wake the reader once if it must know."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(httpx2.RemoteProtocolError(f"the server does not speak HTTP: {error}"))
             return
-        self._wake()
+        if self._take is None or self._complete or self._fault is not None:
+            self._wake()
+        else:
+            self._read_at = self._loop.time()
 
     def pause_writing(self) -> None:
         """Hold the request: the server takes it too slowly."""
@@ -258,7 +308,10 @@ class Connection(asyncio.Protocol):
         self._has_head = self.status >= 200
 
     def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body, and stop reading the socket when nobody takes them."""
+        """Deliver a piece of the body, or keep it; stop reading the socket when nobody takes them."""
+        if self._take is not None:
+            self._hand(data)
+            return
         self._parts.append(data)
         before, self._buffered = self._buffered, self._buffered + len(data)
         if before <= BUFFER_BYTES < self._buffered:

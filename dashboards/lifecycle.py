@@ -78,6 +78,12 @@ BOARD = Board(
                     Query(rate(metrics.REAPED, "backend"), "reaped, {{backend}}"),
                 ),
                 lines(
+                    "Repaired",
+                    "Messages that the scheduled repair committed from their log, gave up, or enqueued again.",
+                    PER_SECOND,
+                    Query(rate(metrics.MESSAGES_REPAIRED, "finding"), "{{finding}}"),
+                ),
+                lines(
                     "Slow viewers",
                     "Times that a viewer's box was full and it went back to the log. It loses nothing by that.",
                     PER_SECOND,

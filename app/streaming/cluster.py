@@ -11,12 +11,13 @@ import random
 from binascii import crc_hqx
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.hub import Box, Hub
-from app.streaming.valkey import RefusedError, Script, Valkey
+from app.streaming.valkey import Heard, Prepared, RefusedError, Script, Valkey
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,16 @@ class Cluster:
     async def run(self, script: Script, keys: tuple[str, ...], *args: Any) -> Any:
         """Run a script on the node that owns its keys."""
         return await self._ask(keys[0], lambda valkey: valkey.run(script.sharded, keys, *args))
+
+    def prepare(self, script: Script, keys: tuple[str, ...], *args: Any) -> Prepared:
+        """Give a call of a script on whichever node owns its keys by then; a redirect is a refusal."""
+        return Prepared(partial(self._begin, slot_of(keys[0])), script.sharded, keys, *args)
+
+    def _begin(self, slot: int, data: bytes, heard: Heard) -> None:
+        try:
+            self._owner(slot).valkey.begin(data, heard)
+        except StoreUnavailableError as error:
+            asyncio.get_running_loop().call_soon(heard, error)
 
     async def call(self, *command: Any) -> Any:
         """Send one command to the node that owns its first key."""

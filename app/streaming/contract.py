@@ -6,10 +6,10 @@ One jump is allowed: an attempt that found its forerunners' whole log lost can't
 begins with a `reset` at an index that none of them can have seen, so an old id still resumes at the right place.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -125,6 +125,10 @@ class Answer:
     cancelled: bool = False
 
 
+STORED = Answer(Outcome.OK)
+"""The usual answer; a lane gives this very object, so that it can be told by its identity."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """A producer's right to append: its attempt, and the index that comes next."""
@@ -194,16 +198,35 @@ class StreamWriter(Protocol):
         """
 
     async def append(self, task_id: UUID, chunk: Chunk) -> Answer:
-        """Store one chunk, move the index, renew the lease, set the end state and wake viewers: all or nothing."""
+        """Store one chunk, move the index, set the end state and wake viewers: all or nothing.
+
+        It may renew the lease as well; a producer renews it all the same.
+        """
 
     async def renew(self, task_id: UUID, attempt: int) -> Answer:
-        """Renew the producer's lease without a chunk."""
+        """Renew the producer's lease, and with it the stream's lifetime in the store."""
 
     async def wait_cancel(self, task_id: UUID) -> None:
         """Return once somebody asked to cancel this stream; until then, wait. Any number may wait."""
 
     async def cancel(self, task_id: UUID) -> str:
         """Ask the producer to stop; answers the stream's state. Raises `StreamMissingError`."""
+
+
+Heard = Callable[[Answer | StoreUnavailableError], None]
+"""Gets the answer to one append, or why there is none."""
+
+
+@runtime_checkable
+class SwiftWriter(Protocol):
+    """What a writer may offer besides: content appended without a task that waits. `append` remains for the rest."""
+
+    def lane(self, task_id: UUID, attempt: int, heard: Heard) -> Callable[[Chunk], None]:
+        """Give a function that begins an append of one content chunk, on which the same is promised as on `append`.
+
+        Each of its calls is answered by one call of `heard`, after it has returned. One at a time: the next append
+        follows the answer. After a `StoreUnavailableError` the chunk may or may not be stored: `append` it again.
+        """
 
 
 class StreamReader(Protocol):

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 BOX_LIMIT = 256
 """Entries a slow viewer may have waiting; beyond it the box is emptied and the viewer reads the log instead."""
 ACK_S = 3.0
+SILENCES_EVERY_S = 0.1
+"""How exactly a silence is timed."""
 RESUBSCRIBE_BATCH = 500
 
 
@@ -48,6 +50,7 @@ class Box:
         self._gap = True
         self._lost = False
         self._waiter: asyncio.Future[None] | None = None
+        self._patient_until = 0.0
 
     def put(self, entry: Entry) -> None:
         """Add an entry, or mark a gap when the box is full."""
@@ -83,14 +86,17 @@ class Box:
         entries, self._entries = self._entries, []
         return entries
 
+    def end_silence(self, now: float) -> None:
+        """Wake a listener whose patience is over at this time of the loop's."""
+        if now >= self._patient_until:
+            self._wake()
+
     async def _wait(self, patience_s: float) -> None:
         loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(patience_s, self._wake)
+        self._waiter, self._patient_until = loop.create_future(), loop.time() + patience_s
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
     def _wake(self) -> None:
@@ -124,9 +130,11 @@ class Hub:
             on_loss=hub._on_loss,
             on_refusal=hub._on_refusal,
         ) as hub._valkey:
+            minding = asyncio.create_task(hub._mind_silences())
             try:
                 yield hub
             finally:
+                minding.cancel()
                 for channel in hub._boxes:
                     hub._lose(channel)
 
@@ -149,6 +157,16 @@ class Hub:
                 if self._acks.pop(channel, None) is not None and self._valkey.connected.is_set():
                     self._leaving[channel] += 1
                     self._valkey.send(self._kinds.leave, channel)
+
+    async def _mind_silences(self) -> None:
+        """End all listeners' silences that are due: one timer for them costs nothing per message, theirs would."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SILENCES_EVERY_S)
+            now = loop.time()
+            for boxes in self._boxes.values():
+                for box in boxes:
+                    box.end_silence(now)
 
     async def _subscribed(self, channel: str) -> None:
         ack = self._acks.get(channel)

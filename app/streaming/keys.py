@@ -4,12 +4,16 @@ from uuid import UUID
 
 
 def chunks_key(task_id: UUID) -> str:
-    """List of the stream's records; lives for the chunk TTL after the last append."""
+    """List of the stream's records; lives for the chunk TTL after the producer last showed life."""
     return f"stream:{{{task_id}}}:chunks"
 
 
 def meta_key(task_id: UUID) -> str:
-    """Hash of the stream's state (state, attempt, next, reset, lease, cancel); lives as long as the list."""
+    """Hash of the stream's state; lives as long as the list.
+
+    Its fields: state, attempt, reset, lease, cancel, `pen` (the attempt that may append, while nobody asked it to stop)
+    and `begun` (the list exists, hence an empty one is lost).
+    """
     return f"stream:{{{task_id}}}:meta"
 
 

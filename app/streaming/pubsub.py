@@ -1,8 +1,10 @@
 """The `pubsub` backend: a list, a hash and a channel per stream in Valkey or Redis; readers are pushed to."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,20 +12,24 @@ import msgspec
 from app.streaming import keys
 from app.streaming.cluster import Cluster
 from app.streaming.contract import (
+    STORED,
     Answer,
     Chunk,
+    ChunkType,
     Entry,
     FencedError,
+    Heard,
     Opening,
     Outcome,
     Status,
+    StoreUnavailableError,
     StreamMissingError,
     StreamOverError,
     encode,
     entry_of,
 )
 from app.streaming.hub import Hub
-from app.streaming.valkey import Script, Valkey
+from app.streaming.valkey import RefusedError, Script, Valkey
 
 CREATE, OPEN, APPEND, RENEW = map(Script.load, ("create", "open", "append", "renew"))
 CANCEL, STATUS, REAP, DISCARD = map(Script.load, ("cancel", "status", "reap", "discard"))
@@ -69,20 +75,22 @@ class PubSubWriter:
         return Opening(attempt, next_index)
 
     async def append(self, task_id: UUID, chunk: Chunk) -> Answer:
-        """Store one chunk, move the index, renew the lease, set the end state and publish: all or nothing."""
-        return _answer(
-            await self._valkey.run(
-                APPEND,
-                (keys.chunks_key(task_id), keys.meta_key(task_id)),
-                chunk.attempt,
-                chunk.chunk_index,
-                str(chunk.chunk_type),
-                encode(chunk),
-                self._lease_ms,
-                self._ttl_s,
-                keys.channel(task_id),
-            )
-        )
+        """Store one chunk, set the end state and publish: all or nothing."""
+        kind = () if chunk.chunk_type is ChunkType.CONTENT else (str(chunk.chunk_type),)
+        names = keys.chunks_key(task_id), keys.meta_key(task_id)
+        place = keys.channel(task_id), self._ttl_s, chunk.chunk_index
+        return _answer(await self._valkey.run(APPEND, names, chunk.attempt, *place, encode(chunk), *kind))
+
+    def lane(self, task_id: UUID, attempt: int, heard: Heard) -> Callable[[Chunk], None]:
+        """Give a way to append content without waiting."""
+        names = keys.chunks_key(task_id), keys.meta_key(task_id)
+        append = self._valkey.prepare(APPEND, names, attempt, keys.channel(task_id), self._ttl_s)
+        hear = partial(_hear, heard)
+
+        def push(chunk: Chunk) -> None:
+            append(chunk.chunk_index, encode(chunk), hear)
+
+        return push
 
     async def renew(self, task_id: UUID, attempt: int) -> Answer:
         """Renew the producer's lease without a chunk."""
@@ -149,7 +157,7 @@ class PubSubReader:
 
     async def status(self, task_id: UUID) -> Status | None:
         """Give the stream's state, or None when the store does not hold it."""
-        found = await self._valkey.run(STATUS, (keys.meta_key(task_id),))
+        found = await self._valkey.run(STATUS, (keys.chunks_key(task_id), keys.meta_key(task_id)))
         if not found:
             return None
         state, attempt, next_index, last_reset, lease_left_ms = found
@@ -175,10 +183,21 @@ class PubSubReader:
         return bool(closed)
 
 
-def _answer(reply: list[bytes | int]) -> Answer:
-    outcome, cancelled = reply
-    assert isinstance(outcome, bytes)
-    return Answer(Outcome(outcome.decode()), bool(cancelled))
+def _answer(reply: bytes) -> Answer:
+    outcome, _, cancel = reply.decode().partition(" ")
+    return Answer(Outcome(outcome), bool(cancel))
+
+
+def _hear(heard: Heard, reply: Any) -> None:
+    """Pass a reply to an append on; a refusal is one to ask again about, with the patience of `append`."""
+    if reply == b"ok":
+        heard(STORED)
+    elif isinstance(reply, StoreUnavailableError):
+        heard(reply)
+    elif isinstance(reply, bytes):
+        heard(_answer(reply))
+    else:
+        heard(RefusedError(str(reply)))
 
 
 @contextlib.asynccontextmanager

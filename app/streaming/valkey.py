@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ It bounds how long a paused server silences a viewer, and stays above what a san
 LOOKS = 4
 """How often within that time replies are looked at, so that a server's silence is noticed at most a quarter later."""
 BACKOFF_S = (0.05, 2.0)
-READ_BYTES = 1 << 16
 
 Push = Callable[[list[Any]], None]
+Heard = Callable[[Any], None]
+"""Gets a command's reply, a `hiredis.ReplyError` or a `StoreUnavailableError`: once, after the call returned."""
 
 
 class Script:
@@ -51,6 +52,54 @@ class Script:
     def sharded(self) -> "Script":
         """The same for a cluster, where a message goes to the node that owns the channel's slot and to no other."""
         return Script(self.body.replace(b"'PUBLISH'", b"'SPUBLISH'"))
+
+
+class Prepared:
+    """A script's call of which everything is packed already but its last two arguments, an index and a record."""
+
+    def __init__(
+        self, begin: Callable[[bytes, Heard], None], script: Script, keys: tuple[str, ...], *args: Any
+    ) -> None:
+        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        self._begin = begin
+        self._head = b"*%d\r\n" % (len(words) + 2) + hiredis.pack_command(words).partition(b"\r\n")[2]
+
+    def __call__(self, index: int, record: bytes, heard: Heard) -> None:
+        """Begin the call; `heard` gets what comes of it."""
+        number = b"%d" % index
+        self._begin(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (self._head, len(number), number, len(record), record), heard)
+
+
+class Wire(asyncio.Protocol):
+    """The bytes of one connection: replies and pushes are dispatched as they are read."""
+
+    def __init__(self, dispatch: Callable[[Any], None]) -> None:
+        self._parser, self._dispatch = hiredis.Reader(), dispatch
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """Dispatch what came; a listener that fails costs nobody else anything."""
+        self._parser.feed(data)
+        while True:
+            try:
+                reply = self._parser.gets()
+            except hiredis.HiredisError as error:
+                self._end(error)
+                return
+            if reply is False:
+                return
+            try:
+                self._dispatch(reply)
+            except Exception:
+                log.exception("a listener of the chunk store's connection failed")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._end(exc or EOFError("connection closed by the server"))
+
+    def _end(self, error: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error)
 
 
 class RefusedError(StoreUnavailableError):
@@ -78,8 +127,8 @@ class Valkey:
         )
         self._on_push, self._on_connect, self._on_loss, self._on_refusal = on_push, on_connect, on_loss, on_refusal
         self._out: list[bytes] = []
-        self._replies: deque[asyncio.Future[Any]] = deque()
-        self._writer: asyncio.StreamWriter | None = None
+        self._replies: deque[Heard] = deque()
+        self._transport: asyncio.Transport | None = None
         self._served = 0
         self.connected = asyncio.Event()
         self.losses = 0
@@ -112,7 +161,7 @@ class Valkey:
 
     def send(self, *command: Any) -> None:
         """Send a command that is answered by pushes only, such as SUBSCRIBE. Silent while disconnected."""
-        if self._writer is not None:
+        if self._transport is not None:
             self._write(hiredis.pack_command(command))
 
     def tell(self, *command: Any) -> None:
@@ -137,13 +186,22 @@ class Valkey:
         await self.call("SCRIPT", "LOAD", script.body)
         return await self.call(*command)
 
+    def prepare(self, script: Script, keys: tuple[str, ...], *args: Any) -> Prepared:
+        """Give a call of a script that needs no waiting, and is not taught: an unknown script is a refusal."""
+        return Prepared(self.begin, script, keys, *args)
+
+    def begin(self, data: bytes, heard: Heard) -> None:
+        """Send one packed command without waiting; `heard` gets what comes of it."""
+        if self._transport is None:
+            lost = StoreUnavailableError("not connected to the chunk store; check REDIS_URL")
+            asyncio.get_running_loop().call_soon(heard, lost)
+            return
+        self._replies.append(heard)
+        self._write(data)
+
     def _submit(self, data: bytes) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self._writer is None:
-            future.set_exception(StoreUnavailableError("not connected to the chunk store; check REDIS_URL"))
-            return future
-        self._replies.append(future)
-        self._write(data)
+        self.begin(data, partial(_settle, future))
         return future
 
     def _write(self, data: bytes) -> None:
@@ -153,8 +211,8 @@ class Valkey:
 
     def _flush(self) -> None:
         data, self._out = b"".join(self._out), []
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(data)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     async def _stay_connected(self) -> None:
         pause = BACKOFF_S[0]
@@ -165,8 +223,8 @@ class Valkey:
                     async with asyncio.timeout(PATIENCE_S):  # redis-py bounds the connect, but not the handshake
                         await connection.connect()
                     pause = BACKOFF_S[0]
-                    # Private names of redis-py 7.4: the streams of a connection that finished its handshake.
-                    await self._serve(connection._reader, connection._writer)
+                    # A private name of redis-py 7.4: the writer of a connection that finished its handshake.
+                    await self._serve(connection._writer.transport)
                 finally:
                     await connection.disconnect(nowait=True)
             except (RedisError, hiredis.HiredisError, OSError, TimeoutError, EOFError) as error:
@@ -174,26 +232,23 @@ class Valkey:
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_S[1])
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parser = hiredis.Reader()
-        self._out, self._writer = [], writer
+    async def _serve(self, transport: asyncio.Transport) -> None:
+        wire = Wire(self._dispatch)
+        transport.set_protocol(wire)
+        self._out, self._transport = [], transport
         self.connected_at = asyncio.get_running_loop().time()
         self.connected.set()
         try:
             if self._on_connect:
                 self._on_connect()
-            while data := await reader.read(READ_BYTES):
-                parser.feed(data)
-                while (reply := parser.gets()) is not False:
-                    self._dispatch(reply)
+            await wire.ended
         finally:
             self.connected.clear()
-            self._writer = None
+            self._transport = None
             self.losses += 1
             self._fail(StoreUnavailableError("the chunk store closed the connection"))
             if self._on_loss:
                 self._on_loss()
-        raise EOFError("connection closed by the server")
 
     def _dispatch(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
@@ -204,33 +259,42 @@ class Valkey:
             self._on_refusal(str(reply))  # of a command that `send` sent: nobody waits for a reply
             return
         self._served += 1
-        future = self._replies.popleft()
-        if not future.done():
-            future.set_result(reply)
+        self._replies.popleft()(reply)
 
     def _fail(self, error: StoreUnavailableError) -> None:
-        while self._replies:
-            future = self._replies.popleft()
-            if not future.done():
-                future.set_exception(error)
+        replies, self._replies = self._replies, deque()
+        for heard in replies:
+            try:
+                heard(error)
+            except Exception:
+                log.exception("a listener of the chunk store's connection failed")
 
     async def _watch_replies(self) -> None:
         """Drop a connection that owes a reply for too long; a ping keeps an idle one owing."""
         loop, pause, silent = asyncio.get_running_loop(), PATIENCE_S / LOOKS, 0
         while True:
-            served, writer = self._served, self._writer
-            if writer is not None and not self._replies:
+            served, transport = self._served, self._transport
+            if transport is not None and not self._replies:
                 self.tell("PING")
             due = loop.time() + pause
             await asyncio.sleep(pause)
             if loop.time() - due > pause:  # it is this loop that stood still; replies may wait in the socket
                 silent = 0
                 continue
-            owing = bool(self._replies) and self._served == served and writer is self._writer
+            owing = bool(self._replies) and self._served == served and transport is self._transport
             silent = silent + 1 if owing else 0
-            if silent >= LOOKS and writer is not None:
+            if silent >= LOOKS and transport is not None:
                 silent = 0
-                writer.transport.abort()
+                transport.abort()
+
+
+def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
+    if future.done():
+        return
+    if isinstance(reply, StoreUnavailableError):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
 
 
 def _forget(future: "asyncio.Future[Any]") -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 from time import time_ns
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import pytest
 
+from app.database import Database, DatabaseUnavailableError
 from app.generation import generate
-from app.records import Final
+from app.records import Final, Records
 from app.settings import Settings
 from app.streaming.contract import Chunk, ChunkType
 from ops.stack import Stack
@@ -86,6 +88,17 @@ async def test_a_dead_database_makes_everything_503(system: Stack) -> None:
         assert "DATABASE_URL" in response.json()["detail"]
         assert not (await client.http.get("/ready")).json()["dependencies"]["database"]["ok"]
         assert (await client.http.get("/health")).status_code == 200
+
+
+async def test_a_database_that_refuses_connections_is_away(system: Stack) -> None:
+    """As one does that starts up, or has no connection left: here it is the password that it does not like."""
+    password = urlsplit(system.database_url).password
+    assert password
+    async with Database.connect(system.database_url.replace(password, "wrong"), 1) as database:
+        with pytest.raises(DatabaseUnavailableError):
+            await database.ping()
+        with pytest.raises(DatabaseUnavailableError):
+            await Records(database).conversation(UUID(int=7))
 
 
 async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(system: Stack) -> None:

@@ -23,7 +23,9 @@ EVENTS = (
 
 async def ask(url: str) -> list[Delta]:
     async with Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1) as model:
-        return [delta async for delta in model.stream(QUESTION)]
+        deltas = list[Delta]()
+        await model.answer(QUESTION, deltas.append)
+        return deltas
 
 
 def check(deltas: list[Delta]) -> None:

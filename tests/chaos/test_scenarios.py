@@ -35,7 +35,7 @@ def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.mark.parametrize("name", ["both-kill", "worker-kill", "api-roll", "client-churn"])
+@pytest.mark.parametrize("name", ["both-kill", "worker-kill", "api-roll", "postgres-kill", "client-churn"])
 def test_a_fault_costs_no_stream_and_no_chunk(suffering: Stack, name: str) -> None:
     """Every stream that ran, and every one posted meanwhile, comes whole to its viewer, no chunk twice."""
     heard = list[str]()

@@ -1,6 +1,7 @@
 """The stream contract, stated once and run over every backend. Read in this order, it is a tutorial:
 
 1. `test_appending`: what a producer may write, and what the store answers.
+   `test_lanes`: the same without waiting.
 2. `test_joining`: what a viewer sees, whenever it comes.
 3. `test_schedules`: both at once, in every order that can be thought up, on connections that break.
 4. `test_resuming`: where a client goes on that comes back, row by row of the contract's table.

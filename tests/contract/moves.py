@@ -16,6 +16,7 @@ from app.streaming.contract import (
     Status,
     StoreUnavailableError,
     StreamOverError,
+    SwiftWriter,
     decode,
 )
 from tests.contract.backends import Streams
@@ -61,8 +62,25 @@ async def write(streams: Streams, task_id: UUID, *chunks: Chunk) -> None:
         assert (await streams.writer.append(task_id, chunk)).outcome is Outcome.OK
 
 
+async def push(streams: Streams, task_id: UUID, chunk: Chunk) -> Answer:
+    """Append as a producer does: content by the writer's lane, if it offers one, and all else by `append`."""
+    writer = streams.writer
+    if chunk.chunk_type is not ChunkType.CONTENT or not isinstance(writer, SwiftWriter):
+        return await streams.writer.append(task_id, chunk)
+    heard: asyncio.Future[Answer | StoreUnavailableError] = asyncio.get_running_loop().create_future()
+    writer.lane(task_id, chunk.attempt, heard.set_result)(chunk)
+    assert not heard.done(), "the answer comes after the call"
+    async with asyncio.timeout(PATIENCE_S):
+        answer = await heard
+    if isinstance(answer, StoreUnavailableError):
+        raise answer
+    return answer
+
+
 async def insist(streams: Streams, task_id: UUID, chunk: Chunk) -> Answer:
     """Append on a store that may be away for a moment: the reply may be lost, the chunk may not."""
+    with contextlib.suppress(StoreUnavailableError):
+        return await push(streams, task_id, chunk)
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with contextlib.suppress(StoreUnavailableError):

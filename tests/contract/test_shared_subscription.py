@@ -1,5 +1,7 @@
 """The one subscription of a process: bounded in memory, deaf to nonsense, and mended when it breaks."""
 
+import asyncio
+
 import pytest
 import redis
 
@@ -26,7 +28,12 @@ async def test_a_box_stays_bounded_and_sends_its_listener_to_the_log() -> None:
     assert await box.take(1) is None
     box.put(entry(7))
     assert await box.take(1) == [entry(7)]
-    assert await box.take(0.01) == [], "a silence"
+    taking = asyncio.create_task(box.take(60))
+    await asyncio.sleep(0)
+    box.end_silence(asyncio.get_running_loop().time())
+    assert not taking.done(), "its patience is not over"
+    box.end_silence(asyncio.get_running_loop().time() + 61)
+    assert await taking == [], "a silence"
 
 
 async def test_listeners_of_one_channel_share_a_subscription(valkey: list[str]) -> None:

@@ -1,6 +1,8 @@
--- Tell a stream's state. KEYS: meta. Answers {state, attempt, next, reset, lease left in ms}, or {} when unknown.
-local meta = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'next', 'reset', 'lease')
-if not meta[1] then return {} end
+-- Tell a stream's state. KEYS: chunks, meta. Answers {state, attempt, next, reset, lease left in ms}, or {} when unknown
+-- or when its log is lost.
+local meta = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'reset', 'lease', 'begun')
+local length = redis.call('LLEN', KEYS[1])
+if not meta[1] or meta[5] and length == 0 then return {} end
 local now = redis.call('TIME')
-return {meta[1], tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4]),
-  tonumber(meta[5]) - (now[1] * 1000 + math.floor(now[2] / 1000))}
+return {meta[1], tonumber(meta[2]), length, tonumber(meta[3]),
+  tonumber(meta[4]) - (now[1] * 1000 + math.floor(now[2] / 1000))}

@@ -1,0 +1,62 @@
+"""The hot path's histogram counts what prometheus-client's own counts."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.exposition import choose_encoder
+
+from app.telemetry.histogram import HELD_LIMIT, HotHistogram
+
+BUCKETS = (0.125, 0.5, 1.0)
+amounts = st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 2.0, 64.0]), max_size=50)
+
+
+def made(kind: type[Histogram]) -> tuple[Histogram, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return kind("seconds", "A help.", ("backend",), buckets=BUCKETS, registry=registry), registry
+
+
+def page(registry: CollectorRegistry) -> list[str]:
+    return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+
+
+@given(before=amounts, after=amounts)
+def test_it_shows_what_the_librarys_own_shows(before: list[float], after: list[float]) -> None:
+    """Bucket by bucket, edges included, at every scrape."""
+    (hot, hot_registry), (own, own_registry) = made(HotHistogram), made(Histogram)
+    for part in (before, after):
+        for amount in part:
+            hot.labels("pubsub").observe(amount)
+            own.labels("pubsub").observe(amount)
+        hot.labels("polling"), own.labels("polling")
+        assert page(hot_registry) == page(own_registry)
+
+
+def test_exemplars_stay() -> None:
+    """An observation with one is kept with it."""
+    hot, registry = made(HotHistogram)
+    hot.labels("pubsub").observe(0.2)
+    hot.labels("pubsub").observe(0.3, {"trace_id": "cafe"})
+    shown = choose_encoder("application/openmetrics-text")[0](registry).decode()
+    assert 'trace_id="cafe"' in shown
+    assert 'seconds_count{backend="pubsub"} 2.0' in shown
+
+
+def test_threads_lose_nothing() -> None:
+    """Observed in several threads while another scrapes, more often than is held at once: every one is counted."""
+    hot, registry = made(HotHistogram)
+    child = hot.labels("pubsub")
+    each = 2 * HELD_LIMIT
+
+    def observe() -> None:
+        for _ in range(each):
+            child.observe(0.25)
+
+    threads = [threading.Thread(target=observe) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        page(registry)
+    assert f'seconds_bucket{{backend="pubsub",le="0.5"}} {3.0 * each}' in "\n".join(page(registry))
