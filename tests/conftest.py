@@ -5,10 +5,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
+from hypothesis import settings
 
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
 from tests.support.database import migrated_postgres
+
+# A generated example's time on a busy machine says nothing of the code; pytest's own timeout bounds the whole test.
+settings.register_profile("streamgauge", deadline=None)
+settings.load_profile("streamgauge")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import msgspec
 from loadtest import host
 from loadtest.bench import figures
 from loadtest.bench.load import Load, Point, System, play
+from loadtest.bench.processes import cpu_s
 
 STARTS_PER_S = 100.0
 IDLE_STARTS_PER_S = 50.0
@@ -18,8 +19,7 @@ LEAST_RAMP_S = 1.5
 WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
 SEARCH_FROM = 100
 SEARCH_S = 5.0
-SETTLE_S = 2.0
-"""After saturation: the queues behind the streams run empty, too."""
+QUIET_CORES, QUIET_FOR_S, QUIET_WITHIN_S = 0.25, 0.5, 60.0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -64,6 +64,8 @@ def measure(
         note(f"{count}{system.name}: {load.streams} streams × {load.rate:g}/s")
         check()
         point = play(system, load)
+        if figures.is_saturated(point) or not point.is_whole:
+            _wait_until_quiet(system)
         check()
         return point
 
@@ -109,10 +111,20 @@ def _loads(plan: Plan, systems: int) -> int:
     return systems * (1 + bool(plan.idle) + len(plan.streams))
 
 
+def _wait_until_quiet(system: System) -> None:
+    """Let an overloaded system finish what nobody waits for any more: it would be charged to whoever comes next."""
+    pids = [(kind, pid) for kind, members in system.processes().items() for pid in members]
+    ends_at = time.monotonic() + QUIET_WITHIN_S
+    used = sum(cpu_s(pids).values())
+    while time.monotonic() < ends_at:
+        time.sleep(QUIET_FOR_S)
+        before, used = used, sum(cpu_s(pids).values())
+        if used - before < QUIET_CORES * QUIET_FOR_S:
+            return
+
+
 def _capacity(system: System, plan: Plan, one: Callable[[System, Load], Point]) -> figures.Capacity:
     def at(streams: int) -> Point:
-        point = one(system, Load(streams, plan.rate, SEARCH_S, max(LEAST_RAMP_S, streams / STARTS_PER_S)))
-        time.sleep(SETTLE_S if figures.is_saturated(point) else 0)
-        return point
+        return one(system, Load(streams, plan.rate, SEARCH_S, max(LEAST_RAMP_S, streams / STARTS_PER_S)))
 
     return figures.search(at, min(SEARCH_FROM, plan.search), plan.search)
