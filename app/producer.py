@@ -83,6 +83,7 @@ class Producer:
             self._push = writer.lane(self._task_id, self.attempt, self._hear_store)
         self._appended = metrics.CHUNKS_APPENDED.labels(backend)
         self._publish_seconds = metrics.PUBLISH_SECONDS.labels(backend)
+        self._coalesced = metrics.DELTAS_COALESCED.labels(backend)
 
     @property
     def begins_anew(self) -> bool:
@@ -194,7 +195,7 @@ class Producer:
         self._appended.inc()
         self._publish_seconds.observe((time_ns() - chunk.ts_ns) / 1e9, self._exemplars.take())
         if chunk.deltas > 1:
-            metrics.DELTAS_COALESCED.labels(self.backend).inc(chunk.deltas - 1)
+            self._coalesced.inc(chunk.deltas - 1)
         if self._pending and self._group is not None:
             self._send()
         elif self._drained is not None:

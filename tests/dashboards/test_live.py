@@ -25,6 +25,7 @@ LOAD_S = 12
 NEEDS_TROUBLE = {
     "Messages refused, by dependency": "a server must be away",
     "Fenced, repeated, reaped": "a worker must be lost, or a reply of the store",
+    "Repaired": "a message must wait in vain",
 }
 """Panels whose series begin with the fault that feeds them."""
 FAULTY = "ttft=0.01&gap=0.02&chunks=20&fault=cut&at=3"
