@@ -64,9 +64,9 @@ def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> No
     with running_target() as target:
         process = subprocess.Popen([*command, target, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         with process:
-            until(lambda: open_streams(target) > 0, "a stream is open")
+            until(lambda: open_streams(target) >= 3, "three streams are open")
             process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=90)
         until(lambda: open_streams(target) == 0, "no stream is open any more")
     made = result_of(tmp_path / "latest")
     assert process.returncode in {-signal.SIGINT, 130}, output
