@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 LOST_RETRY_S = 0.2
 RETRY_MS = (800, 1200)
 """The first line's `retry:`, with jitter, so that the viewers of a lost server do not come back as one."""
+REBUILT_END = 999_000_002
+"""The terminal's index of an answer that was rebuilt from its message, after a `reset` and one `content`."""
 ENDED = {"complete": ChunkType.DONE, "failed": ChunkType.FAILED, "cancelled": ChunkType.CANCELLED}
 
 
@@ -100,6 +102,8 @@ class Delivery:
         pin = await self._records.pin(task_id)
         if pin is None:
             raise UnknownStreamError
+        if last_event_id == str(REBUILT_END):
+            raise NothingLeftError
         status = await self._status(pin, task_id)
         if status is None:
             joining = Joining(0, reset=last_event_id is not None, tail=0)
@@ -310,7 +314,10 @@ class View:
             tracing.event("hand_over", to=self.backend)
 
     def _rebuilt(self, message: Message) -> bytes:
-        """Give the whole answer from the committed message, for a stream whose log has expired."""
+        """Give the whole answer from the committed message, for a stream whose log has expired.
+
+        Its indexes are beyond those of any log, so that who has seen this end is told from who had seen a part.
+        """
         self._ended = True
         kind = ENDED[message.status]
         more: dict[str, Any] = {}
@@ -319,6 +326,9 @@ class View:
         elif kind is ChunkType.FAILED:
             # Only a producer's commit writes timings: without them a viewer closed the stream.
             more = {"code": "internal" if message.timings else "producer_lost", "retryable": True}
-        content, end = _synthetic(0, ChunkType.CONTENT, message.content), _synthetic(1, kind, **more)
-        reset = RESET_FRAME % _synthetic(-1, ChunkType.RESET).record if self._position else b""
-        return reset + frame(content) + frame(end)
+        answer = (
+            _synthetic(REBUILT_END - 2, ChunkType.RESET),
+            _synthetic(REBUILT_END - 1, ChunkType.CONTENT, message.content),
+            _synthetic(REBUILT_END, kind, **more),
+        )
+        return b"".join(map(frame, answer))

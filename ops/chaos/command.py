@@ -47,9 +47,11 @@ def chaos(
     """Strike a stack of its own with faults while streams run, and count what is lost: exit code 1 if anything is."""
     if show:
         for each in ALL:
-            console.print(f"  {each.name:<14}{each.what}")
+            console.print(f"  {each.name:<16}{each.what}")
         return
     plan = _plan(scenario or [], backends, streams)
+    if out is not None and not os.access(out.parent, os.W_OK):
+        raise StackError(f"{out} can't be written: make the folder {out.parent}, or name another file.")
     try:
         with signals_interrupt():
             cells = _run(plan, folder)

@@ -142,9 +142,12 @@ async def test_a_log_that_is_gone_is_rebuilt_from_the_message(system: Stack) -> 
                 redis.flushall()
             events = await client.whole(str(posted.task_id))
             resumed = await client.whole(str(posted.task_id), **{"Last-Event-ID": "3"})
+            last = {"Last-Event-ID": str(events[-1].id)}
+            over = await client.http.get(f"/stream/{posted.task_id}", headers=last)
             pin = await services.records.pin(posted.task_id)
     assert pin is not None
-    assert [event.record["chunk_type"] for event in events] == ["content", "done"]
+    assert [event.record["chunk_type"] for event in events] == ["reset", "content", "done"]
+    assert over.status_code == 204, "an EventSource must not come back for ever"
     assert text_of(events) == text_of(resumed) == pin.message.content != ""
     assert resumed[0].record["chunk_type"] == "reset"
 

@@ -92,7 +92,11 @@ def test_the_page_shows_every_cell_and_explains_every_column() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--scenario", "earthquake"), "--list"), (("--backends", "smoke"), "use some of")],
+    [
+        (("--scenario", "earthquake"), "--list"),
+        (("--backends", "smoke"), "use some of"),
+        (("--out", "no/such/folder/page.md"), "make the folder"),
+    ],
 )
 def test_what_there_is_not_is_refused_before_anything_starts(
     tmp_path: Path, arguments: tuple[str, ...], words: str
