@@ -38,7 +38,7 @@ class SocketProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        extended: dict[str, Any] = self.scope  # type: ignore[assignment]
+        extended: dict[str, Any] = self.scope  # type: ignore[assignment]  # uvicorn's type names no extensions of ours
         extended["extensions"] = {EXTENSION: self}
 
     def connection_lost(self, exc: Exception | None) -> None:

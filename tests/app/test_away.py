@@ -10,9 +10,8 @@ import pytest
 
 from app.database import Database, DatabaseUnavailableError
 from app.generation import generate
-from app.records import Final, Records
+from app.records import Records
 from app.settings import Settings
-from app.streaming.contract import Chunk, ChunkType
 from ops.stack import Stack
 from tests.support.client import Client, text_of
 from tests.support.serving import begin, producing, serving
@@ -169,66 +168,6 @@ async def test_a_lost_producer_is_closed_by_its_viewer(system: Stack) -> None:
             assert pin.message.status == "failed"
 
 
-async def test_a_second_attempt_resets_what_the_first_said(system: Stack) -> None:
-    """The viewer sees both, discards the first at the `reset`, and ends with the committed text."""
-    settings = settings_of(system)
-    async with producing(settings) as services, serving(settings) as client:
-        for backend in ("polling", "pubsub"):
-            conversation = await services.records.add_conversation(None)
-            script = "scripted?ttft=0.01&gap=0.01&chunks=20"
-            posted = await services.records.post(conversation.id, "hello", script, None, backend, 60)
-            assert posted is not None
-            await services.backends.writers[backend].create(posted.task_id)
-            first = asyncio.create_task(generate(services, posted.task_id, time_ns()))
-            following = client.follow(str(posted.task_id))
-            events = [await anext(following) for _ in range(4)]
-            await generate(services, posted.task_id, time_ns())
-            await first
-            events += [event async for event in following]
-            pin = await services.records.pin(posted.task_id)
-            assert pin is not None
-            assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
-            assert [event.record["chunk_type"] for event in events].count("reset") == 1
-            assert events[-1].record["attempt"] == 2
-            assert text_of(events) == pin.message.content
-
-
-async def test_a_task_that_was_withdrawn_or_is_over_does_nothing(system: Stack) -> None:
-    """A redelivery of either is harmless."""
-    settings = settings_of(system)
-    async with producing(settings) as services:
-        await generate(services, UUID(int=7), time_ns())
-        conversation = await services.records.add_conversation(None)
-        posted = await services.records.post(conversation.id, "hi", "scripted?chunks=3", None, "pubsub", 60)
-        assert posted is not None
-        await services.backends.writers["pubsub"].create(posted.task_id)
-        await generate(services, posted.task_id, time_ns())
-        reader = services.backends.readers["pubsub"]
-        before = await reader.get_chunks(posted.task_id)
-        await generate(services, posted.task_id, time_ns())
-        assert await reader.get_chunks(posted.task_id) == before
-
-
-async def test_a_fenced_attempt_commits_nothing(system: Stack) -> None:
-    """Only the newest attempt writes the message, and once it is written nobody else changes it."""
-    async with producing(settings_of(system)) as services:
-        records = services.records
-        conversation = await records.add_conversation(None)
-        posted = await records.post(conversation.id, "hi", "scripted", None, "pubsub", 60)
-        assert posted is not None
-        for _ in range(2):
-            await records.claim(posted.task_id)
-        stale = Final("complete", "stale", "stop", None, {}, "pubsub")
-        newest = Final("complete", "newest", "stop", None, {}, "pubsub")
-        assert not await records.commit(posted.task_id, 1, stale)
-        assert await records.commit(posted.task_id, 2, newest)
-        assert await records.commit(posted.task_id, 2, newest), "a lost reply may be asked for again"
-        assert not await records.commit(posted.task_id, 2, stale)
-        pin = await records.pin(posted.task_id)
-        assert pin is not None
-        assert pin.message.content == "newest"
-
-
 async def test_new_messages_avoid_a_store_that_is_away_and_return_to_it(system: Stack) -> None:
     """They go to `polling` by themselves, at once, and back only after the store has been well for a while."""
     with running_valkey() as store, running_valkey() as broker:  # of its own: no worker moves these streams
@@ -311,42 +250,6 @@ async def test_a_viewer_of_a_log_that_had_to_begin_anew_is_told(system: Stack) -
     assert text == pin.message.content == text_of(returned) == text_of(late)
     assert returned[0].record["chunk_type"] == "reset"
     assert over.status_code == 204
-
-
-@pytest.mark.parametrize("backend", ["polling", "pubsub"])
-@pytest.mark.parametrize("said", ["high ", "high water"], ids=["its log lacks the rest", "its log is whole"])
-async def test_a_committed_answer_is_not_generated_again(system: Stack, backend: str, said: str) -> None:
-    """An attempt that died between its commit and its terminal leaves the next one only the terminal to write."""
-    async with producing(settings_of(system)) as services, serving(settings_of(system)) as client:
-        conversation = await services.records.add_conversation(None)
-        posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 60)
-        assert posted is not None
-        writer = services.backends.writers[backend]
-        await writer.create(posted.task_id)
-        opening = await begin(services, posted.task_id)
-        await writer.append(posted.task_id, Chunk(0, ChunkType.CONTENT, said, opening.attempt, 1, 5))
-        final = Final("complete", "high water", "stop", {"total_tokens": 2}, {}, backend)
-        assert await services.records.commit(posted.task_id, opening.attempt, final)
-        await generate(services, posted.task_id, time_ns())
-        events = await client.whole(str(posted.task_id))
-    kinds = [event.record["chunk_type"] for event in events]
-    assert kinds == (["content", "done"] if said == final.content else ["reset", "content", "done"])
-    assert text_of(events) == "high water"
-    assert events[-1].record["usage"] == {"total_tokens": 2}
-
-
-async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stack) -> None:
-    """One that freezes or kills its worker each time fails with `internal`, instead of killing workers for ever."""
-    settings = settings_of(system, max_attempts=2)
-    async with producing(settings) as services, serving(settings) as client:
-        conversation = await services.records.add_conversation(None)
-        posted = await services.records.post(conversation.id, "hello", "scripted", None, "polling", 60)
-        assert posted is not None
-        for _ in range(2):
-            await begin(services, posted.task_id)
-        await generate(services, posted.task_id, time_ns())
-        end = (await client.whole(str(posted.task_id)))[-1].record
-    assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "internal", False)
 
 
 async def pinned(client: Client, settings: Settings) -> str:
