@@ -150,9 +150,8 @@ class Producer:
         pending, self._pending, self._waiting = self._pending, [], 0
         text = pending[0].text if len(pending) == 1 else "".join(delta.text for delta in pending)
         chunk = self._add(ChunkType.CONTENT, text, len(pending), pending[-1].ts_ns)
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
+        _release(self._room)
+        self._room = None
         if self._push is not None:
             self._push(chunk)
         else:
@@ -198,9 +197,8 @@ class Producer:
             self._coalesced.inc(chunk.deltas - 1)
         if self._pending and self._group is not None:
             self._send()
-        elif self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+        else:
+            _release(self._drained)
 
     async def _all_stored(self) -> None:
         if self._unanswered is not None:
@@ -276,6 +274,12 @@ class Producer:
                 await asyncio.sleep(1)  # the store may come back, or the stream may be handed over meanwhile
             else:
                 raise CancelledByUserError
+
+
+def _release(waiting: asyncio.Future[None] | None) -> None:
+    """Let who waits go on, if there is anybody who has not been cancelled meanwhile."""
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 async def _outcome_of(speaking: Awaitable[None]) -> ModelError | None:
