@@ -26,6 +26,7 @@ from app.streaming.contract import (
     decode,
     first_index,
 )
+from app.tables import IN_ROWS
 from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ async def _open(services: Services, job: Job) -> Producer:
             held = [decode(entry.record) for entry in entries]
         producer = Producer(job.task_id, store, opening, held)
     except (StoreUnavailableError, StreamMissingError):
-        if writer is backends.safe:
+        if job.backend in IN_ROWS:
             raise
         if job.state != OPEN:
             raise StreamOverError(f"stream {job.task_id} is lost and its message has its end: {job.state}") from None

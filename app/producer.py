@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from app.llm import Delta, Hear, ModelError
+from app.streaming.backends import SAFE
 from app.streaming.contract import (
     STORED,
     Answer,
@@ -24,7 +25,8 @@ from app.streaming.contract import (
     SwiftWriter,
     text_of,
 )
-from app.streaming.polling import PollingWriter
+from app.streaming.rows import RowWriter
+from app.tables import IN_ROWS
 from app.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Store:
 
     backend: str
     writer: StreamWriter
-    safe: PollingWriter
+    safe: RowWriter
     lease_s: float
     patience_s: float
 
@@ -218,7 +220,7 @@ class Producer:
                     await asyncio.sleep(RETRY_S)
         if not moved:
             raise FencedError
-        self._enter("polling", safe)
+        self._enter(SAFE, safe)
         metrics.HANDOVERS.inc()
         tracing.event("hand_over", chunks=len(self._log))
 
@@ -229,7 +231,7 @@ class Producer:
             try:
                 answer = await self._writer.append(self._task_id, chunk)
             except StoreUnavailableError:
-                if self._writer is self._place.safe:
+                if self.backend in IN_ROWS:  # as safe as it gets
                     if loop.time() > deadline + self._place.patience_s:
                         raise
                 elif loop.time() > deadline:

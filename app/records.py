@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.database import Database
-from app.tables import Conversation, FlagDocument, Message
+from app.tables import IN_ROWS, Conversation, FlagDocument, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Records:
         taken without an answer is simply skipped.
         """
         async with self._database.driver() as connection:
-            rows = await connection.fetch(_CLAIM, task_id)
+            rows = await connection.fetch(_CLAIM, task_id, IN_ROWS)
         if not rows:
             return None
         answer = rows[-1]
@@ -195,7 +195,7 @@ class Records:
         """
         timings = json.dumps(dict(final.timings or {}))
         async with self._database.driver() as connection:
-            return bool(await connection.fetchval(_COMMIT, task_id, *_columns(final), attempt, timings))
+            return bool(await connection.fetchval(_COMMIT, task_id, *_columns(final), attempt, timings, IN_ROWS))
 
     @contextlib.asynccontextmanager
     async def alone(self, lock: int) -> AsyncIterator[bool]:
@@ -228,7 +228,7 @@ class Records:
         A producer that lives after all finds itself fenced. One that no worker has taken yet keeps its patience.
         """
         async with self._database.driver() as connection:
-            return bool(await connection.fetchval(_CLOSE_LOST, task_id))
+            return bool(await connection.fetchval(_CLOSE_LOST, task_id, IN_ROWS))
 
     async def delete_expired_chunks(self, ttl_s: float) -> int:
         """Delete the log of every stream that ended longer ago than the TTL; gives the number of rows."""
@@ -290,8 +290,8 @@ SELECT EXISTS (SELECT FROM pinned) AS made, nullif(newest, coalesce($10, newest)
 FROM flag
 """
 _CLAIM = """
-WITH claimed AS (  -- a stream of `polling` has its state here; of any other only its store knows whether it is over
-    UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> 'polling')
+WITH claimed AS (  -- a stream in rows has its state here; of any other only its store knows whether it is over
+    UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> ALL ($2::text[]))
     RETURNING message_id, backend, state, attempt)
 SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, turn.finish_reason,
        turn.usage::text AS usage, claimed.backend AS pin, claimed.state, claimed.attempt
@@ -312,15 +312,15 @@ WITH answered AS (
     WHERE message.task_id = $1 AND stream.task_id = $1 AND stream.attempt = $8
       AND (message.status = 'pending' OR (message.status = $2 AND message.content = $3))
     RETURNING message.task_id),
-ended AS (  -- of `polling` the terminal does it
+ended AS (  -- of a stream in rows the terminal does it
     UPDATE stream SET state = $7 FROM answered
-    WHERE stream.task_id = answered.task_id AND stream.backend <> 'polling')
+    WHERE stream.task_id = answered.task_id AND stream.backend <> ALL ($10::text[]))
 SELECT true FROM answered
 """
 _CLOSE_LOST = """
 WITH closed AS (
     UPDATE stream SET state = 'failed', attempt = attempt + 1
-    WHERE task_id = $1 AND state = 'open' AND backend <> 'polling' AND (attempt > 0 OR lease_until < now())
+    WHERE task_id = $1 AND state = 'open' AND backend <> ALL ($2::text[]) AND (attempt > 0 OR lease_until < now())
     RETURNING task_id)
 UPDATE message SET status = 'failed' FROM closed
 WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true

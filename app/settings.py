@@ -3,12 +3,15 @@
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+Backend = Literal["polling", "pubsub", "notify"]
+"""Every backend by its name; `app.streaming.backends` opens it."""
 
 
 def _named(name: str) -> AliasChoices:
@@ -33,7 +36,7 @@ class Settings(BaseSettings):
     openai_model: str = Field("gpt-4o-mini", validation_alias=_named("OPENAI_MODEL"))
     allowed_models: Annotated[tuple[str, ...], NoDecode] = ()
 
-    default_backend: str = Field("pubsub", pattern="^(polling|pubsub)$")
+    default_backend: Backend = "pubsub"
     max_content_chars: int = Field(32_000, gt=0)
     max_tokens: int = Field(100_000, gt=0)
     database_pool: int = Field(20, gt=0)

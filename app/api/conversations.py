@@ -18,7 +18,7 @@ from app.records import Posted, StaleFlagError
 from app.streaming.backends import NAMES, SAFE
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag import FORCED
-from app.tables import Message
+from app.tables import IN_ROWS, Message
 from app.telemetry import metrics, tracing
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
@@ -113,13 +113,14 @@ async def post_message(
     _check(services, body, forced_backend)
     for _ in range(TRIES):
         chosen = services.flag.choose(conversation_id, {FORCED: forced_backend} if forced_backend else {})
-        backend = SAFE if services.health.away and not forced_backend else chosen
+        is_away = services.health.away and chosen not in IN_ROWS
+        backend = SAFE if is_away and not forced_backend else chosen
         try:
             posted = await _accept(services, conversation_id, body, backend)
         except StaleFlagError as newer:
             services.flag.learn(newer.generation, newer.document)
         except StoreUnavailableError:
-            if backend == SAFE or forced_backend:
+            if backend in IN_ROWS or forced_backend:
                 raise
         else:
             metrics.MESSAGES_POSTED.labels(backend).inc()
@@ -151,7 +152,7 @@ async def _start(services: Services, backend: str, posted: Posted) -> None:
     """Make the stream known, then enqueue its task; undo everything if either fails or the caller goes away."""
     writer = services.backends.writers[backend]
     try:
-        if backend == SAFE:
+        if backend in IN_ROWS:
             await writer.create(posted.task_id)
         else:
             await services.health.attempt(writer.create(posted.task_id))

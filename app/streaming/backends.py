@@ -1,18 +1,28 @@
 """The one place where a backend's name meets its writer and its reader."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from app.database import Database
-from app.settings import Settings
+from app.settings import Backend, Settings
 from app.streaming.contract import StreamReader, StreamWriter
-from app.streaming.polling import PollingTimes, PollingWriter, open_polling
-from app.streaming.pubsub import PubSubTimes, open_pubsub
+from app.streaming.notify import open_notify
+from app.streaming.polling import open_polling
+from app.streaming.pubsub import open_pubsub
+from app.streaming.rows import RowWriter
 
-NAMES = ("polling", "pubsub")
+NAMES: tuple[str, ...] = get_args(Backend)
 SAFE = "polling"
 """Where a stream goes whose own backend is away."""
+OPENERS: dict[str, Callable[[Settings, Database], AbstractAsyncContextManager[Any]]] = {
+    "polling": open_polling,
+    "pubsub": open_pubsub,
+    "notify": open_notify,
+}
+"""How a process opens its two sides of each backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +31,16 @@ class Backends:
 
     writers: dict[str, StreamWriter]
     readers: dict[str, StreamReader]
-    safe: PollingWriter
+    safe: RowWriter
 
 
 @contextlib.asynccontextmanager
 async def open_backends(settings: Settings, database: Database) -> AsyncIterator[Backends]:
     """Own the connections of every backend for the length of the block."""
-    polling_times = PollingTimes(settings.polling_interval_s, settings.lease_s, settings.silence_s)
-    pubsub_times = PubSubTimes(settings.lease_s, settings.queue_patience_s, settings.silence_s, settings.chunk_ttl_s)
-    async with (
-        open_polling(database, polling_times) as (polling_writer, polling_reader),
-        open_pubsub(settings.redis_url, pubsub_times, cluster=settings.store_cluster) as (pubsub_writer, pubsub_reader),
-    ):
+    async with contextlib.AsyncExitStack() as opened:
+        pairs = {name: await opened.enter_async_context(OPENERS[name](settings, database)) for name in NAMES}
         yield Backends(
-            writers={"polling": polling_writer, "pubsub": pubsub_writer},
-            readers={"polling": polling_reader, "pubsub": pubsub_reader},
-            safe=polling_writer,
+            writers={name: writer for name, (writer, _) in pairs.items()},
+            readers={name: reader for name, (_, reader) in pairs.items()},
+            safe=pairs[SAFE][0],
         )

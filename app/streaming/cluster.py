@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from app.streaming.box import Box
 from app.streaming.contract import StoreUnavailableError
-from app.streaming.hub import Box, Hub
+from app.streaming.hub import Hub
 from app.streaming.valkey import Heard, Prepared, RefusedError, Script, Valkey
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,4 @@
-"""One shared subscription a process, many local listeners.
-
-A listener's failure never reaches the hub: it only puts entries into bounded boxes, and never waits for anybody.
-"""
+"""One shared subscription a process, many local listeners."""
 
 import asyncio
 import contextlib
@@ -13,17 +10,13 @@ from typing import Any
 
 import msgspec
 
-from app.streaming.contract import Entry, Offer, StoreUnavailableError, decline, entry_of
+from app.streaming.box import Box, Boxes
+from app.streaming.contract import StoreUnavailableError, entry_of
 from app.streaming.valkey import Valkey
-from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-BOX_LIMIT = 256
-"""Entries a slow viewer may have waiting; beyond it the box is emptied and the viewer reads the log instead."""
 ACK_S = 3.0
-SILENCES_EVERY_S = 0.1
-"""How exactly a silence is timed."""
 RESUBSCRIBE_BATCH = 500
 
 
@@ -42,100 +35,14 @@ PLAIN = Kinds("SUBSCRIBE", "UNSUBSCRIBE", b"message", b"subscribe", b"unsubscrib
 SHARDED = Kinds("SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
 
 
-class Box:
-    """One listener's bounded in-tray. It begins with a gap, since the listener has not read the log yet."""
-
-    __slots__ = ("_entries", "_failure", "_gap", "_lost", "_offer", "_patience_s", "_patient_until", "_waiter")
-
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._gap = True
-        self._lost = False
-        self._offer: Offer = decline
-        self._failure: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._patience_s, self._patient_until = 0.0, 0.0
-
-    def put(self, entry: Entry) -> None:
-        """Offer an entry to a listener who waits for one, or add it; mark a gap when the box is full."""
-        if self._offer is not decline and self._taken(entry):
-            return
-        if len(self._entries) >= BOX_LIMIT:
-            metrics.CATCH_UPS.inc()
-            self.mark_gap()
-        else:
-            self._entries.append(entry)
-            self._wake()
-
-    def mark_gap(self) -> None:
-        """Tell the listener that entries may be missing: it must read the log."""
-        self._entries, self._gap = [], True
-        self._wake()
-
-    def lose(self) -> None:
-        """Tell the listener that nothing will come here any more: it must listen anew."""
-        self._lost = True
-        self._wake()
-
-    async def take(self, patience_s: float, offer: Offer = decline) -> list[Entry] | None:
-        """Take all that waits; `[]` after a silence of `patience_s`; None when the log must be read.
-
-        While it waits, each entry is offered first: one that is taken at once only ends the silence. Raises
-        `StoreUnavailableError` once the subscription has ended under it, and what the offer raised.
-        """
-        if not (self._entries or self._gap or self._lost):
-            await self._wait(patience_s, offer)
-        if self._failure is not None:
-            raise self._failure
-        if self._lost:
-            raise StoreUnavailableError("the store ended the subscription; follow again")
-        if self._gap:
-            self._gap, self._entries = False, []
-            return None
-        entries, self._entries = self._entries, []
-        return entries
-
-    def end_silence(self, now: float) -> None:
-        """Wake a listener whose patience is over at this time of the loop's."""
-        if not self._patient_until:  # something was taken since the last look
-            self._patient_until = now + self._patience_s
-        elif now >= self._patient_until:
-            self._wake()
-
-    async def _wait(self, patience_s: float, offer: Offer) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter, self._offer = loop.create_future(), offer
-        self._patience_s, self._patient_until = patience_s, loop.time() + patience_s
-        try:
-            await self._waiter
-        finally:
-            self._waiter, self._offer = None, decline
-
-    def _taken(self, entry: Entry) -> bool:
-        """Whether the waiting listener took the entry; its failure is its own, and is raised to it alone."""
-        try:
-            if self._offer(entry):
-                self._patient_until = 0.0
-                return True
-        except Exception as error:
-            self._failure = error
-        return False
-
-    def _wake(self) -> None:
-        """End the wait. Nothing is offered from here on: what comes before the listener runs keeps its place."""
-        self._offer = decline
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
 class Hub:
     """Subscriptions of this process on one connection; listeners of a channel share its subscription.
 
     `sharded` channels are those of a cluster: the server ends their subscription when their slot moves away.
     """
 
-    def __init__(self, *, sharded: bool = False) -> None:
-        self._boxes: dict[str, set[Box]] = {}
+    def __init__(self, boxes: Boxes, *, sharded: bool = False) -> None:
+        self._boxes = boxes
         self._acks: dict[str, asyncio.Future[bool]] = {}
         self._leaving = Counter[str]()
         self._kinds = SHARDED if sharded else PLAIN
@@ -146,21 +53,16 @@ class Hub:
     @contextlib.asynccontextmanager
     async def connect(cls, url: str, *, sharded: bool = False) -> AsyncIterator["Hub"]:
         """Own the subscribing connection for the length of the block; listeners who outlive it are told."""
-        hub = cls(sharded=sharded)
-        async with Valkey.connect(
-            url,
-            on_push=hub._on_push,
-            on_connect=hub._on_connect,
-            on_loss=hub._on_loss,
-            on_refusal=hub._on_refusal,
-        ) as hub._valkey:
-            minding = asyncio.create_task(hub._mind_silences())
-            try:
+        async with Boxes.minded() as boxes:
+            hub = cls(boxes, sharded=sharded)
+            async with Valkey.connect(
+                url,
+                on_push=hub._on_push,
+                on_connect=hub._on_connect,
+                on_loss=hub._on_loss,
+                on_refusal=hub._on_refusal,
+            ) as hub._valkey:
                 yield hub
-            finally:
-                minding.cancel()
-                for channel in hub._boxes:
-                    hub._lose(channel)
 
     @contextlib.asynccontextmanager
     async def listen(self, channel: str) -> AsyncIterator[Box]:
@@ -168,29 +70,15 @@ class Hub:
 
         Raises `StoreUnavailableError` when the subscription is not acknowledged in time.
         """
-        box = Box()
-        self._boxes.setdefault(channel, set()).add(box)
+        box = self._boxes.add(channel)
         try:
             await self._subscribed(channel)
             yield box
         finally:
-            boxes = self._boxes[channel]
-            boxes.discard(box)
-            if not boxes:
-                del self._boxes[channel]
-                if self._acks.pop(channel, None) is not None and self._valkey.connected.is_set():
-                    self._leaving[channel] += 1
-                    self._valkey.send(self._kinds.leave, channel)
-
-    async def _mind_silences(self) -> None:
-        """End all listeners' silences that are due: one timer for them costs nothing per message, theirs would."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SILENCES_EVERY_S)
-            now = loop.time()
-            for boxes in self._boxes.values():
-                for box in boxes:
-                    box.end_silence(now)
+            was_last = self._boxes.remove(channel, box)
+            if was_last and self._acks.pop(channel, None) is not None and self._valkey.connected.is_set():
+                self._leaving[channel] += 1
+                self._valkey.send(self._kinds.leave, channel)
 
     async def _subscribed(self, channel: str) -> None:
         ack = self._acks.get(channel)
@@ -217,11 +105,8 @@ class Hub:
             self._valkey.send(self._kinds.join, *channels[first : first + self._batch])
 
     def _on_loss(self) -> None:
-        """Send every listener to the log at once: that fails, and so it learns of the loss without a silence."""
         self._leaving.clear()
-        for boxes in self._boxes.values():
-            for box in boxes:
-                box.mark_gap()
+        self._boxes.mark_gaps()
 
     def _on_refusal(self, reply: str) -> None:
         """Send away whoever waits for an acknowledgement: an error does not say which subscription it refuses."""
@@ -242,8 +127,7 @@ class Hub:
         ack = self._acks.get(channel)
         if ack is not None and not ack.done():
             ack.set_result(True)
-        for box in self._boxes.get(channel, ()):
-            box.mark_gap()
+        self._boxes.mark_gap(channel)
 
     def _let_go(self, channel: str) -> None:
         """Take note of an end that we asked for; one that we did not ask for is its listeners' loss."""
@@ -255,17 +139,14 @@ class Hub:
         ack = self._acks.pop(channel, None)
         if ack is not None and not ack.done():
             ack.set_result(False)
-        for box in self._boxes.get(channel, ()):
-            box.lose()
+        self._boxes.lose(channel)
 
     def _deliver(self, channel: str, payload: bytes) -> None:
-        boxes = self._boxes.get(channel)
-        if not boxes:
+        if channel not in self._boxes:
             return
         try:
             entry = entry_of(payload)
         except msgspec.DecodeError:
             log.warning("dropped a message on %s that is no record; who else publishes there?", channel)
             return
-        for box in boxes:
-            box.put(entry)
+        self._boxes.put(channel, entry)

@@ -1,15 +1,18 @@
 """The `pubsub` backend: a list, a hash and a channel per stream in Valkey or Redis; readers are pushed to."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from app.database import Database
+from app.settings import Settings
 from app.streaming import keys
+from app.streaming.box import Box
 from app.streaming.cluster import Cluster
 from app.streaming.contract import (
     STORED,
@@ -19,41 +22,30 @@ from app.streaming.contract import (
     Entry,
     FencedError,
     Heard,
-    Offer,
     Opening,
     Outcome,
     Status,
     StoreUnavailableError,
     StreamMissingError,
     StreamOverError,
-    decline,
     encode,
     entry_of,
 )
 from app.streaming.hub import Hub
+from app.streaming.pushed import PushedReader
 from app.streaming.valkey import RefusedError, Script, Valkey
 
 CREATE, OPEN, APPEND, RENEW = map(Script.load, ("create", "open", "append", "renew"))
 CANCEL, STATUS, REAP, DISCARD = map(Script.load, ("cancel", "status", "reap", "discard"))
 
 
-@dataclass(frozen=True, slots=True)
-class PubSubTimes:
-    """Seconds that matter to this backend; the settings of the same names."""
-
-    lease_s: float
-    queue_patience_s: float
-    silence_s: float
-    chunk_ttl_s: int
-
-
 class PubSubWriter:
     """The producer's side over Valkey: every step is one script, hence atomic."""
 
-    def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, times: PubSubTimes) -> None:
+    def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, settings: Settings) -> None:
         self._valkey, self._hub = valkey, hub
-        self._lease_ms, self._ttl_s = round(times.lease_s * 1000), times.chunk_ttl_s
-        self._patience_ms = round(times.queue_patience_s * 1000)
+        self._lease_ms, self._ttl_s = round(settings.lease_s * 1000), settings.chunk_ttl_s
+        self._patience_ms = round(settings.queue_patience_s * 1000)
 
     async def create(self, task_id: UUID) -> None:
         """Make the stream known before its task is enqueued."""
@@ -115,52 +107,16 @@ class PubSubWriter:
         return str(state.decode())
 
 
-class PubSubReader:
+class PubSubReader(PushedReader):
     """The viewer's side over Valkey: the process's shared subscription first, then the log, then both stitched."""
 
-    def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, times: PubSubTimes) -> None:
-        self._valkey, self._hub = valkey, hub
-        self._ttl_s, self._silence_s = times.chunk_ttl_s, times.silence_s
+    def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, settings: Settings) -> None:
+        super().__init__(settings.silence_s)
+        self._valkey, self._hub, self._ttl_s = valkey, hub, settings.chunk_ttl_s
 
-    async def follow(self, task_id: UUID, start: int, offer: Offer = decline) -> AsyncGenerator[list[Entry], None]:
-        """Yield batches of entries from `start` on, and an empty batch after every silence."""
-        position = start
-
-        def hand(entry: Entry) -> bool:
-            nonlocal position
-            if entry.index != position or entry.kind is not ChunkType.CONTENT or not offer(entry):
-                return False
-            position += 1
-            return True
-
-        async with self._hub.listen(keys.channel(task_id)) as box:
-            while True:
-                heard = await box.take(self._silence_s, hand)
-                entries = await self._stitch(task_id, position, heard)
-                if entries is None:
-                    return
-                if entries:
-                    position = entries[-1].index + 1
-                yield entries
-                if entries and entries[-1].is_terminal:
-                    return
-
-    async def _stitch(self, task_id: UUID, position: int, heard: list[Entry] | None) -> list[Entry] | None:
-        """What follows `position`: from what was heard if that is without a hole, else from the log.
-
-        None when the stream ended before that.
-        """
-        if heard:
-            fresh = [entry for entry in heard if entry.index >= position]
-            if all(entry.index == position + offset for offset, entry in enumerate(fresh)):
-                return fresh
-        status = await self.status(task_id)
-        if status is not None and status.awaits(position):
-            return []  # there is nothing to read, and what comes will be heard
-        entries = await self.get_chunks(task_id, position)
-        if status is None or not status.explains(position, entries):
-            raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")
-        return None if status.ended_before(position) else entries
+    def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:
+        """Give a box that gets every entry published from now on."""
+        return self._hub.listen(keys.channel(task_id))
 
     async def get_chunks(self, task_id: UUID, start: int = 0) -> list[Entry]:
         """Give the stored entries from `start` on."""
@@ -214,12 +170,13 @@ def _hear(heard: Heard, reply: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def open_pubsub(
-    url: str, times: PubSubTimes, *, cluster: bool = False
+    settings: Settings,
+    _database: Database,
 ) -> AsyncIterator[tuple[PubSubWriter, PubSubReader]]:
     """Own this process's two connections to the chunk store, or to each node of it: for commands, for messages."""
-    if cluster:
-        async with Cluster.connect(url) as nodes:
-            yield PubSubWriter(nodes, nodes, times), PubSubReader(nodes, nodes, times)
+    if settings.store_cluster:
+        async with Cluster.connect(settings.redis_url) as nodes:
+            yield PubSubWriter(nodes, nodes, settings), PubSubReader(nodes, nodes, settings)
         return
-    async with Valkey.connect(url) as valkey, Hub.connect(url) as hub:
-        yield PubSubWriter(valkey, hub, times), PubSubReader(valkey, hub, times)
+    async with Valkey.connect(settings.redis_url) as valkey, Hub.connect(settings.redis_url) as hub:
+        yield PubSubWriter(valkey, hub, settings), PubSubReader(valkey, hub, settings)

@@ -12,9 +12,10 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
+from app.database import Database
 from app.settings import Settings
 from app.streaming.contract import Chunk, ChunkType
-from app.streaming.pubsub import PubSubTimes, PubSubWriter, open_pubsub
+from app.streaming.pubsub import PubSubWriter, open_pubsub
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.client import Client
@@ -30,8 +31,10 @@ VISITS, AT_ONCE = 2000, 100
 async def stream_of_ours(settings: Settings, client: Client) -> AsyncIterator[tuple[UUID, PubSubWriter]]:
     """A running stream that only this test produces."""
     posted = await client.post(backend="pubsub")
-    times = PubSubTimes(settings.lease_s, settings.queue_patience_s, settings.silence_s, settings.chunk_ttl_s)
-    async with open_pubsub(settings.redis_url, times) as (writer, _):
+    async with (
+        Database.connect(settings.database_url, 1) as database,
+        open_pubsub(settings, database) as (writer, _),
+    ):
         task_id = UUID(posted.task_id)
         await writer.open(task_id, 1)
         yield task_id, writer

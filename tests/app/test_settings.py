@@ -19,7 +19,7 @@ from app.settings import Settings
         ("OPENAI_BASE_URL", "api.openai.com", "https://host/v1"),
         ("STREAMGAUGE_POLLING_INTERVAL_S", "fast", "number"),
         ("STREAMGAUGE_CHUNK_TTL_S", "0", "greater than or equal to 1"),
-        ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "polling|pubsub"),
+        ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "'polling', 'pubsub'"),
     ],
 )
 def test_a_setting_that_does_not_parse_stops_the_start(name: str, value: str, fix: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import redis
@@ -12,15 +13,14 @@ from app.delivery import Delivery
 from app.records import Final, Records
 from app.settings import Settings
 from app.streaming import keys
-from app.streaming.backends import Backends
+from app.streaming.backends import OPENERS, Backends
 from app.streaming.contract import StreamReader, StreamWriter
 from app.streaming.memory import MemoryStreams
-from app.streaming.polling import PollingTimes, open_polling
-from app.streaming.pubsub import PubSubTimes, open_pubsub
+from app.tables import IN_ROWS
 
-SILENCE_S = 0.2
 TTL_S = 60
-NAMES = ("memory", "polling", "pubsub-valkey", "pubsub-redis", "pubsub-cluster")
+UNUSED = "redis://127.0.0.1:1/0"
+NAMES = ("memory", "polling", "notify", "pubsub-valkey", "pubsub-redis", "pubsub-cluster")
 
 
 @dataclass(frozen=True)
@@ -66,67 +66,64 @@ async def open_streams(name: str, database_url: str, stores: list[str], lease_s:
     """Connect one backend; `stores` are the URLs of its servers."""
     pin = name.partition("-")[0]
     settings = Settings(
-        database_url=database_url, lease_s=lease_s, lease_grace_s=0.2, silence_s=SILENCE_S, keep_alive_s=0.5
+        database_url=database_url,
+        redis_url=stores[0] if stores else UNUSED,
+        store_cluster=name.endswith("cluster"),
+        broker_url=UNUSED,
+        lease_s=lease_s,
+        lease_grace_s=0.2,
+        queue_patience_s=lease_s,
+        silence_s=0.2,
+        keep_alive_s=0.5,
+        polling_interval_s=0.01,
+        chunk_ttl_s=TTL_S,
     )
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.connect(database_url, 5))
         records = Records(database)
-        polling = await stack.enter_async_context(_polling(database, database_url, lease_s))
-        if pin == "polling":
-            part = polling
-        elif pin == "memory":
-            part = _memory(lease_s)
+        safe, _ = await stack.enter_async_context(OPENERS["polling"](settings, database))
+        if pin == "memory":
+            memory = MemoryStreams(lease_s=lease_s, queue_patience_s=lease_s, silence_s=settings.silence_s)
+            part = Part(memory, memory, memory.discard, _sever_nothing)
         else:
-            part = await stack.enter_async_context(_pubsub(stores, lease_s, cluster=name.endswith("cluster")))
-        backends = Backends({pin: part.writer}, {pin: part.reader}, polling.writer)  # type: ignore[arg-type]
+            writer, reader = await stack.enter_async_context(OPENERS[pin](settings, database))
+            if pin in IN_ROWS:
+                expire, sever = partial(_expire_rows, database), partial(_sever_database, database_url)
+            else:
+                expire, sever = partial(_expire_keys, stores), partial(_sever_stores, stores)
+            part = Part(writer, reader, expire, sever)
+        backends = Backends({pin: part.writer}, {pin: part.reader}, safe)
         delivery = Delivery(settings, records, backends)
         yield Streams(pin, part.writer, part.reader, records, delivery, part.expire, part.sever, lease_s)
 
 
-def _memory(lease_s: float) -> Part:
-    streams = MemoryStreams(lease_s=lease_s, queue_patience_s=lease_s, silence_s=SILENCE_S)
-
-    async def sever() -> None:
-        """Memory has no connections."""
-
-    return Part(streams, streams, streams.discard, sever)
+async def _sever_nothing() -> None:
+    """Memory has no connections."""
 
 
-@contextlib.asynccontextmanager
-async def _polling(database: Database, url: str, lease_s: float) -> AsyncIterator[Part]:
-    times = PollingTimes(polling_interval_s=0.01, lease_s=lease_s, silence_s=SILENCE_S)
-
-    async def expire(task_id: UUID) -> None:
-        async with database.driver() as connection:
-            aged = "created_at = now() - interval '2 h', lease_until = now() - interval '2 h'"
-            await connection.execute(f"UPDATE stream SET {aged} WHERE task_id = $1", task_id)
-        assert await Records(database).delete_expired_chunks(3600)
-
-    async def sever() -> None:
-        async with Database.connect(url, 1) as other, other.driver() as connection:
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
-    async with open_polling(database, times) as (writer, reader):
-        yield Part(writer, reader, expire, sever)
+async def _expire_rows(database: Database, task_id: UUID) -> None:
+    async with database.driver() as connection:
+        aged = "created_at = now() - interval '2 h', lease_until = now() - interval '2 h'"
+        await connection.execute(f"UPDATE stream SET {aged} WHERE task_id = $1", task_id)
+    assert await Records(database).delete_expired_chunks(3600)
 
 
-@contextlib.asynccontextmanager
-async def _pubsub(stores: list[str], lease_s: float, *, cluster: bool) -> AsyncIterator[Part]:
-    times = PubSubTimes(lease_s=lease_s, queue_patience_s=lease_s, silence_s=SILENCE_S, chunk_ttl_s=TTL_S)
+async def _sever_database(url: str) -> None:
+    async with Database.connect(url, 1) as other, other.driver() as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
-    async def expire(task_id: UUID) -> None:
-        for url in stores:
-            with redis.Redis.from_url(url) as client, contextlib.suppress(redis.ResponseError):  # MOVED: not this node
-                client.delete(keys.chunks_key(task_id), keys.meta_key(task_id))
 
-    async def sever() -> None:
-        for url in stores:
-            with redis.Redis.from_url(url) as client:
-                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+async def _expire_keys(stores: list[str], task_id: UUID) -> None:
+    for url in stores:
+        with redis.Redis.from_url(url) as client, contextlib.suppress(redis.ResponseError):  # MOVED: not this node
+            client.delete(keys.chunks_key(task_id), keys.meta_key(task_id))
 
-    async with open_pubsub(stores[0], times, cluster=cluster) as (writer, reader):
-        yield Part(writer, reader, expire, sever)
+
+async def _sever_stores(stores: list[str]) -> None:
+    for url in stores:
+        with redis.Redis.from_url(url) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 import redis
 
+from app.streaming.box import BOX_LIMIT, Box
 from app.streaming.contract import ChunkType, Entry, StoreUnavailableError
-from app.streaming.hub import BOX_LIMIT, Box, Hub
+from app.streaming.hub import Hub
 from tests.support.valkey import running_valkey
 from tests.support.waiting import until_awaited
 
@@ -53,7 +54,7 @@ async def test_listeners_of_one_channel_share_a_subscription(valkey: list[str]) 
                 client.publish("shared", RECORD % 3)
                 assert [await box.take(5) for box in (one, other)] == [[entry(3)], [entry(3)]]
             await until_awaited(nobody, "nobody is subscribed")
-            assert (hub._boxes, hub._acks) == ({}, {})
+            assert (list(hub._boxes), hub._acks) == ([], {})
 
 
 async def test_nonsense_on_a_channel_reaches_nobody(valkey: list[str]) -> None:
