@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from time import time_ns
-from uuid import UUID
 
 import pytest
 import redis
@@ -14,7 +13,7 @@ from app.generation import Services
 from app.llm import Delta, Hear, ModelError
 from app.producer import WAITING_CHARACTERS, CancelledByUserError, Producer, Store
 from app.settings import Settings
-from app.streaming.contract import Answer, Chunk, ChunkType, decode
+from app.streaming.contract import Chunk, ChunkType, decode
 from ops.stack import Stack
 from tests.support.serving import producing
 from tests.support.waiting import until_awaited
@@ -138,17 +137,17 @@ async def test_an_end_follows_an_append_that_was_interrupted(system: Stack, back
     assert [chunk.chunk_type for chunk in log].count(ChunkType.FAILED) == 1 == (log[-1].chunk_type == "failed")
 
 
-async def test_a_stop_that_comes_as_the_last_chunk_is_stored_stays_a_stop(system: Stack) -> None:
+@on_both
+async def test_a_stop_that_comes_as_the_last_chunk_is_stored_stays_a_stop(system: Stack, backend: str) -> None:
     """It is no fault of ours: the attempt ends as cancelled, so that its message goes back to the queue."""
-    async with beginning(system, "polling") as attempt:
-        append = attempt.producer._writer.append
+    async with beginning(system, backend) as attempt:
+        stored = attempt.producer._stored
 
-        async def append_and_stop(task_id: UUID, chunk: Chunk) -> Answer:
-            answer = await append(task_id, chunk)
-            working.cancel()  # in the turn of the loop in which the answer is settled
-            return answer
+        def stop_as_it_is_stored(chunk: Chunk) -> None:
+            working.cancel()
+            stored(chunk)
 
-        attempt.producer._writer.append = append_and_stop  # type: ignore[method-assign]  # this one producer's own pair
+        attempt.producer._stored = stop_as_it_is_stored  # type: ignore[method-assign]  # this one producer's own
         working = asyncio.create_task(attempt.say("a"))
         with pytest.raises(asyncio.CancelledError):
             await working
