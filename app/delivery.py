@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import monotonic, time_ns
+from time import monotonic, monotonic_ns, time_ns
 from typing import Any
 from uuid import UUID
 
@@ -32,7 +32,7 @@ from app.streaming.contract import (
 )
 from app.tables import Message
 from app.telemetry import metrics, tracing
-from app.telemetry.histogram import HotHistogram
+from app.telemetry.hot import HotCounter, HotHistogram
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Meters:
     delivery: HotHistogram
     write: HotHistogram
     inter_chunk: HotHistogram
-    events: Counter
-    sent_bytes: Counter
+    events: HotCounter
+    sent_bytes: HotCounter
     replayed: Counter
 
 
@@ -170,8 +170,9 @@ class View:
     """One viewer's stream, sent through an outlet."""
 
     __slots__ = (
-        "_asked_ns", "_backends", "_ended", "_exemplars", "_frames", "_lost_since", "_outlet", "_pin", "_position",
-        "_quiet_since", "_records", "_reset", "_resumed", "_sent", "_settings", "_tail", "_task_id", "_written_ns",
+        "_asked_ns", "_backends", "_ended", "_exemplars", "_frames", "_lost_since", "_meters", "_outlet", "_pin",
+        "_position", "_quiet_ns", "_records", "_reset", "_resumed", "_sent", "_settings", "_tail", "_task_id",
+        "_written_ns",
     )  # fmt: skip
 
     def __init__(
@@ -186,11 +187,11 @@ class View:
         asked_ns: int,
     ) -> None:
         self._settings, self._records, self._backends, self._frames = settings, records, backends, frames
-        self._task_id, self._pin = task_id, pin
+        self._task_id, self._pin, self._meters = task_id, pin, meters_of(pin.backend)
         self._position, self._reset, self._tail = joining.start, joining.reset, joining.tail
         self._exemplars = tracing.Exemplars(task_id)
         self._asked_ns, self._written_ns = asked_ns, 0
-        self._quiet_since, self._lost_since = monotonic(), 0.0
+        self._quiet_ns, self._lost_since = monotonic_ns(), 0.0
         self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
         self._outlet: Outlet
 
@@ -234,37 +235,38 @@ class View:
 
     async def _send(self, entries: list[Entry]) -> None:
         """Send a batch in one write, as fast as the viewer takes it."""
-        held_ns, data = time_ns(), b"".join(map(frame, entries))
-        self._position, self._quiet_since = entries[-1].index + 1, monotonic()
+        held_ns, data = monotonic_ns(), b"".join(map(frame, entries))
+        self._position = entries[-1].index + 1
         self._ended = entries[-1].is_terminal
         await self._outlet.send(data)
         self._observe(entries, len(data), held_ns)
 
     def _take(self, entry: Entry) -> bool:
         """Send an entry where it was heard, with no task's waking and no queue in between, if the viewer has room."""
-        held_ns, data = time_ns(), self._frames.of(entry)
+        held_ns, data = monotonic_ns(), self._frames.of(entry)
         if not self._outlet.offer(data):
             return False
-        self._position, self._quiet_since = entry.index + 1, monotonic()
+        self._position = entry.index + 1
         self._observe((entry,), len(data), held_ns)
         return True
 
     def _observe(self, entries: Sequence[Entry], size: int, held_ns: int) -> None:
         """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
-        now, meters, count = time_ns(), meters_of(self.backend), len(entries)
+        now_ns, meters, count = monotonic_ns(), self._meters, len(entries)
         replayed = 0 if entries[0].index > self._tail else sum(entry.index <= self._tail for entry in entries)
+        wall_ns = time_ns()
         for entry in entries[replayed:] if replayed else entries:
-            meters.delivery.observe((now - entry.ts_ns) / 1e9, self._exemplars.take())
+            meters.delivery.observe((wall_ns - entry.ts_ns) / 1e9, self._exemplars.take())
         meters.events.inc(count)
         meters.sent_bytes.inc(size)
-        meters.write.observe((now - held_ns) / 1e9)
+        meters.write.observe((now_ns - held_ns) / 1e9)
         if replayed:
             meters.replayed.inc(replayed)
         if self._written_ns:
-            meters.inter_chunk.observe((now - self._written_ns) / 1e9)
+            meters.inter_chunk.observe((now_ns - self._written_ns) / 1e9)
         else:
-            self._observe_first(entries[0], now)
-        self._written_ns = now
+            self._observe_first(entries[0], wall_ns)
+        self._written_ns = self._quiet_ns = now_ns
         self._sent += count
 
     def _observe_first(self, entry: Entry, now_ns: int) -> None:
@@ -282,10 +284,17 @@ class View:
             raise StreamMissingError(f"stream {self._task_id} is gone")
         if status.state == "open" and status.lease_left_s < -self._settings.lease_grace_s:
             await reap(self._settings, self._records, self._backends, self.backend, self._task_id)
-        if monotonic() - self._quiet_since < self._settings.keep_alive_s:
+        if not self._is_quiet():
             return None
-        self._quiet_since = monotonic()
         return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
+
+    def _is_quiet(self) -> bool:
+        """Whether it is time for a sign of life; if it is, the caller gives it."""
+        now_ns = monotonic_ns()
+        if (now_ns - self._quiet_ns) / 1e9 < self._settings.keep_alive_s:
+            return False
+        self._quiet_ns = now_ns
+        return True
 
     async def _mind_loss(self, error: StreamError) -> None:
         """Look where the stream lives now; send the committed answer if nowhere, or a sign of life."""
@@ -296,8 +305,7 @@ class View:
         await self._find_again(close=lost_s > patience)
         if self._pin.message.status != "pending" and (isinstance(error, StreamMissingError) or lost_s > patience):
             await self._outlet.send(self._rebuilt(self._pin.message))
-        elif monotonic() - self._quiet_since >= self._settings.keep_alive_s:
-            self._quiet_since = monotonic()
+        elif self._is_quiet():
             await self._outlet.send(b": keep-alive %.1f\n\n" % lost_s)
 
     async def _find_again(self, *, close: bool) -> None:
@@ -311,6 +319,7 @@ class View:
         except DatabaseUnavailableError as error:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
+            self._meters = meters_of(self.backend)
             tracing.event("hand_over", to=self.backend)
 
     def _rebuilt(self, message: Message) -> bytes:

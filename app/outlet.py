@@ -88,11 +88,11 @@ class AsgiOutlet:
 class SocketOutlet:
     """The way out through uvicorn's transport."""
 
-    __slots__ = ("_flow", "_protocol", "_send", "_transport")
+    __slots__ = ("_flow", "_protocol", "_send", "_transport", "_write")
 
     def __init__(self, protocol: SocketProtocol, send: Send) -> None:
         self._protocol, self._send = protocol, send
-        self._transport, self._flow = protocol.transport, protocol.flow
+        self._transport, self._flow, self._write = protocol.transport, protocol.flow, protocol.transport.write
 
     async def send(self, data: bytes) -> None:
         """Send, waiting for room."""
@@ -102,7 +102,7 @@ class SocketOutlet:
         """Write one HTTP chunk, unless the viewer has left or its socket is full."""
         if self._flow.write_paused or self._transport.is_closing():
             return False
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
     def watch(self, left: Callable[[], None]) -> None:

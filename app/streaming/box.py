@@ -5,10 +5,15 @@ A listener's failure never reaches who fills its box: putting an entry never wai
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator
 
-from app.streaming.contract import Entry, Offer, StoreUnavailableError, decline
+import msgspec
+
+from app.streaming.contract import Entry, Offer, StoreUnavailableError, decline, entry_of
 from app.telemetry import metrics
+
+log = logging.getLogger(__name__)
 
 BOX_LIMIT = 256
 """Entries a slow viewer may have waiting; beyond it the box is emptied and the viewer reads the log instead."""
@@ -32,8 +37,13 @@ class Box:
 
     def put(self, entry: Entry) -> None:
         """Offer an entry to a listener who waits for one, or add it; mark a gap when the box is full."""
-        if self._offer is not decline and self._taken(entry):
-            return
+        if self._offer is not decline:
+            try:
+                if self._offer(entry):
+                    self._patient_until = 0.0
+                    return
+            except Exception as error:  # the listener's own, and raised to it alone
+                self._failure = error
         if len(self._entries) >= BOX_LIMIT:
             metrics.CATCH_UPS.inc()
             self.mark_gap()
@@ -85,16 +95,6 @@ class Box:
         finally:
             self._waiter, self._offer = None, decline
 
-    def _taken(self, entry: Entry) -> bool:
-        """Whether the waiting listener took the entry; its failure is its own, and is raised to it alone."""
-        try:
-            if self._offer(entry):
-                self._patient_until = 0.0
-                return True
-        except Exception as error:
-            self._failure = error
-        return False
-
     def _wake(self) -> None:
         """End the wait. Nothing is offered from here on: what comes before the listener runs keeps its place."""
         self._offer = decline
@@ -144,9 +144,16 @@ class Boxes:
             del self._boxes[name]
         return not boxes
 
-    def put(self, name: str, entry: Entry) -> None:
-        """Give an entry to all who listen to this name."""
-        for box in self._boxes.get(name, ()):
+    def put(self, name: str, record: bytes) -> None:
+        """Give a record's entry to all who listen to this name; without them it is not even read."""
+        if (boxes := self._boxes.get(name)) is None:
+            return
+        try:
+            entry = entry_of(record)
+        except msgspec.DecodeError:
+            log.warning("dropped a message on %s that is no record; who else publishes there?", name)
+            return
+        for box in boxes:
             box.put(entry)
 
     def mark_gap(self, name: str) -> None:

@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from app.streaming.box import Box, Boxes
-from app.streaming.contract import StoreUnavailableError, entry_of
+from app.streaming.contract import StoreUnavailableError
 from app.streaming.valkey import Valkey
 
 log = logging.getLogger(__name__)
@@ -117,7 +115,7 @@ class Hub:
     def _on_push(self, push: list[Any]) -> None:
         kind = push[0]
         if kind == self._kinds.message:
-            self._deliver(push[1].decode(), push[2])
+            self._boxes.put(push[1].decode(), push[2])
         elif kind == self._kinds.joined:
             self._acknowledge(push[1].decode())
         elif kind == self._kinds.left:
@@ -140,13 +138,3 @@ class Hub:
         if ack is not None and not ack.done():
             ack.set_result(False)
         self._boxes.lose(channel)
-
-    def _deliver(self, channel: str, payload: bytes) -> None:
-        if channel not in self._boxes:
-            return
-        try:
-            entry = entry_of(payload)
-        except msgspec.DecodeError:
-            log.warning("dropped a message on %s that is no record; who else publishes there?", channel)
-            return
-        self._boxes.put(channel, entry)

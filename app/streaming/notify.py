@@ -17,7 +17,7 @@ import asyncpg
 from app.database import Database, DatabaseUnavailableError, translated_errors
 from app.settings import Settings
 from app.streaming.box import Box, Boxes
-from app.streaming.contract import Chunk, StoreUnavailableError, encode, entry_of
+from app.streaming.contract import Chunk, StoreUnavailableError, encode
 from app.streaming.pushed import PushedReader
 from app.streaming.rows import RowReader, RowWriter
 
@@ -90,10 +90,8 @@ class Listener:
 
     def _hear(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
         name, _, record = payload.partition(" ")
-        if name not in self._boxes:
-            return
         if record:
-            self._boxes.put(name, entry_of(record.encode()))
+            self._boxes.put(name, record.encode())
         else:
             self._boxes.mark_gap(name)
 
