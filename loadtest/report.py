@@ -22,7 +22,8 @@ DISTRIBUTIONS = {
 RATES = {
     "peak_concurrency": "streams open at the client at once",
     "chunks_per_s": "content events received while its blocks were played",
-    "db_queries_per_s": "PostgreSQL's own count of transactions (on the hot path each query is one)",
+    "db_queries_per_s": "PostgreSQL's own count of transactions (on the hot path each query is one, "
+    "and so is each waking of a session that listens)",
     "db_queries_per_stream": "the same for one conversation: made, asked, streamed, read back",
     "store_ops_per_s": "Valkey's own count of commands, a script's inner ones too; the broker's left out",
     "store_ops_per_stream": "the same for one stream",
