@@ -21,7 +21,7 @@ help:  ## list the targets
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock || { echo "The package index could not be reached or refused a hash: check the network, then run make again"; exit 1; }
 	@touch $@
 
-bench: .venv/run.stamp  ## the main job: both backends on an embedded stack, side by side
+bench: .venv/run.stamp  ## the main job: backends on an embedded stack, side by side
 	$(BIN)/streamgauge bench $(ARGS)
 
 up: .venv/run.stamp  ## start the whole system on this machine; Ctrl-C stops it

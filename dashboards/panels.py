@@ -10,9 +10,11 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
+from dashboards.promql import SELECTED
+
 TAG = "streamgauge"
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-ANY_SERIES = '{__name__=~"streamgauge_.+"}'
+ANY_SERIES = '__name__=~"streamgauge_.+"'
 WIDTH = 24
 SECONDS, PER_SECOND, BYTES_PER_SECOND = "s", "cps", "binBps"
 COUNT, SHARE, RATIO = "short", "percentunit", "none"
@@ -55,6 +57,8 @@ class Board:
     sections: Sequence[Section]
     annotations: Sequence[tuple[str, str]] = field(default=())
     """(title, expression) of events to mark on every panel."""
+    baseline: str = ""
+    """What backends are held against until the reader chooses another; a page that compares none has none."""
 
 
 def lines(
@@ -66,7 +70,7 @@ def lines(
     log: bool = False,
     exemplars: bool = False,
 ) -> Panel:
-    """Draw curves over time; `log` for latencies of two backends that are a factor of 100 apart."""
+    """Draw curves over time; `log` for latencies of backends that are a factor of 100 apart."""
     panel = timeseries.Panel().fill_opacity(8).line_width(2).show_points(common_models.VisibilityMode.NEVER)
     if log:
         scale = common.ScaleDistributionConfig().type(common_models.ScaleDistribution.LOG).log(10)
@@ -79,24 +83,33 @@ def lines(
 
 
 def number(
-    title: str, description: str, unit: str, *queries: Query, width: int = 4, bad_from: float | None = None
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    width: int = 4,
+    bad_from: float | None = None,
+    named: bool = False,
 ) -> Panel:
-    """Show the newest value large; red from `bad_from` on."""
+    """Show the newest value large; red from `bad_from` on; `named` where there is one for each backend."""
     steps = [models.Threshold(value=None, color="green")]
     if bad_from is not None:
         steps.append(models.Threshold(value=bad_from, color="red"))
     thresholds = dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
-    panel = stat.Panel().thresholds(thresholds).graph_mode(common_models.BigValueGraphMode.AREA)
+    mode = common_models.BigValueTextMode.VALUE_AND_NAME if named else common_models.BigValueTextMode.AUTO
+    panel = stat.Panel().thresholds(thresholds).graph_mode(common_models.BigValueGraphMode.AREA).text_mode(mode)
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"])
     return _finish(panel.reduce_options(reduce), title, description, unit, queries, width, height=5)
 
 
-def heat(title: str, description: str, expr: str, width: int = 12) -> Panel:
-    """Draw how a latency is distributed over time, with exemplars that lead to traces."""
+def heat(title: str, description: str, expr: str) -> Panel:
+    """Draw how a latency is distributed over time, with exemplars that lead to traces: one panel for each backend."""
     color = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Turbo").steps(64)
     panel = heatmap.Panel().calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(SECONDS))
+    # Grafana puts them side by side into the place of the one, so it has a whole line to itself.
+    panel = panel.repeat("backend").repeat_direction("h").max_per_row(4)
     form = prometheus_models.PromQueryFormat.HEATMAP
-    return _finish(panel, title, description, SECONDS, [Query(expr, "{{le}}")], width, form=form, exemplars=True)
+    return _finish(panel, title, description, SECONDS, [Query(expr, "{{le}}")], WIDTH, form=form, exemplars=True)
 
 
 def build(board: Board) -> Any:
@@ -112,12 +125,13 @@ def build(board: Board) -> Any:
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .link(_other_pages())
     )
-    for variable in _variables():
+    for variable in _variables(board):
         page = page.with_variable(variable)
     for title, expr in board.annotations:
         page = page.annotation(_annotation(title, expr))
     link = dashboard.DashboardLink("Open the next page at this time").url(
-        f"/d/{board.leads_to}?${{__url_time_range}}&${{datasource:queryparam}}&${{job:queryparam}}&${{instance:queryparam}}"
+        f"/d/{board.leads_to}?${{__url_time_range}}"
+        + "".join(f"&${{{name}:queryparam}}" for name in ("datasource", "job", "instance", "backend"))
     )
     next_id = 1
     for section in board.sections:
@@ -147,24 +161,33 @@ def _finish(
     return Panel(panel, width)
 
 
-def _variables() -> list[Any]:
+def _variables(board: Board) -> list[Any]:
     source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    return [source, _label("job", ANY_SERIES), _label("instance", ANY_SERIES[:-1] + ', job=~"$job"}')]
+    ours = f'{ANY_SERIES}, job=~"$job"'
+    chosen = f"{ANY_SERIES}, {SELECTED}"
+    several = [("job", ANY_SERIES), ("instance", ours), ("backend", chosen)]
+    variables = [source, *(_several(_values(name, name, series)) for name, series in several)]
+    if board.baseline:
+        option = models.VariableOption(selected=True, text=board.baseline, value=board.baseline)
+        variables.append(_values("baseline", "backend", chosen).current(option))
+    return variables
 
 
-def _label(name: str, series: str) -> Any:
+def _values(name: str, label: str, series: str) -> Any:
+    """Let the reader choose a value of this label."""
     return (
         dashboard.QueryVariable(name)
         .label(name.capitalize())
         .datasource(SOURCE)
-        .query(f"label_values({series}, {name})")
+        .query(f"label_values({{{series}}}, {label})")
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
-        .multi(True)
-        .include_all(True)
-        .all_value(".+")
-        .current(models.VariableOption(selected=True, text="All", value="$__all"))
     )
+
+
+def _several(variable: Any) -> Any:
+    every = models.VariableOption(selected=True, text="All", value="$__all")
+    return variable.multi(True).include_all(True).all_value(".+").current(every)
 
 
 def _other_pages() -> Any:

@@ -5,7 +5,9 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 Metric = Counter | Gauge | Histogram | Info
 
 SELECTED = 'job=~"$job", instance=~"$instance"'
-"""Every selector has the variables of the page; Prometheus calls each process of ours an instance."""
+"""Every selector has these variables of the page; Prometheus calls each process of ours an instance."""
+CHOSEN = 'backend=~"$backend"'
+"""And so has every one whose series are told apart by backend. No backend is named: a new one shows by itself."""
 
 
 def name_of(metric: Metric) -> str:
@@ -15,34 +17,38 @@ def name_of(metric: Metric) -> str:
 
 def rate(counter: Counter, *by: str, where: str = "") -> str:
     """Events per second, summed over processes."""
-    return f"sum{_by(by)} (rate({selector(f'{name_of(counter)}_total', where)}[$__rate_interval]))"
+    return f"sum{_by(by)} (rate({_chosen(f'{name_of(counter)}_total', by, where)}[$__rate_interval]))"
 
 
 def total(gauge: Gauge | Info, *by: str, where: str = "") -> str:
     """The gauge's sum over processes."""
     name = f"{name_of(gauge)}_info" if isinstance(gauge, Info) else name_of(gauge)
-    return f"sum{_by(by)} ({selector(name, where)})"
+    return f"sum{_by(by)} ({_chosen(name, by, where)})"
 
 
 def largest(gauge: Gauge, *by: str, where: str = "") -> str:
     """The gauge's value in the process where it is largest."""
-    return f"max{_by(by)} ({selector(name_of(gauge), where)})"
+    return f"max{_by(by)} ({_chosen(name_of(gauge), by, where)})"
 
 
 def quantile(fraction: float, histogram: Histogram, *by: str, where: str = "") -> str:
     """A quantile, exact to its bucket: at most a factor of the square root of 2."""
-    buckets = selector(f"{name_of(histogram)}_bucket", where)
+    buckets = _chosen(f"{name_of(histogram)}_bucket", by, where)
     return f"histogram_quantile({fraction}, sum{_by(('le', *by))} (rate({buckets}[$__rate_interval])))"
 
 
-def buckets(histogram: Histogram, where: str = "") -> str:
-    """Observations per bucket, for a heatmap."""
-    return f"sum by (le) (increase({selector(f'{name_of(histogram)}_bucket', where)}[$__rate_interval]))"
+def buckets(histogram: Histogram) -> str:
+    """Observations per bucket of the chosen backends, for a heatmap of one."""
+    return f"sum by (le) (increase({selector(f'{name_of(histogram)}_bucket', CHOSEN)}[$__rate_interval]))"
 
 
 def selector(name: str, where: str = "") -> str:
     """Select a series of the chosen processes, narrowed by `where`."""
     return f"{name}{{{SELECTED}{', ' if where else ''}{where}}}"
+
+
+def _chosen(name: str, by: tuple[str, ...], where: str) -> str:
+    return selector(name, ", ".join(part for part in (CHOSEN if "backend" in by else "", where) if part))
 
 
 def _by(labels: tuple[str, ...]) -> str:

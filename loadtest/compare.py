@@ -1,7 +1,7 @@
 """Two saved runs side by side: ratios with intervals, and whether they allow a conclusion. Pure.
 
 Two runs are two occasions: besides the code, the machine's mood differs, and the interval of a ratio between runs knows
-only the spread within each. The ratio of the two backends *within* a run carries over better, so its change is compared
+only the spread within each. The ratio of two backends *within* a run carries over better, so its change is compared
 as well, and between two machines nothing else is. It is not free of the mood either: polling waits for a timer and
 pub/sub for the processor, so one code on a busy and on an idle machine showed ratios twofold apart, both runs VALID.
 """
@@ -50,16 +50,18 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def changes(before: Result, after: Result, metrics: Sequence[str] = tuple(summary.UNITS)) -> list[Change]:
-    """Every metric of every backend that both runs have, and of the ratio between their backends."""
+    """Every metric of every backend that both runs have, and of every ratio of backends that both have."""
     found = []
     for name in (name for name in before.backends if name in after.backends):
         for metric in metrics:
             units = [one.backends[name].by_quartet.get(metric, []) for one in (before, after)]
             found.append(_change(name, metric, *(_logs(one) for one in units)))
-    if before.comparison and after.comparison and _pair(before) == _pair(after):
-        candidate, baseline = _pair(before)
-        what = f"{candidate} ÷ {baseline}"
-        found += [_change(what, metric, *(_between(one, metric) for one in (before, after))) for metric in metrics]
+    compared = _pairs(after)
+    for pair in (pair for pair in _pairs(before) if pair in compared):
+        what = " ÷ ".join(pair)
+        found += [
+            _change(what, metric, *(_between(one, pair, metric) for one in (before, after))) for metric in metrics
+        ]
     return found
 
 
@@ -107,15 +109,13 @@ def _logs(units: Sequence[float | None]) -> list[float]:
     return [math.log(value) for value in units if value is not None]
 
 
-def _between(run: Result, metric: str) -> list[float]:
-    candidate, baseline = (run.backends[name].by_quartet.get(metric, []) for name in _pair(run))
+def _between(run: Result, pair: tuple[str, str], metric: str) -> list[float]:
+    candidate, baseline = (run.backends[name].by_quartet.get(metric, []) for name in pair)
     return summary.log_ratios(baseline, candidate)
 
 
-def _pair(run: Result) -> tuple[str, str]:
-    if run.comparison is None:
-        raise ValueError("this run measured one backend only")
-    return run.comparison.candidate, run.comparison.baseline
+def _pairs(run: Result) -> list[tuple[str, str]]:
+    return [(one.candidate, one.baseline) for one in run.comparisons]
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -36,10 +36,10 @@ class Counters(msgspec.Struct, frozen=True):
 class Meter:
     """Reads both servers; without a URL, that side is null. Reading adds nothing to what it counts.
 
-    Transactions stand for queries: on the hot path each statement is a transaction of its own. A PostgreSQL process
-    reports its transactions at most once a second, and what it holds back when it goes idle only ten seconds later
-    (PGSTAT_MIN_INTERVAL, PGSTAT_IDLE_INTERVAL), so a reading lags by up to a second of traffic per connection.
-    `usage` says how the two backends are told apart all the same.
+    Transactions stand for queries: on the hot path each statement is a transaction of its own, and so is each waking of
+    a session that listens. A PostgreSQL process reports its transactions at most once a second, and what it holds back
+    when it goes idle only ten seconds later (PGSTAT_MIN_INTERVAL, PGSTAT_IDLE_INTERVAL), so a reading lags by up to a
+    second of traffic per connection. `usage` says how the backends are told apart all the same.
     """
 
     def __init__(self, database_url: str | None, redis_url: str | None, clock: Any) -> None:

@@ -1,4 +1,4 @@
-"""The type of `result.json`, schema 1: what a program may rely on when it reads one.
+"""The type of `result.json`, schema 2: what a program may rely on when it reads one.
 
 `docs/result.schema.json` is made from these types (`python -m loadtest.document`), and a file that is read is checked
 against them, so that a comparison never rests on a field that was not there.
@@ -124,14 +124,14 @@ class NoiseFloor(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """The whole document."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     verdict: Verdict
     verdict_reasons: list[str]
     made_at: str
     machine: dict[str, Any]
     settings: dict[str, Any]
     backends: dict[str, Figures]
-    comparison: Comparison | None
+    comparisons: list[Comparison]
     noise_floor: NoiseFloor | None
     evidence: dict[str, Any]
 
@@ -140,11 +140,19 @@ def read(path: Path) -> Result:
     """The result in a file (or in a run's folder); anything else raises DocumentError."""
     file = path / "result.json" if path.is_dir() else path
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Result)
+        return msgspec.convert(_newest(msgspec.json.decode(file.read_bytes())), Result)
     except OSError as error:
         raise DocumentError(f"{file}: {error.strerror}: give a result.json, or the folder of a run") from error
     except msgspec.MsgspecError as error:
         raise DocumentError(f"{file} is no result of this version ({error}): run 'streamgauge bench' anew") from error
+
+
+def _newest(made: Any) -> Any:
+    """Schema 1 had one comparison, of two backends, or none."""
+    if not isinstance(made, dict) or made.get("schema") != 1:
+        return made
+    old = made.get("comparison")
+    return {**made, "schema": 2, "comparisons": [] if old is None else [old]}
 
 
 def json_schema() -> bytes:

@@ -2,7 +2,8 @@
 
 Two backends are compared in randomised ABBA/BAAB quartets. A quartet plays two segments (lists of arrivals), each of
 them once per backend, so both sides meet the same work and a steady drift of the machine cancels out of the ratio.
-Running all of A and then all of B would call drift a difference.
+Running all of A and then all of B would call drift a difference. More backends stand between them, and the whole still
+reads the same backwards (ABCCBA), so any two of them are compared as those two are.
 
 Inside each quartet its outer backend plays both segments a second time (A A' B B A' A). The twins A' enter no figure
 but one: A' ÷ A ought to be 1, and how far it is from that is the noise floor of this run on this machine.
@@ -10,8 +11,8 @@ but one: A' ÷ A ought to be 1, and how far it is from that is the noise floor o
 
 import math
 import random
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ QUICK_CONVERSATIONS, CONVERSATIONS = 60, 100
 QUICK_TRACE_REQUESTS = 40
 QUICK_TRACE_TOKENS, QUICK_TRACE_SPAN_S = 40, 1.0
 BLOCKS_EACH = 2  # of each backend in a quartet
+# Of one stream; no model is faster, and shorter gaps are at the mercy of timers.
+LEAST_CHUNKS_PER_S, MOST_CHUNKS_PER_S = 0.01, 1000.0
 # After a switch one short stream goes ahead and is discarded: it re-opens connections and wakes idle loops.
 LEAD_S, LEAD_CHUNKS = 0.25, 4
 MODEL_TTFT_S = 0.2
@@ -91,8 +94,11 @@ class Shape(NamedTuple):
 
 def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: str | None, seed: int) -> Shape:
     """The shape of a steady run; `conversations` counts per backend and is rounded up to whole blocks."""
-    if not chunk_rate > 0:
-        raise ValueError(f"chunk rate {chunk_rate} is not above 0: give the chunks per second of one stream")
+    if not LEAST_CHUNKS_PER_S <= chunk_rate <= MOST_CHUNKS_PER_S:
+        raise ValueError(
+            f"chunk rate {chunk_rate:g} is not between {LEAST_CHUNKS_PER_S:g} and {MOST_CHUNKS_PER_S:g}: "
+            "give the chunks per second of one stream"
+        )
     default = QUICK_CONVERSATIONS if quick else CONVERSATIONS
     wanted = default if conversations is None else conversations
     if wanted < 1:
@@ -177,18 +183,34 @@ class Turn(NamedTuple):
 
 
 def _order(rng: random.Random, backends: Sequence[str], segments: int) -> list[Turn]:
+    if not backends or len(set(backends)) < len(backends):
+        raise ValueError(f"different backends can be measured, not {', '.join(backends) or 'none'}: name each once")
     if len(backends) == 1:
         return [Turn(backends[0], segment // BLOCKS_EACH, segment + 1) for segment in range(segments)]
-    if len(backends) != 2 or backends[0] == backends[1]:
-        raise ValueError(f"one or two different backends can be measured, not {', '.join(backends) or 'none'}")
     order: list[Turn] = []
-    for quartet in range(segments // BLOCKS_EACH):
-        a, b = rng.sample(list(backends), 2)
-        first, second = 2 * quartet + 1, 2 * quartet + 2
-        # Both A/B and A/A' read the same forwards and backwards, so a steady drift cancels out of either.
-        order += [Turn(a, quartet, first), Turn(a, quartet, first, twin=True), Turn(b, quartet, first)]
-        order += [Turn(b, quartet, second), Turn(a, quartet, second, twin=True), Turn(a, quartet, second)]
+    for quartet, names in enumerate(islice(_lineups(rng, backends), segments // BLOCKS_EACH)):
+        # Every backend, and A' too, reads the same forwards and backwards: a steady drift cancels out of any ratio.
+        order += [*_half(names, quartet, 2 * quartet + 1), *reversed(_half(names, quartet, 2 * quartet + 2))]
     return order
+
+
+def _half(names: Sequence[str], quartet: int, segment: int) -> list[Turn]:
+    first, *others = [Turn(name, quartet, segment) for name in names]
+    return [first, first._replace(twin=True), *others]
+
+
+def _lineups(rng: random.Random, backends: Sequence[str]) -> Iterator[list[str]]:
+    """For ever, who plays in which order: drawn, but in turns for the first and the last place.
+
+    Only there does a block follow one of its own backend, which `usage` needs of each.
+    """
+    ends = cycle(rng.sample(list(backends), len(backends)))
+    while True:
+        outer = list(islice(ends, 2))
+        rng.shuffle(outer)
+        inner = [name for name in backends if name not in outer]
+        rng.shuffle(inner)
+        yield [outer[0], *inner, outer[1]]
 
 
 def _arrival(size: Shape, rng: random.Random, at_s: float, chunks: int, *, counted: bool = True) -> Arrival:

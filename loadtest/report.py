@@ -22,7 +22,8 @@ DISTRIBUTIONS = {
 RATES = {
     "peak_concurrency": "streams open at the client at once",
     "chunks_per_s": "content events received while its blocks were played",
-    "db_queries_per_s": "PostgreSQL's own count of transactions (on the hot path each query is one)",
+    "db_queries_per_s": "PostgreSQL's own count of transactions (on the hot path each query is one, "
+    "and so is each waking of a session that listens)",
     "db_queries_per_stream": "the same for one conversation: made, asked, streamed, read back",
     "store_ops_per_s": "Valkey's own count of commands, a script's inner ones too; the broker's left out",
     "store_ops_per_stream": "the same for one stream",
@@ -124,11 +125,12 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
         f"seed {settings['seed']}, {result['machine']['cores']} cores.",
     ]
     interval = settings.get("polling_interval_s")
-    facts.append(
-        f"The polling backend looks every {seconds(interval)}."
-        if interval is not None
-        else "The polling backend's interval is not known here."
-    )
+    if "polling" in result["backends"]:
+        facts.append(
+            f"The polling backend looks every {seconds(interval)}."
+            if interval is not None
+            else "The polling backend's interval is not known here."
+        )
     if settings.get("trace"):
         facts.append(f"Arrivals and output lengths are those of `{settings['trace']}`, questions are not.")
     if cap := settings.get("trace_output_tokens_capped_at"):
@@ -146,22 +148,25 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
 
 
 def _comparison_lines(result: Mapping[str, Any]) -> list[str]:
-    compared = result["comparison"]
-    if compared is None:
-        return []
-    lines = []
-    for label in ("p50", "p95", "p99"):
-        ratio, times = compared[f"delivery_latency_{label}_ratio"], compared["times_lower"][label]
-        if ratio["estimate"] is None:
-            continue
-        interval = "no interval from one quartet"
-        if ratio["low"] is not None:
-            interval = f"95 % interval {times['low']:.3g} to {times['high']:.3g}, {ratio['quartets']} quartets"
-        lines.append(
-            f"delivery latency {label}: {compared['candidate']} is {times['estimate']:.3g}× lower than "
-            f"{compared['baseline']} ({interval})"
-        )
+    lines = [
+        _ratio_line(compared, label)
+        for compared in result["comparisons"]
+        for label in ("p50", "p95", "p99")
+        if compared["times_lower"][label]["estimate"] is not None
+    ]
     return [line + "  " for line in [*lines, *_noise_floor(result)]]
+
+
+def _ratio_line(compared: Mapping[str, Any], label: str) -> str:
+    ratio, times = compared[f"delivery_latency_{label}_ratio"], compared["times_lower"][label]
+    way, shown = ("lower", times) if times["estimate"] >= 1 else ("higher", ratio)
+    interval = "no interval from one quartet"
+    if shown["low"] is not None:
+        interval = f"95 % interval {shown['low']:.3g} to {shown['high']:.3g}, {ratio['quartets']} quartets"
+    return (
+        f"delivery latency {label}: {compared['candidate']} is {shown['estimate']:.3g}× {way} than "
+        f"{compared['baseline']} ({interval})"
+    )
 
 
 def _noise_floor(result: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one document of a run, schema 1: seconds and counts, and everything a reader needs to doubt them."""
+"""The one document of a run, schema 2: seconds and counts, and everything a reader needs to doubt them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,15 @@ from loadtest.summary import Measured
 from loadtest.usage import BlockCounters
 
 BASELINE = "polling"
+"""What the others are held against where it is among them; else the first that was named is."""
 
 
 class Raw(msgspec.Struct, frozen=True):
     """Everything a run left behind."""
 
     plan: Plan
+    backends: Sequence[str]
+    """As they were named."""
     streams: Sequence[StreamRow]
     generator: Sequence[GeneratorRow]
     host: Sequence[HostSample]
@@ -35,29 +38,27 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     """The result: pure, so the same raw files always give the same document."""
     lost = summary.lost_with_the_generator(raw.plan, raw.generator, raw.started)
     streams = summary.measure([*raw.streams, *lost])
-    names = list(dict.fromkeys(sorted((block.backend for block in raw.plan.blocks), key=lambda one: one != BASELINE)))
+    names = sorted(raw.backends, key=lambda one: one != BASELINE)
     backends = {name: summary.backend(name, streams, raw.offset, raw.counters, raw.plan) for name in names}
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
     floor = summary.noise_floor(streams, raw.offset)
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
     return {
-        "schema": 1,
+        "schema": 2,
         "verdict": judged.value,
         "verdict_reasons": reasons,
         "made_at": made_at,
         "machine": dict(machine),
         "settings": {**settings, **_settings(raw)},
         "backends": backends,
-        "comparison": _comparison(names, streams, raw.offset),
+        "comparisons": [_comparison(names[0], name, streams, raw.offset) for name in names[1:]],
         "noise_floor": floor,
         "evidence": msgspec.to_builtins(found),
     }
 
 
-def _comparison(names: Sequence[str], streams: Sequence[Measured], offset: Offset) -> dict[str, Any] | None:
-    if len(names) != 2:
-        return None
-    compared = summary.comparison(names[0], names[1], streams, offset)
+def _comparison(baseline: str, candidate: str, streams: Sequence[Measured], offset: Offset) -> dict[str, Any]:
+    compared = summary.comparison(baseline, candidate, streams, offset)
     ratios = {label: compared[f"delivery_latency_{label}_ratio"] for label in summary.RATIOS}
     # The same ratios upside down: easier to read when the candidate is the faster one.
     return {**compared, "times_lower": {label: _inverse(ratio) for label, ratio in ratios.items()}}

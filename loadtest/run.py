@@ -88,6 +88,7 @@ def run_bench(
     offset_after = _offset_again(target, offset)
     raw = result.Raw(
         plan=played,
+        backends=options.backends,
         streams=recorder.read_streams(folder / "streams.jsonl"),
         generator=recorder.read_generator(folder / "generator.jsonl"),
         host=load.host,
@@ -99,7 +100,10 @@ def run_bench(
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
-    _point_latest(options.out, folder)
+    if not load.interrupted or not (options.out / "latest").exists():
+        _point_latest(options.out, folder)
+    else:
+        console.print(f"{options.out / 'latest'} stays as it was; what there is of this run is in {folder}.")
     report.show(made, console)
     if load.failure is not None:
         raise load.failure
@@ -114,6 +118,14 @@ def _offset_again(target: str, before: clock.Offset) -> clock.Offset:
         return clock.offset(target)
     except OSError:
         return before
+
+
+def check(options: BenchOptions) -> None:
+    """Raise ValueError, with the fix, for what can't be planned or its results not written; nothing is begun."""
+    make_plan(options, options.seed or 0)
+    nearest = next(path for path in (options.out.absolute(), *options.out.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"{options.out} can't be a folder, as {nearest} is none to write in: name another with --out")
 
 
 def make_plan(options: BenchOptions, seed: int) -> Plan:

@@ -5,6 +5,7 @@ question is read but not replayed: the scripted model does not work harder for a
 """
 
 import csv
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +30,8 @@ def read(path: Path, *, limit: int, time_scale: float = 1.0) -> list[Request]:
 
     Nothing is skipped or mended silently: a line that is not a request raises TraceError.
     """
-    if not time_scale > 0:
-        raise TraceError(f"time scale {time_scale} is not above 0: give 1 for real time, 0.5 for twice as fast")
+    if not 0 < time_scale < math.inf:
+        raise TraceError(f"time scale {time_scale} is no number above 0: give 1 for real time, 0.5 for twice as fast")
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             return _requests(path, lines, limit, time_scale)

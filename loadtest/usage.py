@@ -1,11 +1,11 @@
 """What each backend cost the database and the store, from the servers' own counters: pure.
 
 Valkey counts at once, so a block's operations are what its counters grew by. PostgreSQL's processes hold their
-counts back (for a second while busy, for ten once idle: see counters.Meter), so a block that follows the other
+counts back (for a second while busy, for ten once idle: see counters.Meter), so a block that follows another
 backend's is charged with leftovers of that one: a quiet block after a busy one showed 172 where it made 98. Therefore
 
-- the quieter backend is read from blocks that follow a block of its own: what leaks there is its own little;
-- the busier one is charged with the rest of the run's total, in which nothing can be misplaced.
+- every backend but the busiest is read from blocks that follow a block of its own: what leaks there is its own little;
+- the busiest one is charged with the rest of the run's total, in which nothing can be misplaced.
 """
 
 from collections import Counter
@@ -58,10 +58,10 @@ def queries_per_stream(counters: Sequence[BlockCounters], plan: Plan) -> dict[st
         return {active[0]: total / played[active[0]]}
     own = {name: rate for name in active if (rate := _after_its_own(name, counters, plan)) is not None}
     if len(own) < len(active):
-        return {}  # an interrupted run: which one is the quieter cannot be seen
-    quiet = min(own, key=lambda name: own[name])
-    (busy,) = (name for name in active if name != quiet)
-    return {quiet: own[quiet], busy: max(0.0, total - own[quiet] * played[quiet]) / played[busy]}
+        return {}  # interrupted, or too short for so many backends: which one is the busiest cannot be seen
+    busiest = max(own, key=lambda name: own[name])
+    others = sum(rate * played[name] for name, rate in own.items() if name != busiest)
+    return {**own, busiest: max(0.0, total - others) / played[busiest]}
 
 
 def _after_its_own(name: str, counters: Sequence[BlockCounters], plan: Plan) -> float | None:

@@ -13,8 +13,9 @@ from rich.console import Console
 from app.settings import load_settings
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
-from loadtest.run import BenchError, BenchOptions, make_plan, run_bench
+from loadtest.run import BenchError, BenchOptions, check, run_bench
 from ops.display import Progress, show_stack
+from ops.options import OptionError
 from ops.processes import PartFailedError, StackError
 from ops.stack import Stack, StackOptions, running_stack
 
@@ -23,8 +24,7 @@ WATCH_SECONDS = 0.5
 
 def measure_own_stack(options: BenchOptions, stack_options: StackOptions, console: Console, *, verbose: bool) -> Path:
     """Measure a stack that lives for this run only. Raises `StackError` when it, or a part of it, fails."""
-    with _errors_say_what_to_do():
-        make_plan(options, options.seed or 0)  # what cannot be planned should not wait for a start
+    _check(options)
     known = {"polling_interval_s": load_settings().polling_interval_s}
     console.print("Starting the system under test:")
     with Progress(console) as progress, running_stack(stack_options, progress.part) as stack:
@@ -39,9 +39,17 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
 
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
     """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
+    _check(options)
     database_url, redis_url = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
     with _errors_say_what_to_do():
         return run_bench(options, target, database_url, redis_url, console)
+
+
+def _check(options: BenchOptions) -> None:
+    try:
+        check(options)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
 
 
 @contextlib.contextmanager

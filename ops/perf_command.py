@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from app.streaming.backends import NAMES
 from loadtest.bench.load import LoadError
 from loadtest.bench.session import Plan, Results, measure, seconds_at_most
 from loadtest.bench.tables import markdown
 from ops.display import Progress
+from ops.options import ALL, OptionError, chosen_backends
 from ops.perf import FLOOR, MOST_STREAMS, REFERENCE, running_systems
 from ops.processes import StackError
 from ops.signals import signals_interrupt
@@ -46,7 +46,7 @@ def perf(
             min=0, max=MOST_STREAMS, help="Look for the most streams with p99 < 50 ms, up to so many: 0, or 6400."
         ),
     ] = None,
-    backends: Annotated[str, typer.Option(help="With commas between them.")] = ",".join(NAMES),
+    backends: Annotated[str, typer.Option(help="With commas between them.")] = ALL,
     reference: Annotated[
         bool, typer.Option("--reference/--no-reference", help="Measure the plain stack most teams would write, too.")
     ] = True,
@@ -56,7 +56,7 @@ def perf(
     folder: Annotated[Path, typer.Option(help="Where logs and data of the systems live.")] = Path(".streamgauge/perf"),
 ) -> None:
     """Measure every backend beside the floor and a plain reference stack, all on this machine, one load at a time."""
-    chosen = _backends(backends)
+    chosen = chosen_backends(backends)
     plan = Plan(
         streams=_levels(streams or (FULL_STREAMS if full else "100")),
         rate=rate,
@@ -95,18 +95,11 @@ def _run(plan: Plan, backends: tuple[str, ...], folder: Path, *, reference: bool
         raise StackError(str(error)) from error
 
 
-def _backends(text: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    if unknown := [name for name in chosen if name not in NAMES]:
-        raise StackError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}.")
-    return chosen
-
-
 def _levels(text: str) -> tuple[int, ...]:
     try:
         levels = tuple(int(part) for part in text.split(","))
     except ValueError:
         levels = ()
     if not levels or not all(1 <= level <= MOST_STREAMS for level in levels):
-        raise StackError(f"--streams {text}: give numbers from 1 to {MOST_STREAMS}, as in 100,500.")
+        raise OptionError(f"--streams {text}: give numbers from 1 to {MOST_STREAMS}, as in 100,500.")
     return levels

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.settings import load_settings
-from app.streaming.backends import NAMES
 from ops.chaos.matrix import HEADINGS, Cell, markdown
 from ops.chaos.run import Plan, run_chaos
 from ops.chaos.scenarios import ALL, Scenario
 from ops.display import Progress
-from ops.processes import StackError
+from ops.options import ALL as ALL_BACKENDS
+from ops.options import OptionError, chosen_backends
 from ops.signals import signals_interrupt
 from ops.stack import StackOptions, running_stack
 
@@ -39,7 +39,7 @@ def chaos(
         typer.Option(help="A fault to strike with, several times if you like; all of them if left out."),
     ] = None,
     streams: Annotated[int, typer.Option(min=1, max=2000, help="Live streams on each backend at each fault.")] = 50,
-    backends: Annotated[str, typer.Option(help="With commas between them.")] = ",".join(NAMES),
+    backends: Annotated[str, typer.Option(help="With commas between them.")] = ALL_BACKENDS,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the matrix as Markdown, too.")] = None,
     folder: Annotated[Path, typer.Option(help="Where logs and data of the stack live.")] = Path(".streamgauge/chaos"),
     show: Annotated[bool, typer.Option("--list", help="Say what the faults are, and end.")] = False,
@@ -51,7 +51,7 @@ def chaos(
         return
     plan = _plan(scenario or [], backends, streams)
     if out is not None and not os.access(out.parent, os.W_OK):
-        raise StackError(f"{out} can't be written: make the folder {out.parent}, or name another file.")
+        raise OptionError(f"{out} can't be written: make the folder {out.parent}, or name another file.")
     try:
         with signals_interrupt():
             cells = _run(plan, folder)
@@ -70,12 +70,9 @@ def chaos(
 def _plan(names: list[str], backends: str, streams: int) -> Plan:
     known = {each.name: each for each in ALL}
     if unknown := [name for name in names if name not in known]:
-        raise StackError(f"There is no fault {unknown[0]!r}: `streamgauge chaos --list` names them.")
-    chosen = tuple(name.strip() for name in backends.split(","))
-    if unknown := [name for name in chosen if name not in NAMES]:
-        raise StackError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}.")
+        raise OptionError(f"There is no fault {unknown[0]!r}: `streamgauge chaos --list` names them.")
     scenarios: tuple[Scenario, ...] = tuple(known[name] for name in names) or ALL
-    return Plan(scenarios, chosen, load_settings().default_backend, streams)
+    return Plan(scenarios, chosen_backends(backends), load_settings().default_backend, streams)
 
 
 def _run(plan: Plan, folder: Path) -> list[Cell]:

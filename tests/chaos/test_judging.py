@@ -103,7 +103,7 @@ def test_what_there_is_not_is_refused_before_anything_starts(
 ) -> None:
     """With the way to find out what there is."""
     refused = streamgauge("chaos", *arguments, folder=tmp_path)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert words in refused.stderr
     assert not (tmp_path / ".streamgauge").exists()
 

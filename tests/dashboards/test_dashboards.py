@@ -70,13 +70,33 @@ def test_a_page_is_read_only_and_its_panels_are_numbered_once(page: dict[str, An
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
 def test_a_page_chooses_its_data_source_and_processes_by_variables(page: dict[str, Any]) -> None:
-    """datasource, job and instance; the labels are read again whenever the time range changes."""
+    """And backends; the labels are read again whenever the time range changes."""
     variables = {variable["name"]: variable for variable in page["templating"]["list"]}
-    assert set(variables) == {"datasource", "job", "instance"}
-    for name in ("job", "instance"):
+    assert {"datasource", "job", "instance", "backend"} <= set(variables)
+    for name in ("job", "instance", "backend"):
         assert variables[name]["refresh"] == 2
         assert variables[name]["multi"]
         assert variables[name]["allValue"] == ".+"
+
+
+def test_what_backends_are_held_against_is_a_variable_too() -> None:
+    """Polling until the reader chooses another one, and only one at a time."""
+    variables = {variable["name"]: variable for variable in PAGES["comparison"]["templating"]["list"]}
+    baseline = variables["baseline"]
+    assert baseline["current"]["value"] == "polling"
+    assert not baseline.get("multi")
+    assert baseline["query"] == variables["backend"]["query"]
+
+
+@pytest.mark.parametrize("panel", list(panels()))
+def test_a_new_backend_shows_by_itself(panel: dict[str, Any]) -> None:
+    """No query names one: where series are told apart by backend, the variable chooses; a heatmap is drawn for each."""
+    for target in panel["targets"]:
+        assert not re.search(r'backend(=|!=|=~|!~)"(?!\$)', target["expr"])
+        if re.search(r"by \([^)]*backend", target["expr"]):
+            assert 'backend=~"$backend"' in target["expr"]
+    if panel["type"] == "heatmap":
+        assert (panel["repeat"], panel["gridPos"]["w"]) == ("backend", 24)
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())

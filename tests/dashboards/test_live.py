@@ -15,13 +15,15 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from dashboards import render
+from app.streaming.backends import NAMES
+from dashboards import comparison, render
 from ops.stack import Stack, StackOptions, running_stack
 from ops.trace_view import read_trace
 from tests.support.client import Client
 from tests.support.waiting import until
 
 LOAD_S = 12
+VARIABLES = {"__rate_interval": "30s", "job": ".+", "instance": ".+", "backend": ".+", "baseline": "polling"}
 NEEDS_TROUBLE = {
     "Messages refused, by dependency": "a server must be away",
     "Fenced, repeated, reaped": "a worker must be lost, or a reply of the store",
@@ -33,7 +35,7 @@ FAULTY = "ttft=0.01&gap=0.02&chunks=20&fault=cut&at=3"
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with Prometheus after some seconds of load through both backends, with faults and resumes."""
+    """A stack with Prometheus after some seconds of load through every backend, with faults and resumes."""
     if not shutil.which("prometheus"):
         complaint = "prometheus is missing, so no panel is tried: `apt-get install prometheus`"
         pytest.fail(complaint) if os.environ.get("CI") == "true" else pytest.skip(complaint)
@@ -45,7 +47,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 async def load(url: str) -> None:
-    """Ask through both backends for a while; one viewer in each round resumes, one model fails."""
+    """Ask through every backend for a while; one viewer in each round resumes, one model fails."""
     async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
         client = Client(http)
 
@@ -57,7 +59,7 @@ async def load(url: str) -> None:
         until = time.monotonic() + LOAD_S
         while time.monotonic() < until:
             scripts = ("ttft=0.05&gap=0.02&chunks=30", FAULTY)
-            await asyncio.gather(*(ask(backend, script) for backend in ("polling", "pubsub") for script in scripts))
+            await asyncio.gather(*(ask(backend, script) for backend in NAMES for script in scripts))
 
 
 def ask(stack: Stack, path: str, **query: str) -> Any:
@@ -71,13 +73,25 @@ def test_every_panel_has_data(observed: Stack) -> None:
     for text in render.files().values():
         for panel in json.loads(text)["panels"]:
             for target in panel.get("targets", []):
-                expr = (
-                    target["expr"].replace("$__rate_interval", "30s").replace("$job", ".+").replace("$instance", ".+")
-                )
+                expr = target["expr"]
+                for name, value in VARIABLES.items():
+                    expr = expr.replace(f"${name}", value)
                 values = [sample["value"][1] for sample in ask(observed, "query", query=expr)["result"]]
                 if not values or set(values) == {"NaN"}:
                     empty[panel["title"]] = expr
     assert empty.keys() <= NEEDS_TROUBLE.keys(), empty
+
+
+def test_every_other_backend_has_its_ratio(observed: Stack) -> None:
+    """The baseline's latency divided by each one's, under that one's name."""
+    page = json.loads(render.render(comparison.BOARD))
+    (expr,) = (
+        target["expr"] for panel in page["panels"] if panel["title"].startswith("p50") for target in panel["targets"]
+    )
+    for name, value in VARIABLES.items():
+        expr = expr.replace(f"${name}", value)
+    found = {sample["metric"]["backend"] for sample in ask(observed, "query", query=expr)["result"]}
+    assert found == set(NAMES) - {VARIABLES["baseline"]}
 
 
 def test_every_process_is_scraped_and_every_rule_is_evaluated(observed: Stack) -> None:

@@ -9,6 +9,7 @@ from pydantic import AliasChoices
 from typer.main import get_command
 
 from app.settings import Settings
+from app.streaming.backends import NAMES
 from app.telemetry import metrics
 from ops.cli import app as command_line
 
@@ -40,6 +41,16 @@ def test_every_metric_is_documented() -> None:
     missing = [metric._name for metric in ours if f"`{metric._name}`" not in text]
     assert missing == []
     assert set(re.findall(r"`(streamgauge_[a-z_]+)`", text)) == {metric._name for metric in ours}
+
+
+def test_every_backend_is_documented() -> None:
+    """The README's table has a column for each, in the same order, and the default's setting names them."""
+    row = re.search(r"^\| \|((?: `\w+` \|)+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert row
+    assert tuple(re.findall(r"`(\w+)`", row[1])) == NAMES
+    default = re.search(r"^\| `STREAMGAUGE_DEFAULT_BACKEND` .*$", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    assert default
+    assert all(f"`{name}`" in default[0].rpartition("|")[0].rpartition(":")[2] for name in NAMES)
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -79,6 +79,25 @@ def test_another_load_concludes_nothing() -> None:
     assert outcome_of(run_of(), other) is Outcome.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("latencies", [{"polling": 50, "pubsub": 0.8}, {"pubsub": 0.8}])
+def test_a_run_of_schema_1_is_read_as_well(latencies: dict[str, float], tmp_path: Path) -> None:
+    """It had one comparison, of two backends, or none."""
+    made = run_of(latencies)
+    older = {name: value for name, value in made.items() if name != "comparisons"}
+    older |= {"schema": 1, "comparison": made["comparisons"][0] if len(latencies) > 1 else None}
+    assert document.read(Path(saved(tmp_path, "older", older))) == typed(made)
+
+
+def test_of_many_backends_each_ratio_that_both_runs_have_is_compared() -> None:
+    """Whatever else either of them measured."""
+    before, after = run_of({"polling": 50, "a": 2, "b": 1}), run_of({"polling": 50, "b": 1, "c": 2})
+    assert {one.what for one in compare.changes(typed(before), typed(after))} == {"polling", "b", "b ÷ polling"}
+    before, after = (run_of({"polling": 50, "a": 2, "b": 1}) for _ in range(2))
+    assert {one.what for one in compare.changes(typed(before), typed(after))} == {
+        "polling", "a", "b", "a ÷ polling", "b ÷ polling",
+    }  # fmt: skip
+
+
 def test_on_another_machine_only_the_ratio_of_the_backends_is_held_against() -> None:
     """Everything is three times slower there, and nothing regressed; pub/sub alone slower is one."""
     there = run_of({"polling": 150, "pubsub": 2.4})
@@ -107,7 +126,7 @@ def test_one_quartet_cannot_pass() -> None:
         (run_of(), 0),
         (run_of({"polling": 200, "pubsub": 3.2}), 1),
         (run_of(interrupted=True), 3),
-        ({"schema": 2}, 2),
+        ({"schema": 3}, 2),
     ],
 )
 def test_the_gate_exits_with_what_it_found(after: dict[str, Any], code: int, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""What is sent is decided beforehand, fairly for both backends."""
+"""What is sent is decided beforehand, fairly for every backend."""
 
+import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ from loadtest.plan import Block, Plan, Shape
 from loadtest.trace import Request
 
 BOTH = ("polling", "pubsub")
+MANY = [BOTH, ("a", "b", "c"), ("a", "b", "c", "d")]
 
 
 def sized(seed: int = 1, *, quick: bool = True, conversations: int | None = None, rate: float = 20.0) -> Shape:
@@ -23,34 +26,48 @@ def work(block: Block) -> list[tuple[float, str | None, int | None, str]]:
     return [(one.at_s, one.model, one.max_tokens, one.prompt) for one in block.arrivals]
 
 
-@given(st.integers(0, 10_000))
-def test_two_backends_alternate_in_balanced_quartets(seed: int) -> None:
-    """Each quartet is ABBA or BAAB, so that a steady drift of the machine cancels out; so does AA'A'A within it."""
+@given(st.integers(0, 10_000), st.sampled_from(MANY))
+def test_backends_alternate_in_balanced_quartets(seed: int, backends: tuple[str, ...]) -> None:
+    """ABBA or BAAB, or with more of them ABCCBA: a steady drift of the machine cancels out; so does it in AA'A'A."""
     blocks = [
-        block for block in plan.scheduled(sized(seed), BOTH, schedules.steady).blocks if block.quartet is not None
+        block for block in plan.scheduled(sized(seed), backends, schedules.steady).blocks if block.quartet is not None
     ]
     for quartet in {block.quartet for block in blocks}:
         played = [block for block in blocks if block.quartet == quartet]
         names = [block.backend for block in played if not block.twin]
-        assert names[0] == names[3] != names[1] == names[2]
+        assert names == names[::-1]
+        assert sorted(names[: len(backends)]) == sorted(backends)
         assert [block.twin for block in played if block.backend == names[0]] == [False, True, True, False]
 
 
-@given(st.integers(0, 10_000))
-def test_both_backends_get_the_same_work(seed: int) -> None:
+@given(st.integers(0, 10_000), st.sampled_from(MANY))
+def test_every_backend_follows_itself_in_a_run(seed: int, backends: tuple[str, ...]) -> None:
+    """So that its queries can be told apart, also where many share the quartets."""
+    blocks = plan.scheduled(sized(seed), backends, schedules.steady).blocks
+    assert {now.backend for before, now in pairwise(blocks) if before.backend == now.backend} == set(backends)
+
+
+def test_the_order_is_drawn() -> None:
+    """Any backend may come first."""
+    firsts = {plan.scheduled(sized(seed), MANY[2], schedules.steady).blocks[4].backend for seed in range(50)}
+    assert firsts == set(MANY[2])
+
+
+@given(st.integers(0, 10_000), st.sampled_from(MANY))
+def test_all_backends_get_the_same_work(seed: int, backends: tuple[str, ...]) -> None:
     """A segment is played once by each: same instants, models, lengths and prompts."""
     for made in (
-        plan.scheduled(sized(seed), BOTH, schedules.steady),
-        plan.replay(sized(seed), BOTH, trace(12), quick=False),
+        plan.scheduled(sized(seed), backends, schedules.steady),
+        plan.replay(sized(seed), backends, trace(12), quick=False),
     ):
         by_segment: dict[int, list[Block]] = {}
         for block in made.blocks:
             if block.twin:
                 continue
             by_segment.setdefault(block.segment, []).append(block)
-        for pair in by_segment.values():
-            assert Counter(block.backend for block in pair) == Counter(BOTH)
-            assert work(pair[0]) == work(pair[1])
+        for played in by_segment.values():
+            assert Counter(block.backend for block in played) == Counter(backends)
+            assert all(work(block) == work(played[0]) for block in played)
 
 
 def test_a_twin_plays_its_backends_block_again() -> None:
@@ -118,12 +135,12 @@ def test_a_trace_sets_arrivals_and_output_lengths() -> None:
     assert recorded[1].at_s - recorded[0].at_s == pytest.approx(0.5)
 
 
-def test_one_backend_is_played_alone_and_three_are_refused() -> None:
-    """A comparison is between two."""
+def test_one_backend_is_played_alone_and_none_or_one_twice_is_refused() -> None:
+    """A comparison is between different ones."""
     alone = plan.scheduled(sized(), ("pubsub",), schedules.steady)
     assert {block.backend for block in alone.blocks} == {"pubsub"}
-    for backends in (("a", "b", "c"), ("a", "a"), ()):
-        with pytest.raises(ValueError, match="one or two different backends"):
+    for backends in (("a", "b", "a"), ("a", "a"), ()):
+        with pytest.raises(ValueError, match="different backends can be measured"):
             plan.scheduled(sized(), backends, schedules.steady)
 
 
@@ -131,8 +148,9 @@ def test_impossible_sizes_are_refused_with_the_fix() -> None:
     """Not half-made plans."""
     with pytest.raises(ValueError, match="give 1 or more"):
         sized(conversations=0)
-    with pytest.raises(ValueError, match="give the chunks per second"):
-        sized(rate=0)
+    for rate in (0, -1, math.nan, math.inf, 1e300):
+        with pytest.raises(ValueError, match="give the chunks per second"):
+            sized(rate=rate)
     with pytest.raises(ValueError, match="give a longer trace"):
         plan.replay(sized(), BOTH, trace(1), quick=False)
 

@@ -34,6 +34,25 @@ def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: 
     assert json.loads((tmp_path / "result.json").read_text()) == document
 
 
+def test_every_other_backend_is_held_against_polling_or_else_the_first_named() -> None:
+    """In the order they were named, faster or slower."""
+    document = run_of({"b": 2.0, "polling": 50.0, "a": 100.0})
+    assert list(document["backends"]) == ["polling", "b", "a"]
+    text = report.markdown(document)
+    assert "delivery latency p50: b is 25× lower than polling" in text
+    assert "delivery latency p50: a is 2× higher than polling" in text
+    text = report.markdown(run_of({"b": 2.0, "a": 1.0, "c": 2.0}))
+    assert text.startswith("# b vs a vs c: VALID")
+    assert "a is 2× lower than b" in text
+    assert "c is 1× lower than b" in text
+    assert "polling" not in text
+
+
+def test_one_backend_is_held_against_none() -> None:
+    """A run of one has figures and no ratio."""
+    assert run_of({"a": 1.0})["comparisons"] == []
+
+
 def test_a_remote_target_prints_its_clocks_bound() -> None:
     """Estimated ± bound, never a bare difference of two clocks."""
     assert "corrected by 300 µs ± 200 µs" in report.markdown(made(same_host=False))
@@ -50,7 +69,7 @@ def test_a_bad_verdict_is_shown_with_its_reasons() -> None:
 
 def test_the_ratio_and_its_inverse_agree() -> None:
     """`times_lower` is the same interval upside down."""
-    compared = made()["comparison"]
+    (compared,) = made()["comparisons"]
     ratio, times = compared["delivery_latency_p50_ratio"], compared["times_lower"]["p50"]
     assert ratio["estimate"] == pytest.approx(1 / times["estimate"])
     assert ratio["low"] == pytest.approx(1 / times["high"])

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from loadtest import document
 from loadtest.generator import GeneratorError
-from loadtest.run import BenchError, BenchOptions, run_bench
+from loadtest.run import BenchError, BenchOptions, check, run_bench
 from tests.support.targets import ROOT, running_target
 from tests.support.waiting import until
 
@@ -41,7 +41,7 @@ def test_a_run_leaves_its_result_report_and_raw_streams(tmp_path: Path) -> None:
     assert list(made["backends"]) == ["polling", "pubsub"]
     assert all(figures["integrity"]["intact"] == 2 for figures in made["backends"].values())
     # 55 to 5.x ms: the server's own send time is in both
-    assert 0.08 < made["comparison"]["delivery_latency_p50_ratio"]["estimate"] < 0.3
+    assert 0.08 < made["comparisons"][0]["delivery_latency_p50_ratio"]["estimate"] < 0.3
     report = (folder / "report.md").read_text()
     assert "The polling backend looks every 100 ms." in report
     assert "delivery_latency p50" in output.getvalue()
@@ -83,6 +83,32 @@ def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pyt
     with running_target() as target, pytest.raises(GeneratorError, match=r"missing\.py"):
         run_bench(options, target, None, None, Console(file=io.StringIO()))
     assert result_of(tmp_path / "latest")["verdict"] == "CENSORED"
+
+
+def test_what_was_cut_off_does_not_take_the_place_of_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`latest` stays, its own folder has what there is of the run, and both are said."""
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "latest").symlink_to("earlier")
+    monkeypatch.setattr("loadtest.generator.SCENARIO", tmp_path / "missing.py")
+    options = BenchOptions(quick=True, num_conversations=2, out=tmp_path)
+    output = io.StringIO()
+    with running_target() as target, pytest.raises(GeneratorError):
+        run_bench(options, target, None, None, Console(file=output, width=1000))
+    assert (tmp_path / "latest").resolve() == tmp_path / "earlier"
+    (folder,) = (path.parent for path in tmp_path.glob("*/result.json"))
+    assert f"latest stays as it was; what there is of this run is in {folder}" in output.getvalue()
+
+
+def test_a_place_that_is_no_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """Neither the file itself nor what would lie under it."""
+    (tmp_path / "file").touch()
+    check(BenchOptions(out=tmp_path / "new" / "results"))
+    for out in (tmp_path / "file", tmp_path / "file" / "results"):
+        with pytest.raises(ValueError, match="name another with --out"):
+            check(BenchOptions(out=out))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:1", "localhost:8000", "ftp://127.0.0.1"])

@@ -40,6 +40,21 @@ def test_late_reports_of_the_busy_backend_are_not_charged_to_the_quiet_one() -> 
     assert usage.server_counters("B", made, blocks(*order))["db_queries_per_s"] == pytest.approx(20)
 
 
+def test_of_many_backends_each_but_the_busiest_is_read_from_blocks_after_its_own() -> None:
+    """A at 250 queries a stream holds 100 back at the end of each block; B costs 10, C 40, and both follow themselves.
+
+    A A B C C B A A, B B C A A C B B: what is left of A in another's block is never charged to that one.
+    """
+    order, held = "AABCCBAABBCAACBB", 0
+    cost, totals = {"A": 1000, "B": 40, "C": 160}, [0]
+    for name in order:
+        kept = 100 if name == "A" else 0
+        totals.append(totals[-1] + cost[name] + held - kept)
+        held = kept
+    made = [counted(index, (before, 0), (after, 0)) for index, (before, after) in enumerate(pairwise(totals))]
+    assert usage.queries_per_stream(made, blocks(*order)) == {"A": 250, "B": 10, "C": 40}
+
+
 def test_one_backend_alone_is_charged_with_everything() -> None:
     """Nothing can be misplaced."""
     made = [counted(0, (0, 0), (500, 0)), counted(1, (520, 0), (1040, 0))]

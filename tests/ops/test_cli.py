@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 
+from app.streaming.backends import NAMES
 from ops.cli import app
+from ops.options import chosen_backends
 
 LOADED = "import sys, ops.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
@@ -52,12 +54,40 @@ def test_migrate_wants_to_know_which_database(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_a_bench_that_cannot_be_planned_starts_nothing(tmp_path: Path) -> None:
-    """A wrong option is refused at once, not after a system was brought up for it."""
-    refused = streamgauge("bench", "--backends", "pubsub,pubsub", folder=tmp_path)
-    assert refused.returncode == 1
-    assert "different backends" in refused.stderr
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--backends", "pubsub,pubsub"), "name different backends"),
+        (("--chunk-rate", "inf"), "give the chunks per second of one stream"),
+        (("--chunk-rate", "nan"), "give the chunks per second of one stream"),
+        (("--trace", "file", "--time-scale", "nan"), "time scale nan is no number above 0"),
+        (("--out", "file"), "name another with --out"),
+        (("--scenario", "flood"), "flood"),
+    ],
+)
+def test_a_bench_that_cannot_be_planned_starts_nothing(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    """A wrong option is refused at once in one line, not after a system was brought up for it."""
+    (tmp_path / "file").touch()
+    refused = streamgauge("bench", *options, folder=tmp_path)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert not (tmp_path / ".streamgauge").exists()
+
+
+def test_backends_there_are_not_are_answered_with_those_there_are(tmp_path: Path) -> None:
+    """At once, also where somebody else's system is to be measured."""
+    for elsewhere in ((), ("--target", "http://127.0.0.1:9")):
+        refused = streamgauge("bench", "--backends", "polling,foo", *elsewhere, folder=tmp_path)
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert f"no backend 'foo': use some of {', '.join(NAMES)}, or all." in refused.stderr
+
+
+def test_all_stands_for_every_backend() -> None:
+    """A new one needs no new word."""
+    assert chosen_backends("all") == NAMES
+    assert chosen_backends(" notify,polling ") == ("notify", "polling")
 
 
 def test_a_target_that_does_not_answer_is_named(tmp_path: Path) -> None:

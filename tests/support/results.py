@@ -28,7 +28,7 @@ def run_of(
     """The document of a run with these delivery latencies; each block's is off by up to `spread` (a log)."""
     rng = random.Random(seed)
     names = list(latencies_ms)
-    order = [names[0], names[-1], names[-1], names[0]] if len(names) > 1 else names * 4
+    order = [*names, *reversed(names)] if len(names) > 1 else names * 4
     size = plan.shape(quick=True, conversations=4 * quartets, chunk_rate=20, model="scripted", seed=1)
     rows = [
         intact(
@@ -42,6 +42,7 @@ def run_of(
     rows += [msgspec.structs.replace(row, twin=True, block=row.block + 1000) for row in rows if row.backend == names[0]]
     raw = result.Raw(
         plan=plan.scheduled(size, names, schedules.steady),
+        backends=names,
         streams=rows,
         generator=[],
         host=[sample()],
