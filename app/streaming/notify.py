@@ -32,11 +32,15 @@ BACKOFF_S = (0.05, 2.0)
 
 
 class Listener:
-    """This process's one LISTEN, made anew whenever it is lost."""
+    """This process's one LISTEN, begun for its first listener, and made anew whenever it is lost.
+
+    A process without viewers, such as a worker, has none: each of its wakings would cost PostgreSQL a transaction.
+    """
 
     def __init__(self, url: str, boxes: Boxes) -> None:
         self._url, self._boxes = url, boxes
         self._listening = asyncio.Event()
+        self._staying: asyncio.Task[None] | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -44,16 +48,18 @@ class Listener:
         """Listen for the length of the block."""
         async with Boxes.minded() as boxes:
             listener = cls(url, boxes)
-            staying = asyncio.create_task(listener._stay_connected())
             try:
                 yield listener
             finally:
-                staying.cancel()
-                await asyncio.gather(staying, return_exceptions=True)
+                if listener._staying is not None:
+                    listener._staying.cancel()
+                    await asyncio.gather(listener._staying, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def listen(self, name: str) -> AsyncIterator[Box]:
         """Give a box that gets every entry of the stream of this name that is announced from now on."""
+        if self._staying is None:
+            self._staying = asyncio.create_task(self._stay_connected())
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._listening.wait()
