@@ -13,6 +13,11 @@ from sqlalchemy.exc import ArgumentError
 Backend = Literal["polling", "pubsub", "notify"]
 """Every backend by its name; `app.streaming.backends` opens it."""
 
+LONGEST_ESCAPE_BYTES = 12
+"""A character in JSON, as a pair of surrogates: `\\ud83c\\udf0a`."""
+ROOM_BYTES = 8192
+"""For the rest of a body: a model's name of 300 characters, or a title of 200, as long."""
+
 
 def _named(name: str) -> AliasChoices:
     """Accept `NAME` from the environment and `name` from code."""
@@ -108,6 +113,11 @@ class Settings(BaseSettings):
                 raise ValueError("a cluster can't be Celery's broker: set BROKER_URL to a single server")
             object.__setattr__(self, "broker_url", self.redis_url)
         return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The longest body of a request: the longest message in JSON's longest escapes, and all that goes with it."""
+        return LONGEST_ESCAPE_BYTES * self.max_content_chars + ROOM_BYTES
 
     def allows_model(self, name: str) -> bool:
         """Tell whether a message may ask for this model: the default one, or one matched by `allowed_models`."""
