@@ -53,6 +53,8 @@ async def test_an_unknown_conversation_is_404(client: Client) -> None:
         ({"content": "hi", "max_tokens": 0}, "max_tokens"),
         ({"content": "hi", "max_tokens": 10**9}, "max_tokens"),
         ({"content": "hi", "max_tokens": "many"}, "max_tokens"),
+        ({"content": "hi", "max_tokens": "5"}, "max_tokens"),
+        ({"content": "hi", "max_tokens": True}, "max_tokens"),
         ({"content": "hi", "model": "somebody-elses"}, "model"),
         (["content"], "body"),
     ],
