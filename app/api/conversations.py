@@ -62,6 +62,8 @@ class MessageOut(BaseModel):
     task_id: UUID | None
     finish_reason: str | None
     usage: dict[str, int] | None
+    code: str | None
+    retryable: bool | None
     timings: dict[str, int | None] | None
     created_at: datetime
 

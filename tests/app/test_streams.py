@@ -184,6 +184,7 @@ async def test_a_model_that_fails_ends_the_stream_with_a_code(
     last = events[-1].record
     assert (last["chunk_type"], last["code"], last["retryable"]) == ("failed", code, True)
     assert (answer["status"], answer["content"]) == ("failed", text_of(events))
+    assert (answer["code"], answer["retryable"]) == (code, True)
     assert ("at=3" in fault) == bool(answer["content"])
 
 
