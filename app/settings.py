@@ -4,6 +4,7 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -24,10 +25,21 @@ def _named(name: str) -> AliasChoices:
     return AliasChoices(name, name.lower())
 
 
+def _check_port(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ValueError(
+            "a port is a number from 1 to 65535; a password's / # ? and @ are written %2F %23 %3F %40"
+        ) from error
+
+
 class Settings(BaseSettings):
     """What a process of the app needs to know; built once by `main` or `worker` and passed in."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMGAUGE_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMGAUGE_", env_ignore_empty=True, frozen=True, populate_by_name=True
+    )
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=_named("REDIS_URL"))
     store_cluster: bool = False
@@ -86,10 +98,11 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: str) -> str:
         try:
             url = make_url(value)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:
             raise ValueError("use postgresql://user:password@host:port/database") from error
         if url.get_backend_name() != "postgresql":
             raise ValueError("PostgreSQL is the only database: use postgresql://user:password@host:port/database")
+        _check_port(value)
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     @field_validator("redis_url", "broker_url")
@@ -97,6 +110,7 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("use redis://host:port/0, rediss:// for TLS, or unix:///path")
+        _check_port(value)
         return value
 
     @field_validator("openai_base_url")
@@ -104,6 +118,7 @@ class Settings(BaseSettings):
     def _is_http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("use http://host:port/v1 or https://host/v1")
+        _check_port(value)
         return value
 
     @model_validator(mode="after")

@@ -210,23 +210,6 @@ async def answers(url: str) -> bool:
     return True
 
 
-async def test_the_doctor_names_what_is_away_and_what_to_check(system: Stack) -> None:
-    """Each part by itself; messages are only looked for where all of them are well."""
-    nowhere = "redis://127.0.0.1:1/0"
-    found = {each.name: each for each in await examine(settings_of(system, redis_url=nowhere), repair=False)}
-    assert set(found) == {"database", "chunk store", "broker"}
-    assert [name for name, each in found.items() if not each.is_well] == ["chunk store"]
-    assert "REDIS_URL" in found["chunk store"].fix
-
-
-async def test_the_doctor_objects_to_a_store_that_evicts(system: Stack) -> None:
-    """A chunk store with another eviction policy would throw away chunks of running streams."""
-    with running_valkey(options=("--maxmemory-policy", "allkeys-lru")) as store:
-        found = {each.name: each for each in await examine(settings_of(system, redis_url=store.url), repair=False)}
-    assert not found["chunk store"].is_well
-    assert "allkeys-lru" in found["chunk store"].detail
-
-
 async def test_looking_counts_and_changes_nothing(system: Stack) -> None:
     """What `streamgauge doctor` does without `--repair`."""
     async with producing(hasty(system)) as services, repairing(services) as repair:
