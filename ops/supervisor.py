@@ -14,6 +14,7 @@ from typing import Self
 
 from ops.processes import Command, PartFailedError, Process, StackError, identity
 from ops.signals import signals_call
+from ops.usage import UsageError
 
 POLL_SECONDS = 0.02
 ORPHAN_SECONDS = 10.0
@@ -39,8 +40,11 @@ class Supervisor:
         self._patience = 1.0
 
     def __enter__(self) -> Self:
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder / "lock")
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.folder / "lock")
+        except OSError as error:
+            raise UsageError(f"{self.folder} can't hold logs and data: {error}. Name another folder.") from error
         _end_leftovers(self._ledger)
         return self
 
