@@ -16,6 +16,7 @@ from ops.display import Progress
 from ops.perf import FLOOR, MOST_STREAMS, REFERENCE, running_systems
 from ops.processes import StackError
 from ops.signals import signals_interrupt
+from ops.usage import UsageError, check_writable
 
 INTERRUPTED = 130
 FULL_STREAMS = "100,500,1000,1500,2000"
@@ -57,6 +58,8 @@ def perf(
 ) -> None:
     """Measure every backend beside the floor and a plain reference stack, all on this machine, one load at a time."""
     chosen = _backends(backends)
+    if out is not None:
+        check_writable(out)
     plan = Plan(
         streams=_levels(streams or (FULL_STREAMS if full else "100")),
         rate=rate,
@@ -98,7 +101,7 @@ def _run(plan: Plan, backends: tuple[str, ...], folder: Path, *, reference: bool
 def _backends(text: str) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if unknown := [name for name in chosen if name not in NAMES]:
-        raise StackError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}.")
+        raise UsageError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}.")
     return chosen
 
 
@@ -108,5 +111,5 @@ def _levels(text: str) -> tuple[int, ...]:
     except ValueError:
         levels = ()
     if not levels or not all(1 <= level <= MOST_STREAMS for level in levels):
-        raise StackError(f"--streams {text}: give numbers from 1 to {MOST_STREAMS}, as in 100,500.")
+        raise UsageError(f"--streams {text}: give numbers from 1 to {MOST_STREAMS}, as in 100,500.")
     return levels

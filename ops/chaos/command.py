@@ -18,9 +18,9 @@ from ops.chaos.matrix import HEADINGS, Cell, markdown
 from ops.chaos.run import Plan, run_chaos
 from ops.chaos.scenarios import ALL, Scenario
 from ops.display import Progress
-from ops.processes import StackError
 from ops.signals import signals_interrupt
 from ops.stack import StackOptions, running_stack
+from ops.usage import UsageError, check_writable
 
 FAILED, INTERRUPTED = 1, 130
 SHOWN = 5
@@ -50,8 +50,8 @@ def chaos(
             console.print(f"  {each.name:<16}{each.what}")
         return
     plan = _plan(scenario or [], backends, streams)
-    if out is not None and not os.access(out.parent, os.W_OK):
-        raise StackError(f"{out} can't be written: make the folder {out.parent}, or name another file.")
+    if out is not None:
+        check_writable(out)
     try:
         with signals_interrupt():
             cells = _run(plan, folder)
@@ -70,10 +70,10 @@ def chaos(
 def _plan(names: list[str], backends: str, streams: int) -> Plan:
     known = {each.name: each for each in ALL}
     if unknown := [name for name in names if name not in known]:
-        raise StackError(f"There is no fault {unknown[0]!r}: `streamgauge chaos --list` names them.")
+        raise UsageError(f"There is no fault {unknown[0]!r}: `streamgauge chaos --list` names them.")
     chosen = tuple(name.strip() for name in backends.split(","))
     if unknown := [name for name in chosen if name not in NAMES]:
-        raise StackError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}.")
+        raise UsageError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}.")
     scenarios: tuple[Scenario, ...] = tuple(known[name] for name in names) or ALL
     return Plan(scenarios, chosen, load_settings().default_backend, streams)
 

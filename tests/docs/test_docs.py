@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from app.settings import Settings
 from app.telemetry import metrics
+from ops.chaos.scenarios import ALL
 from ops.cli import app as command_line
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,6 +41,11 @@ def test_every_metric_is_documented() -> None:
     missing = [metric._name for metric in ours if f"`{metric._name}`" not in text]
     assert missing == []
     assert set(re.findall(r"`(streamgauge_[a-z_]+)`", text)) == {metric._name for metric in ours}
+
+
+def test_the_readme_counts_the_faults() -> None:
+    """One of the scenarios is the control."""
+    assert f"all {len(ALL) - 1} faults and a control" in (ROOT / "README.md").read_text()
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -59,12 +59,13 @@ def test_every_process_is_accounted_for(results: dict[str, Any]) -> None:
         (["--backends", "pigeon"], "no backend 'pigeon'"),
         (["--streams", "many"], "give numbers"),
         (["--streams", "0"], "give numbers"),
+        (["--out", "no/such/folder/page.md"], "make the folder"),
     ],
 )
 def test_a_wrong_option_starts_nothing(options: list[str], why: str, tmp_path: Path) -> None:
     """And is told in a sentence."""
     refused = subprocess.run([*COMMAND, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert why in refused.stderr
     assert "Traceback" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
