@@ -57,3 +57,4 @@ lock:  ## resolve pyproject.toml anew into the two lock files (needs uv)
 
 clean:  ## remove what make and the runs left here
 	rm -rf .venv .streamgauge results build *.egg-info
+	$(PYTHON) ops/clean.py

@@ -96,4 +96,4 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (*_ERRORS, TimeoutError) as error:
-        raise DatabaseUnavailableError(f"{type(error).__name__}: {error}") from error
+        raise DatabaseUnavailableError(f"{type(error).__name__}: {str(error) or 'no answer in time'}") from error

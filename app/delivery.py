@@ -333,8 +333,7 @@ class View:
         if kind is ChunkType.DONE:
             more = {"finish_reason": message.finish_reason or "stop", "usage": message.usage}
         elif kind is ChunkType.FAILED:
-            # Only a producer's commit writes timings: without them a viewer closed the stream.
-            more = {"code": "internal" if message.timings else "producer_lost", "retryable": True}
+            more = {"code": message.code or "internal", "retryable": message.retryable is not False}
         answer = (
             _synthetic(REBUILT_END - 2, ChunkType.RESET),
             _synthetic(REBUILT_END - 1, ChunkType.CONTENT, message.content),

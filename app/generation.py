@@ -42,6 +42,25 @@ class Services:
     model: Model
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ends: its message's status, its stream's terminal and what that says."""
+
+    status: str
+    terminal: ChunkType
+    more: dict[str, Any]
+
+
+def _failed(code: str, *, retryable: bool) -> Ending:
+    return Ending("failed", ChunkType.FAILED, {"code": code, "retryable": retryable})
+
+
+def _unsaved(ending: Ending) -> Ending:
+    """End a stream whose message could not be committed; a whole answer says so, for the repair to commit later."""
+    whole = ending.more if ending.terminal is ChunkType.DONE else {}
+    return Ending("failed", ChunkType.FAILED, {**whole, "code": "persist", "retryable": True})
+
+
 @dataclass(slots=True)
 class Answering:
     """The answer so far, as the final commit will want it."""
@@ -69,11 +88,12 @@ class Answering:
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
 
-    def final(self, status: str, text: str, backend: str) -> Final:
+    def final(self, ending: Ending, text: str, backend: str) -> Final:
         """Put together what the final commit writes."""
         names = ("posted_ns", "accepted_ns", "requested_ns", "first_delta_ns", "last_delta_ns")
         timings = {name: getattr(self, name) for name in names}
-        return Final(status, text, self.finish_reason, self.usage, timings, backend)
+        how = ending.more.get("code"), ending.more.get("retryable")
+        return Final(ending.status, text, self.finish_reason, self.usage, timings, backend, *how)
 
 
 async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
@@ -131,25 +151,6 @@ async def _open(services: Services, job: Job) -> Producer:
     return producer
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an answer ends: its message's status, its stream's terminal and what that says."""
-
-    status: str
-    terminal: ChunkType
-    more: dict[str, Any]
-
-
-def _failed(code: str, *, retryable: bool) -> Ending:
-    return Ending("failed", ChunkType.FAILED, {"code": code, "retryable": retryable})
-
-
-def _unsaved(ending: Ending) -> Ending:
-    """End a stream whose message could not be committed; a whole answer says so, for the repair to commit later."""
-    whole = ending.more if ending.terminal is ChunkType.DONE else {}
-    return Ending("failed", ChunkType.FAILED, {**whole, "code": "persist", "retryable": True})
-
-
 async def _produce(services: Services, job: Job, producer: Producer, answering: Answering) -> Ending:
     """Stream the model into the stream. Raises `FencedError` or `StoreUnavailableError`."""
     if producer.begins_anew:
@@ -186,7 +187,7 @@ async def _answer(services: Services, job: Job, producer: Producer, answering: A
     ending = await _produce(services, job, producer, answering)
     if answering.model_ttft_s is not None:
         metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
-    final = answering.final(ending.status, producer.text, producer.backend)
+    final = answering.final(ending, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
         ending = _unsaved(ending)
     await _end(job, producer, ending)
@@ -207,7 +208,7 @@ def _ending_of(final: Final) -> Ending:
         )
     if final.status == "cancelled":
         return Ending("cancelled", ChunkType.CANCELLED, {})
-    return _failed("internal", retryable=True)
+    return _failed(final.code or "internal", retryable=final.retryable is not False)
 
 
 async def _end(job: Job, producer: Producer, ending: Ending) -> None:

@@ -19,6 +19,9 @@ MAX_LINE = 1 << 20
 MAX_CONNECTIONS = 10_000
 """Requests in flight: above what one process can stream, so that `STREAMGAUGE_WORKER_CONCURRENCY` is the bound."""
 
+NUL, REPLACEMENT = "\0", "\ufffd"
+"""PostgreSQL holds no NUL: as rows are appended together, one would fail the appends of every stream beside it."""
+
 
 class Delta(msgspec.Struct, gc=False):
     """One piece of the answer, stamped when this process held it. The last ones carry the ending."""
@@ -170,7 +173,7 @@ def _delta(line: bytes) -> Delta:
     now = time_ns()
     try:
         event = _event(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"the model sent a line that is no chunk: {line[:80]!r}", retryable=True) from error
     if event.error is not None:
         raise ModelError(f"the model reported an error: {event.error}", retryable=True)
@@ -179,7 +182,8 @@ def _delta(line: bytes) -> Delta:
         return Delta("", now, usage=usage)
     choice = event.choices[0]
     said = choice.delta or choice.message
-    return Delta((said.content if said else None) or "", now, choice.finish_reason, usage)
+    text = said.content if said else None
+    return Delta(text.replace(NUL, REPLACEMENT) if text else "", now, choice.finish_reason, usage)
 
 
 @contextlib.contextmanager

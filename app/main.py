@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import conversations, operations, problems, streams
+from app.api.bodies import BodyLimit
 from app.api.dependencies import Services
 from app.broker import Queue
 from app.database import Database, DatabaseUnavailableError
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     await asyncio.gather(*working, return_exceptions=True)
 
     app = App(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     problems.install(app)
     for router in (conversations.router, streams.router, operations.router):
         app.include_router(router)

@@ -45,6 +45,9 @@ class Final:
     usage: dict[str, int] | None
     timings: Mapping[str, int | None] | None
     backend: str
+    code: str | None = None
+    """How it failed, and whether asking again may help: of an answer that did."""
+    retryable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,17 +257,27 @@ class Records:
         return generation
 
 
-def _columns(final: Final) -> tuple[str | None, ...]:
+def _columns(final: Final) -> tuple[str | bool | None, ...]:
     state = {"complete": "done"}.get(final.status, final.status)
     usage = None if final.usage is None else json.dumps(final.usage)
-    return final.status, final.content, final.finish_reason, usage, final.backend, state
+    answer = (final.status, final.content, final.finish_reason, usage, final.backend)
+    return *answer, final.code, final.retryable, state
 
 
 def _committed(answer: Any) -> Final | None:
     if answer["status"] == "pending":
         return None
     usage = json.loads(answer["usage"]) if answer["usage"] else None
-    return Final(answer["status"], answer["content"], answer["finish_reason"], usage, None, answer["pin"])
+    return Final(
+        answer["status"],
+        answer["content"],
+        answer["finish_reason"],
+        usage,
+        None,
+        answer["pin"],
+        answer["code"],
+        answer["retryable"],
+    )
 
 
 _POST = """
@@ -294,7 +307,7 @@ WITH claimed AS (  -- a stream in rows has its state here; of any other only its
     UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> ALL ($2::text[]))
     RETURNING message_id, backend, state, attempt)
 SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, turn.finish_reason,
-       turn.usage::text AS usage, claimed.backend AS pin, claimed.state, claimed.attempt
+       turn.usage::text AS usage, turn.code, turn.retryable, claimed.backend AS pin, claimed.state, claimed.attempt
 FROM claimed
 JOIN message AS answer ON answer.id = claimed.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
@@ -307,14 +320,14 @@ FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id 
 _COMMIT = """
 WITH answered AS (
     UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6,
-                       timings = $9::jsonb
+                       code = $7, retryable = $8, timings = $11::jsonb
     FROM stream
-    WHERE message.task_id = $1 AND stream.task_id = $1 AND stream.attempt = $8
+    WHERE message.task_id = $1 AND stream.task_id = $1 AND stream.attempt = $10
       AND (message.status = 'pending' OR (message.status = $2 AND message.content = $3))
     RETURNING message.task_id),
 ended AS (  -- of a stream in rows the terminal does it
-    UPDATE stream SET state = $7 FROM answered
-    WHERE stream.task_id = answered.task_id AND stream.backend <> ALL ($10::text[]))
+    UPDATE stream SET state = $9 FROM answered
+    WHERE stream.task_id = answered.task_id AND stream.backend <> ALL ($12::text[]))
 SELECT true FROM answered
 """
 _CLOSE_LOST = """
@@ -322,7 +335,7 @@ WITH closed AS (
     UPDATE stream SET state = 'failed', attempt = attempt + 1
     WHERE task_id = $1 AND state = 'open' AND backend <> ALL ($2::text[]) AND (attempt > 0 OR lease_until < now())
     RETURNING task_id)
-UPDATE message SET status = 'failed' FROM closed
+UPDATE message SET status = 'failed', code = 'producer_lost', retryable = true FROM closed
 WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true
 """
 _PENDING = """
@@ -335,9 +348,10 @@ ORDER BY stream.created_at, stream.task_id LIMIT 500
 """
 _MEND = """
 WITH mended AS (
-    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6
+    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6, code = $7,
+                       retryable = $8
     WHERE task_id = $1 AND status = 'pending' RETURNING task_id)
-UPDATE stream SET state = $7, attempt = attempt + 1 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
+UPDATE stream SET state = $9, attempt = attempt + 1 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
 """
 _EXPIRE = """
 DELETE FROM stream_chunk USING stream

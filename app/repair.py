@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from time import time_ns
+from typing import TypeVar
 from uuid import UUID
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from app.broker import BrokerUnavailableError, Queue
 from app.records import Final, Pending, Records
@@ -20,6 +21,7 @@ from app.streaming.contract import OPEN, Chunk, ChunkType, Entry, Status, StoreU
 from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 REDELIVERIES = 3
 """A message that has been pending for this many visibility timeouts is looked at: a redelivery takes about one."""
@@ -66,8 +68,21 @@ def final_of(entries: Sequence[Entry], backend: str) -> Final:
     chunks = [decode(entry.record) for entry in entries]
     end = chunks[-1]
     status = "complete" if end.finish_reason is not UNSET else STATUSES[end.chunk_type]
-    finish_reason = None if end.finish_reason is UNSET else end.finish_reason
-    return Final(status, text_of(chunks), finish_reason, None if end.usage is UNSET else end.usage, None, backend)
+    has_failed = status == "failed"
+    return Final(
+        status,
+        text_of(chunks),
+        finish_reason=_given(end.finish_reason),
+        usage=_given(end.usage),
+        timings=None,
+        backend=backend,
+        code=_given(end.code) if has_failed else None,
+        retryable=_given(end.retryable) if has_failed else None,
+    )
+
+
+def _given(value: T | UnsetType) -> T | None:
+    return None if value is UNSET else value
 
 
 class Repair:

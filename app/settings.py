@@ -4,6 +4,7 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,16 +14,32 @@ from sqlalchemy.exc import ArgumentError
 Backend = Literal["polling", "pubsub", "notify"]
 """Every backend by its name; `app.streaming.backends` opens it."""
 
+LONGEST_ESCAPE_BYTES = 12
+"""A character in JSON, as a pair of surrogates: `\\ud83c\\udf0a`."""
+ROOM_BYTES = 8192
+"""For the rest of a body: a model's name of 300 characters, or a title of 200, as long."""
+
 
 def _named(name: str) -> AliasChoices:
     """Accept `NAME` from the environment and `name` from code."""
     return AliasChoices(name, name.lower())
 
 
+def _check_port(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ValueError(
+            "a port is a number from 1 to 65535; a password's / # ? and @ are written %2F %23 %3F %40"
+        ) from error
+
+
 class Settings(BaseSettings):
     """What a process of the app needs to know; built once by `main` or `worker` and passed in."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMGAUGE_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMGAUGE_", env_ignore_empty=True, frozen=True, populate_by_name=True
+    )
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=_named("REDIS_URL"))
     store_cluster: bool = False
@@ -81,10 +98,11 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: str) -> str:
         try:
             url = make_url(value)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:
             raise ValueError("use postgresql://user:password@host:port/database") from error
         if url.get_backend_name() != "postgresql":
             raise ValueError("PostgreSQL is the only database: use postgresql://user:password@host:port/database")
+        _check_port(value)
         return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     @field_validator("redis_url", "broker_url")
@@ -92,6 +110,7 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("use redis://host:port/0, rediss:// for TLS, or unix:///path")
+        _check_port(value)
         return value
 
     @field_validator("openai_base_url")
@@ -99,6 +118,7 @@ class Settings(BaseSettings):
     def _is_http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("use http://host:port/v1 or https://host/v1")
+        _check_port(value)
         return value
 
     @model_validator(mode="after")
@@ -108,6 +128,11 @@ class Settings(BaseSettings):
                 raise ValueError("a cluster can't be Celery's broker: set BROKER_URL to a single server")
             object.__setattr__(self, "broker_url", self.redis_url)
         return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The longest body of a request: the longest message in JSON's longest escapes, and all that goes with it."""
+        return LONGEST_ESCAPE_BYTES * self.max_content_chars + ROOM_BYTES
 
     def allows_model(self, name: str) -> bool:
         """Tell whether a message may ask for this model: the default one, or one matched by `allowed_models`."""

@@ -41,6 +41,8 @@ class Message(SQLModel, table=True):
     backend: str | None = None
     finish_reason: str | None = None
     usage: dict[str, int] | None = Field(default=None, sa_type=JSONB)
+    code: str | None = None
+    retryable: bool | None = None
     timings: dict[str, int | None] | None = Field(default=None, sa_type=JSONB)
     created_at: datetime = Field(default_factory=_now, sa_type=_moment)
 

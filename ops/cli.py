@@ -31,21 +31,23 @@ Apis = Annotated[int, typer.Option(min=1, max=64, help="Processes that serve HTT
 
 def main() -> None:
     """Run the command of sys.argv; an error that says what to do is printed without a traceback."""
-    from ops.options import OptionError
     from ops.processes import StackError
+    from ops.usage import USAGE, UsageError
 
     try:
         app()
     except StackError as error:
         errors.print(f"[bold red]streamgauge:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(USAGE if isinstance(error, OptionError) else FAILED)
+        sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
 
 
 @app.command()
 def up(
     workers: Workers = 1,
     apis: Apis = 1,
-    port: Annotated[int | None, typer.Option(help="Of the first API; 8000 if free, and 0 is any free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of the first API; 8000 if free, and 0 is any free one.")
+    ] = None,
     folder: Folder = Path(".streamgauge"),
     observe: Annotated[bool, typer.Option("--observe", help="Start Prometheus too, with our alerts.")] = False,
 ) -> None:

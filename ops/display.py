@@ -1,5 +1,8 @@
 """What `streamgauge` prints about the stack."""
 
+import shlex
+import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -47,6 +50,14 @@ class Progress:
         self._console.print(f"  [green]✓[/] {part.name:<12}{took}")
 
 
+def flip_command(stack: Stack) -> str:
+    """Give what a shell needs to send new messages to the other backend; a person's own address is there already."""
+    beside = Path(sys.executable).with_name("streamgauge")
+    program = [str(beside)] if beside.exists() else [sys.executable, "-m", "ops.cli"]
+    ours = [f"DATABASE_URL={shlex.quote(stack.database_url)}"] if "postgres" in stack.processes else []
+    return " ".join([*ours, *map(shlex.quote, program), "flag set polling"])
+
+
 def show_stack(console: Console, stack: Stack) -> None:
     """Print what listens where and how to talk to it."""
     # Addresses are copied from here, so they stay on one line, however narrow the terminal is.
@@ -54,13 +65,13 @@ def show_stack(console: Console, stack: Stack) -> None:
         if part.address:
             process = stack.processes.get(part.name)
             whose = f"process {process.pid}" if process else "yours"
-            console.print(f"  {part.name:<12}{whose:<16}{part.address}", soft_wrap=True)
+            console.print(f"  {part.name:<12}{whose:<16}{part.address}", soft_wrap=True, markup=False)
     if stack.scripted_model:
         console.print("Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.")
     console.print(f"\nPages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
     if stack.prometheus_url:
         console.print(f"Query: {stack.prometheus_url}/graph {stack.prometheus_url}/alerts", soft_wrap=True)
-    console.print(f"Logs:  {stack.logs}", soft_wrap=True)
-    console.print(f"Flip:  DATABASE_URL={stack.shown_database_url} streamgauge flag set polling\n", soft_wrap=True)
+    console.print(f"Logs:  {stack.logs}", soft_wrap=True, markup=False)
+    console.print(f"Flip:  {flip_command(stack)}\n", soft_wrap=True, markup=False)
     console.print(TRY.format(api=stack.api_url), soft_wrap=True)
     console.print("Ctrl-C stops everything.")

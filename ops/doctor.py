@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import redis.asyncio
 import typer
+from alembic.script import ScriptDirectory
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.markup import escape
 
-from app.broker import BrokerUnavailableError, Queue
+from app.broker import BrokerUnavailableError, Queue, make_celery
 from app.database import Database, DatabaseUnavailableError
 from app.records import Records
 from app.repair import Finding, Repair
@@ -23,7 +27,9 @@ from app.streaming.contract import StoreUnavailableError
 
 FAILED = 1
 NOBODY = UUID(int=0)
-AWAY = (DatabaseUnavailableError, StoreUnavailableError, BrokerUnavailableError, RedisError, OSError)
+PING_S = 2.0
+AWAY = (DatabaseUnavailableError, StoreUnavailableError, BrokerUnavailableError, OperationalError, RedisError, OSError)
+MIGRATE = "Run `streamgauge migrate` with this DATABASE_URL."
 IN_VAIN = {
     Finding.COMPLETE: "complete in their log and not in the database",
     Finding.LOST: "without a producer",
@@ -36,7 +42,11 @@ console = Console(highlight=False)
 
 
 class _NotWellError(Exception):
-    """A part answers, and is not as it should be."""
+    """A part answers, and is not as it should be; `fix` is what mends that, if it is not the part's usual one."""
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.fix = fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,7 @@ def doctor(
     repair: Annotated[bool, typer.Option("--repair", help="Mend the messages that wait in vain.")] = False,
 ) -> None:
     """Examine the system that DATABASE_URL, REDIS_URL and BROKER_URL name: exit code 1 unless all of it is well."""
+    logging.getLogger("app.streaming").setLevel(logging.ERROR)  # what it would warn of is found and said below
     found = asyncio.run(examine(load_settings(), repair=repair))
     for each in found:
         mark = "[green]✓[/]" if each.is_well else "[bold red]✗[/]"
@@ -77,11 +88,14 @@ async def examine(settings: Settings, *, repair: bool) -> list[Diagnosis]:
     ):
         records = Records(database)
         found = [
-            await _examined("database", _database(records), "Check DATABASE_URL; then run `streamgauge migrate`."),
+            await _examined("database", _database(database, records), "Check DATABASE_URL, and that its server runs."),
             await _examined("chunk store", _store(settings, backends), "Check REDIS_URL; see ops/valkey/valkey.conf."),
             await _examined("broker", _broker(queue), "Check BROKER_URL and the server."),
         ]
-        if all(each.is_well for each in found):
+        servers_are_well = all(each.is_well for each in found)
+        if found[-1].is_well:
+            found.append(await _examined("workers", _workers(settings), "Start one: `celery -A app.worker worker`."))
+        if servers_are_well:
             mending = Repair(settings, records, backends, queue)
             found.append(await _examined("messages", _messages(mending, repair=repair), "Run it with --repair."))
         return found
@@ -90,13 +104,30 @@ async def examine(settings: Settings, *, repair: bool) -> list[Diagnosis]:
 async def _examined(name: str, examination: Awaitable[str], fix: str) -> Diagnosis:
     try:
         return Diagnosis(name, await examination)
-    except (_NotWellError, *AWAY) as error:
+    except _NotWellError as error:
+        return Diagnosis(name, str(error), error.fix or fix)
+    except AWAY as error:
         return Diagnosis(name, str(error)[:300], fix)
 
 
-async def _database(records: Records) -> str:
+async def _database(database: Database, records: Records) -> str:
+    async with database.driver() as connection:
+        is_made = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
+        revision = await connection.fetchval("SELECT version_num FROM alembic_version") if is_made else None
+    _check_schema(revision)
     newest = await records.newest_flag(0)
     return f"answers; flag generation {newest[0]} is in force" if newest else "answers; no flag document is set"
+
+
+def _check_schema(revision: str | None) -> None:
+    scripts = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    newest = scripts.get_current_head()
+    if revision is None:
+        raise _NotWellError("answers, and holds no tables of ours", MIGRATE)
+    if revision not in {script.revision for script in scripts.walk_revisions()}:
+        raise _NotWellError(f"answers; its schema {revision} is a newer streamgauge's", "Use that one to examine it.")
+    if revision != newest:
+        raise _NotWellError(f"answers; its schema is {revision} and not {newest} yet", MIGRATE)
 
 
 async def _store(settings: Settings, backends: Backends) -> str:
@@ -111,6 +142,19 @@ async def _store(settings: Settings, backends: Backends) -> str:
 
 async def _broker(queue: Queue) -> str:
     return f"answers; {await queue.depth()} tasks wait in it"
+
+
+async def _workers(settings: Settings) -> str:
+    names = await asyncio.to_thread(_answering, settings.broker_url)
+    if not names:
+        raise _NotWellError(f"none answers within {PING_S:g} s: new messages wait in the queue")
+    return f"{len(names)} answered: {', '.join(names)}"
+
+
+def _answering(broker_url: str) -> list[str]:
+    """Ask all workers whether they take tasks, as `celery inspect ping` does; a paused one is as a dead one."""
+    with make_celery(broker_url) as celery:
+        return sorted(celery.control.inspect(timeout=PING_S).ping() or {})
 
 
 async def _messages(mending: Repair, *, repair: bool) -> str:

@@ -12,8 +12,8 @@ from app.records import Records
 from app.settings import Settings, load_settings
 from app.streaming.backends import NAMES
 from app.streaming.flag import NO_GENERATION, describe, document_for
-from ops.options import OptionError
 from ops.processes import StackError
+from ops.usage import UsageError
 
 commands = typer.Typer(no_args_is_help=True, help="Show or set the backend of new messages; live streams never move.")
 console = Console(highlight=False)
@@ -38,7 +38,7 @@ def show() -> None:
 def set_backend(backend: Annotated[str, typer.Argument(help=f"One of: {', '.join(NAMES)}.")]) -> None:
     """Send every new message to BACKEND. Streams that run stay where they are."""
     if backend not in NAMES:
-        raise OptionError(f"There is no backend {backend!r}: use one of {', '.join(NAMES)}.")
+        raise UsageError(f"There is no backend {backend!r}: use one of {', '.join(NAMES)}.")
     document = document_for(backend, NAMES)
     generation = _with_records(load_settings(), lambda records: records.add_flag(document))
     console.print(f"Generation {generation}: new messages go to {backend}. Undo: streamgauge flag set OTHER.")

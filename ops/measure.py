@@ -15,9 +15,9 @@ from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
 from loadtest.run import BenchError, BenchOptions, check, run_bench
 from ops.display import Progress, show_stack
-from ops.options import OptionError
 from ops.processes import PartFailedError, StackError
 from ops.stack import Stack, StackOptions, running_stack
+from ops.usage import UsageError
 
 WATCH_SECONDS = 0.5
 
@@ -49,7 +49,7 @@ def _check(options: BenchOptions) -> None:
     try:
         check(options)
     except ValueError as error:
-        raise OptionError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 @contextlib.contextmanager

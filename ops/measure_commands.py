@@ -9,8 +9,9 @@ from rich.markup import escape
 
 from loadtest import compare as comparing
 from loadtest import comparison_report, document, summary
+from ops.usage import USAGE, check_writable
 
-REGRESSION, USAGE, INCONCLUSIVE = 1, 2, 3
+REGRESSION, INCONCLUSIVE = 1, 3
 EXITS = {
     comparing.Outcome.PASS: 0,
     comparing.Outcome.REGRESSION: REGRESSION,
@@ -50,6 +51,9 @@ def gate(
     metrics = metric or list(GATED)
     if unknown := [one for one in metrics if one not in summary.UNITS]:
         raise typer.BadParameter(f"{', '.join(unknown)}: give one of {', '.join(summary.UNITS)}", param_hint="--metric")
+    for page in (junit, markdown):
+        if page is not None:
+            check_writable(page)
     checks = comparing.gate(_read(baseline), _read(run), metrics, allow)
     comparison_report.show_checks(checks, console)
     comparison_report.write(checks, junit, markdown)

@@ -1,12 +1,8 @@
-"""Options that several commands have, and the error of one that can't be used as it was given."""
+"""Options that several commands have."""
 
-from ops.processes import StackError
+from ops.usage import UsageError
 
 ALL = "all"
-
-
-class OptionError(StackError):
-    """An option is wrong, so nothing was started; the message says what to give. It makes the exit code 2."""
 
 
 def chosen_backends(text: str) -> tuple[str, ...]:
@@ -17,7 +13,7 @@ def chosen_backends(text: str) -> tuple[str, ...]:
         return NAMES
     chosen = tuple(name.strip() for name in text.split(","))
     if unknown := [name for name in chosen if name not in NAMES]:
-        raise OptionError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}, or {ALL}.")
+        raise UsageError(f"There is no backend {unknown[0]!r}: use some of {', '.join(NAMES)}, or {ALL}.")
     if len(set(chosen)) < len(chosen):
-        raise OptionError(f"--backends {text}: name different backends, each once.")
+        raise UsageError(f"--backends {text}: name different backends, each once.")
     return chosen

@@ -12,10 +12,11 @@ from loadtest.bench.load import LoadError
 from loadtest.bench.session import Plan, Results, measure, seconds_at_most
 from loadtest.bench.tables import markdown
 from ops.display import Progress
-from ops.options import ALL, OptionError, chosen_backends
+from ops.options import ALL, chosen_backends
 from ops.perf import FLOOR, MOST_STREAMS, REFERENCE, running_systems
 from ops.processes import StackError
 from ops.signals import signals_interrupt
+from ops.usage import UsageError, check_writable
 
 INTERRUPTED = 130
 FULL_STREAMS = "100,500,1000,1500,2000"
@@ -57,6 +58,8 @@ def perf(
 ) -> None:
     """Measure every backend beside the floor and a plain reference stack, all on this machine, one load at a time."""
     chosen = chosen_backends(backends)
+    if out is not None:
+        check_writable(out)
     plan = Plan(
         streams=_levels(streams or (FULL_STREAMS if full else "100")),
         rate=rate,
@@ -101,5 +104,5 @@ def _levels(text: str) -> tuple[int, ...]:
     except ValueError:
         levels = ()
     if not levels or not all(1 <= level <= MOST_STREAMS for level in levels):
-        raise OptionError(f"--streams {text}: give numbers from 1 to {MOST_STREAMS}, as in 100,500.")
+        raise UsageError(f"--streams {text}: give numbers from 1 to {MOST_STREAMS}, as in 100,500.")
     return levels

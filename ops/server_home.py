@@ -3,7 +3,7 @@
 PostgreSQL refuses to run as root. As root we therefore run the servers as `nobody`, who must reach the data and the
 programs. A home or checkout of mode 0700 keeps `nobody` out, and so does a Python under /root; instead of loosening
 any of them, the data then lives in a private folder of the system's temporary one, remembered in our own folder, and
-the programs are copied there (21 MB, 0.1 s, once).
+the programs are copied there (21 MB, 0.1 s, once). `ops/clean.py` removes those that no folder remembers any more.
 """
 
 import os
@@ -15,6 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from ops.clean import MEMORY, OWNER, PREFIX, is_ours, parents
 from ops.processes import Account, StackError
 from ops.supervisor import Supervisor
 
@@ -51,7 +52,7 @@ class ServerHome:
         """Open the home of this supervisor's folder; without `keep` it begins empty and goes with the supervisor."""
         self.account = server_account()
         self.keep = keep
-        self._memory = supervisor.folder / "servers.path"
+        self._memory = supervisor.folder / MEMORY
         self.path = self._choose(supervisor.folder)
         if not keep:
             self.remove()
@@ -64,6 +65,7 @@ class ServerHome:
             path.mkdir(exist_ok=True)
         else:
             path = _remembered(self._memory) or self._make_elsewhere()
+            (path / OWNER).write_text(str(folder))
         # Only we may put or rename entries here; the account may walk through.
         path.chmod(0o700 if self.account is None else 0o710)
         if self.account is not None:
@@ -71,9 +73,9 @@ class ServerHome:
         return path
 
     def _make_elsewhere(self) -> Path:
-        for parent in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]):  # noqa: S108 - mkdtemp follows
-            if Path(parent).is_dir() and _lets_in(Path(parent)) and not _is_noexec(Path(parent)):
-                path = Path(tempfile.mkdtemp(prefix="streamgauge-", dir=parent))
+        for parent in parents():
+            if parent.is_dir() and _lets_in(parent) and not _is_noexec(parent):
+                path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
                 self._memory.write_text(str(path))
                 return path
         raise StackError(
@@ -125,10 +127,9 @@ def _remembered(memory: Path) -> Path | None:
     """Give the folder made by an earlier start, if it still is ours."""
     try:
         path = Path(memory.read_text())
-        found = path.lstat()
     except OSError:
         return None
-    return path if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() else None
+    return path if is_ours(path) else None
 
 
 def _copy(installed: Path, copied: Path, wanted: tuple[str, ...]) -> None:

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from ops import app_commands
 from ops.app_commands import answers, consumes
 from ops.ports import LOOPBACK, free_port, is_free
@@ -26,6 +30,7 @@ FOLDER = Path(".streamgauge")
 PREFERRED_PORT = 8000
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
+PING_S = 5.0
 QUEUE_ON_DISK = "appendonly yes\nappendfsync everysec\n"
 
 
@@ -87,11 +92,6 @@ class Stack:
         return {process.name: process for process in self._supervisor.processes}
 
     @property
-    def shown_database_url(self) -> str:
-        """The database's URL for printing: a password that is a person's own is left out."""
-        return self.database_url if "postgres" in self.processes else _without_password(self.database_url)
-
-    @property
     def logs(self) -> Path:
         """The folder with one log a part."""
         return self._supervisor.logs
@@ -145,6 +145,8 @@ class Stack:
         starting = [self._start_model()] if self.scripted_model else []
         with self._timed("migrations", lambda: ""):
             self._supervisor.run(app_commands.migrate(self.environment()), STEP_SECONDS)
+        if "postgres" not in self.processes:  # only now is it known to answer
+            self._report("database", self.database_url)
         starting += [self._start_worker(number + 1) for number in range(self._options.workers)]
         starting += [self._start_api(number + 1, port) for number, port in enumerate(api_ports)]
         if self._options.observe:
@@ -154,21 +156,21 @@ class Stack:
 
     def _start_servers(self, home: ServerHome) -> None:
         if self.redis_url:
+            _check_answers("REDIS_URL", self.redis_url)
             self._report("chunk store", self.redis_url)
         else:
             with self._timed("valkey", lambda: self.redis_url):
                 valkey = start_valkey(self._supervisor, home)
                 self.redis_url, self._is_ready["valkey"] = valkey.url, valkey.is_ready
         if self.broker_url:
+            _check_answers("BROKER_URL", self.broker_url)
             self._report("broker", self.broker_url)
         elif self._options.own_broker:
             with self._timed("broker", lambda: self.broker_url):
                 broker = start_valkey(self._supervisor, home, QUEUE_ON_DISK, "broker")
                 self.broker_url, self._is_ready["broker"] = broker.url, broker.is_ready
         self.broker_url = self.broker_url or self.redis_url
-        if self.database_url:
-            self._report("database", self.database_url)
-        else:
+        if not self.database_url:
             with self._timed("postgres", lambda: self.database_url):
                 postgres = start_postgres(self._supervisor, home)
                 self.database_url, self._is_ready["postgres"] = postgres.url, postgres.is_ready
@@ -232,7 +234,6 @@ def running_stack(options: StackOptions, announce: Callable[[Part], None] | None
     Raises `PartFailedError` if a part ends by itself, also when that happened inside the block; `StackError` if it
     cannot begin. `announce` hears of each part as it becomes ready.
     """
-    options.folder.mkdir(parents=True, exist_ok=True)
     with Supervisor(options.folder) as supervisor:
         stack = Stack(options, supervisor, announce or (lambda _part: None))
         stack.start()
@@ -245,6 +246,20 @@ def _api_port(wanted: int | None) -> int:
     if wanted and not is_free(wanted):
         raise StackError(f"Port {wanted} is taken: end what listens there, or take any free one with --port 0.")
     return wanted or free_port()
+
+
+def _check_answers(variable: str, url: str) -> None:
+    """Raise `StackError` unless the person's own server at this URL answers."""
+    once = Retry(NoBackoff(), 0)
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=PING_S, socket_timeout=PING_S, retry=once) as client:
+            client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        why = str(error).rstrip(".")
+        raise StackError(
+            f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "
+            "to use a server of ours."
+        ) from error
 
 
 def _without_password(url: str) -> str:

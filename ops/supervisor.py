@@ -6,14 +6,17 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from ops.processes import Command, PartFailedError, Process, StackError, identity
 from ops.signals import signals_call
+from ops.usage import UsageError
 
 POLL_SECONDS = 0.02
 ORPHAN_SECONDS = 10.0
@@ -39,8 +42,11 @@ class Supervisor:
         self._patience = 1.0
 
     def __enter__(self) -> Self:
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder / "lock")
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.folder / "lock")
+        except OSError as error:
+            raise UsageError(f"{self.folder} can't hold logs and data: {error}. Name another folder.") from error
         _end_leftovers(self._ledger)
         return self
 
@@ -162,21 +168,35 @@ def _end_leftovers(ledger: Path) -> None:
     except (FileNotFoundError, ValueError):
         return
     for entry in reversed(entries):
-        for number, seconds in ((entry["signal"], ORPHAN_SECONDS), (signal.SIGKILL, ORPHAN_SECONDS)):
-            if _end(entry["pid"], entry["identity"], number, seconds):
-                break
+        _end(entry["pid"], entry["identity"], entry["signal"])
     ledger.unlink()
 
 
-def _end(pid: int, expected: str, number: int, seconds: float) -> bool:
-    """Signal the process if it still is the one we started, and tell whether it has gone."""
-    deadline = time.monotonic() + seconds
-    with contextlib.suppress(ProcessLookupError):
-        if identity(pid) == expected:
-            os.kill(pid, number)
-            os.kill(pid, signal.SIGCONT)
-    while identity(pid) == expected:
-        if time.monotonic() > deadline:
-            return False
+def _end(pid: int, expected: str, stop_signal: int) -> None:
+    """End this process if it still is the one we started: in its own way, or by force; its children go with it.
+
+    All of them may be paused. The children are asked for first: nobody knows them any more once it has gone.
+    """
+    if identity(pid) != expected:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        leftover = psutil.Process(pid)
+        family = {each.pid: identity(each.pid) for each in (leftover, *leftover.children(recursive=True))}
+        _signal({pid: expected}, stop_signal)
+        _signal(family, signal.SIGCONT)
+        _wait_gone({pid: expected})
+        _signal(family, signal.SIGKILL)
+        _wait_gone(family)
+
+
+def _signal(processes: Mapping[int, str], number: int) -> None:
+    for pid, expected in processes.items():
+        with contextlib.suppress(ProcessLookupError):
+            if identity(pid) == expected:
+                os.kill(pid, number)
+
+
+def _wait_gone(processes: Mapping[int, str]) -> None:
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while time.monotonic() < deadline and any(identity(pid) == expected for pid, expected in processes.items()):
         time.sleep(POLL_SECONDS)
-    return True

@@ -38,7 +38,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "STREAMGAUGE_TIDY_EVERY_S": "3600",  # tests leave unfinished messages behind, and count queries
     }
     options = StackOptions(
-        folder=tmp_path_factory.mktemp("stack"), port=0, traces=True, environment=dict(os.environ) | quick
+        folder=tmp_path_factory.mktemp("stack"),
+        port=0,
+        keep_data=False,
+        traces=True,
+        environment=dict(os.environ) | quick,
     )
     with running_stack(options) as stack:
         yield stack

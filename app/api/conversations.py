@@ -30,13 +30,14 @@ TRIES = 5
 class NewConversation(BaseModel):
     """What a conversation may begin with."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     title: str | None = Field(None, max_length=200, pattern=r"^[^\x00]*$")
 
 
 class NewMessage(BaseModel):
     """A question. `model` is one that the server allows; `max_tokens` bounds the answer."""
 
+    model_config = ConfigDict(strict=True)
     content: Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
     model: Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00]*$")] | None = None
     max_tokens: int | None = Field(None, gt=0)
@@ -61,6 +62,8 @@ class MessageOut(BaseModel):
     task_id: UUID | None
     finish_reason: str | None
     usage: dict[str, int] | None
+    code: str | None
+    retryable: bool | None
     timings: dict[str, int | None] | None
     created_at: datetime
 

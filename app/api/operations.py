@@ -48,12 +48,14 @@ class Clock(BaseModel):
     sent_ns: int
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> Health:
     """Answer as long as this process lives."""
     return Health()
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(services: Open, response: Response) -> Readiness:
     """Ask each dependency by name; 503 when one is missing."""
@@ -77,12 +79,14 @@ async def _check(check: Awaitable[object]) -> Dependency:
     return Dependency(ok=True)
 
 
+@router.head("/clock", include_in_schema=False)
 @router.get("/clock")
 async def clock() -> Clock:
     """Tell the wall clock, for measuring the offset between hosts."""
     return Clock(received_ns=time_ns(), sent_ns=time_ns())
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Expose this process's metrics, in OpenMetrics if the scraper accepts it."""

@@ -33,7 +33,12 @@ class Problem(BaseModel):
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": title, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for status, title in ((404, "Not found"), (422, "Not valid"), (503, "A server that this needs is away"))
+    for status, title in (
+        (404, "Not found"),
+        (413, "The body is too long"),
+        (422, "Not valid"),
+        (503, "A server that this needs is away"),
+    )
 }
 
 
@@ -56,17 +61,25 @@ def unavailable(dependency: str, fix: str) -> JSONResponse:
     return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
+def _invalid(errors: list[dict[str, str]]) -> JSONResponse:
+    return problem(422, "The request does not validate; `errors` names each part to correct.", errors=errors)
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer every error as a problem."""
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's, of a body that breaks its parser otherwise than by its grammar
+            return _invalid(
+                [{"where": "body", "what": "can't be read: no UTF-8, nested too deeply, or too long a number"}]
+            )
         return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [{"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])} for e in error.errors()]
-        return problem(422, "The request does not validate; `errors` names each part to correct.", errors=errors)
+        return _invalid(errors)
 
     @app.exception_handler(DatabaseUnavailableError)
     async def database(_: Request, error: DatabaseUnavailableError) -> JSONResponse:

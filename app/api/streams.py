@@ -95,7 +95,7 @@ async def follow_stream(
 ) -> Response:
     """Follow a stream from its beginning, or from after `Last-Event-ID`, until its terminal."""
     try:
-        seen = last_event_id_header if last_event_id_header is not None else last_event_id
+        seen = last_event_id_header or last_event_id or None  # an empty one is what a client has that saw none
         return EventStream(await services.delivery.join(task_id, seen), services.drain)
     except UnknownStreamError:
         raise _unknown(task_id) from None

@@ -18,9 +18,10 @@ from ops.chaos.run import Plan, run_chaos
 from ops.chaos.scenarios import ALL, Scenario
 from ops.display import Progress
 from ops.options import ALL as ALL_BACKENDS
-from ops.options import OptionError, chosen_backends
+from ops.options import chosen_backends
 from ops.signals import signals_interrupt
 from ops.stack import StackOptions, running_stack
+from ops.usage import UsageError, check_writable
 
 FAILED, INTERRUPTED = 1, 130
 SHOWN = 5
@@ -50,8 +51,8 @@ def chaos(
             console.print(f"  {each.name:<16}{each.what}")
         return
     plan = _plan(scenario or [], backends, streams)
-    if out is not None and not os.access(out.parent, os.W_OK):
-        raise OptionError(f"{out} can't be written: make the folder {out.parent}, or name another file.")
+    if out is not None:
+        check_writable(out)
     try:
         with signals_interrupt():
             cells = _run(plan, folder)
@@ -70,7 +71,7 @@ def chaos(
 def _plan(names: list[str], backends: str, streams: int) -> Plan:
     known = {each.name: each for each in ALL}
     if unknown := [name for name in names if name not in known]:
-        raise OptionError(f"There is no fault {unknown[0]!r}: `streamgauge chaos --list` names them.")
+        raise UsageError(f"There is no fault {unknown[0]!r}: `streamgauge chaos --list` names them.")
     scenarios: tuple[Scenario, ...] = tuple(known[name] for name in names) or ALL
     return Plan(scenarios, chosen_backends(backends), load_settings().default_backend, streams)
 

@@ -99,6 +99,22 @@ async def test_a_committed_answer_is_not_generated_again(system: Stack, backend:
     assert events[-1].record["usage"] == {"total_tokens": 2}
 
 
+@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+async def test_a_failure_that_was_committed_is_told_as_it_was(system: Stack, backend: str) -> None:
+    """The attempt that only has the terminal left to write says how the one before it failed."""
+    async with producing(settings_of(system)) as services, serving(settings_of(system)) as client:
+        conversation = await services.records.add_conversation(None)
+        posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 60)
+        assert posted is not None
+        await services.backends.writers[backend].create(posted.task_id)
+        opening = await begin(services, posted.task_id)
+        final = Final("failed", "", None, None, {}, backend, "upstream", retryable=False)
+        assert await services.records.commit(posted.task_id, opening.attempt, final)
+        await generate(services, posted.task_id, time_ns())
+        end = (await client.whole(str(posted.task_id)))[-1].record
+    assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "upstream", False)
+
+
 async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stack) -> None:
     """One that freezes or kills its worker each time fails with `internal`, instead of killing workers for ever."""
     settings = settings_of(system, max_attempts=2)

@@ -1,5 +1,7 @@
 """Conversations and what bad input gets: a problem that says what to correct, and nothing half-made."""
 
+import asyncio
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -51,6 +53,8 @@ async def test_an_unknown_conversation_is_404(client: Client) -> None:
         ({"content": "hi", "max_tokens": 0}, "max_tokens"),
         ({"content": "hi", "max_tokens": 10**9}, "max_tokens"),
         ({"content": "hi", "max_tokens": "many"}, "max_tokens"),
+        ({"content": "hi", "max_tokens": "5"}, "max_tokens"),
+        ({"content": "hi", "max_tokens": True}, "max_tokens"),
         ({"content": "hi", "model": "somebody-elses"}, "model"),
         (["content"], "body"),
     ],
@@ -66,7 +70,18 @@ async def test_a_body_that_does_not_validate_is_422(client: Client, body: Any, w
     assert (await client.http.get(f"/conversations/{conversation}")).json()["messages"] == []
 
 
-@pytest.mark.parametrize("data", [b"", b"not json", b'{"content": ', b"\xff\xfe"])
+NO_JSON = {
+    "empty": b"",
+    "words": b"not json",
+    "cut": b'{"content": ',
+    "no text": b"\xff\xfe",
+    "no UTF-8": b'{"content": "\xff"}',
+    "too deep": b"[" * 8000,
+    "too long a number": b'{"content": "hi", "max_tokens": ' + b"9" * 8000 + b"}",
+}
+
+
+@pytest.mark.parametrize("data", NO_JSON.values(), ids=NO_JSON)
 async def test_a_body_that_is_no_json_is_422(client: Client, data: bytes) -> None:
     """Whatever the bytes are."""
     conversation = await client.conversation()
@@ -103,3 +118,43 @@ async def test_other_paths_and_methods_are_problems_too(client: Client) -> None:
     ):
         assert (response.status_code, response.json()["status"]) == (status, status)
         assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_longest_message_fits_however_it_is_escaped(client: Client) -> None:
+    """Each of its characters may take a pair of surrogates."""
+    conversation = await client.conversation()
+    body = json.dumps({"content": "🌊" * 1000})
+    assert len(body) > 12_000
+    response = await client.http.post(
+        f"/conversations/{conversation}/messages", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 202, response.text
+    await client.whole(response.json()["task_id"])
+
+
+async def refused_after(client: Client, path: str, *pieces: bytes) -> None:
+    """Post this much of a request, and no more; the answer comes all the same."""
+    reader, writer = await asyncio.open_connection(client.http.base_url.host, client.http.base_url.port)
+    try:
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode())
+        writer.writelines(pieces)
+        async with asyncio.timeout(10):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            problem = json.loads(await reader.readuntil(b"}"))
+    finally:
+        writer.close()
+    assert head.startswith(b"http/1.1 413 ")
+    assert b"content-type: application/problem+json" in head
+    assert "STREAMGAUGE_MAX_CONTENT_CHARS" in problem["detail"]
+
+
+async def test_a_body_that_is_too_long_is_refused_before_it_comes(client: Client) -> None:
+    """By the length that its head declares, on every route."""
+    for path in ("/conversations", f"/conversations/{uuid4()}/messages", f"/stream/{uuid4()}/cancel"):
+        await refused_after(client, path, b"Content-Length: 200000000\r\n\r\n")
+
+
+async def test_a_body_of_unknown_length_is_refused_while_it_comes(client: Client) -> None:
+    """As soon as it is too much, for one that never ends."""
+    piece = b"2710\r\n%b\r\n" % (b"x" * 10_000)
+    await refused_after(client, "/conversations", b"Transfer-Encoding: chunked\r\n\r\n", *[piece] * 3)

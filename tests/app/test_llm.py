@@ -68,10 +68,11 @@ async def test_a_provider_that_does_not_stream() -> None:
     [
         (EVENTS[:150], "upstream", True),
         (b'data: {"choices": oops}\n\n', "upstream", True),
+        (b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n', "upstream", True),
         (b'data: {"error": {"message": "overloaded"}}\n\n', "upstream", True),
         (b"data: " + b"x" * (1 << 21), "upstream", False),
     ],
-    ids=["cut", "garbage", "error-in-the-stream", "endless-line"],
+    ids=["cut", "garbage", "no UTF-8", "error-in-the-stream", "endless-line"],
 )
 async def test_a_stream_that_goes_wrong(body: bytes, code: str, retryable: bool) -> None:
     """Each ends with an error that says whether asking again may help."""

@@ -24,6 +24,13 @@ async def test_it_is_alive_and_ready(client: Client) -> None:
     }
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/clock", "/metrics"])
+async def test_a_probe_may_ask_for_the_head_alone(client: Client, path: str) -> None:
+    """As load balancers do."""
+    head = await client.http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+
+
 async def test_the_clock_is_the_wall_clock(client: Client) -> None:
     """Received and sent lie between the asking and the answer."""
     before = time_ns()

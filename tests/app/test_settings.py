@@ -14,6 +14,11 @@ from app.settings import Settings
     ("name", "value", "fix"),
     [
         ("REDIS_URL", "localhost:6379", "redis://host:port/0"),
+        ("REDIS_URL", "redis://localhost:six/0", "a port is a number"),
+        ("BROKER_URL", "redis://localhost:70000/0", "a port is a number"),
+        ("DATABASE_URL", "postgresql://localhost:70000/app", "a port is a number"),
+        ("DATABASE_URL", "postgresql://localhost:five/app", "postgresql://user:password@host:port/database"),
+        ("OPENAI_BASE_URL", "http://localhost:high/v1", "a port is a number"),
         ("DATABASE_URL", "mysql://db/app", "postgresql://user:password@host:port/database"),
         ("DATABASE_URL", "nonsense", "postgresql://user:password@host:port/database"),
         ("OPENAI_BASE_URL", "api.openai.com", "https://host/v1"),
@@ -35,6 +40,14 @@ def test_a_setting_that_does_not_parse_stops_the_start(name: str, value: str, fi
     assert name in run.stderr
     assert fix in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_an_empty_variable_is_as_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files write them."""
+    before = Settings()
+    for name in ("REDIS_URL", "BROKER_URL", "STREAMGAUGE_LEASE_S", "STREAMGAUGE_TRACE_FOLDER"):
+        monkeypatch.setenv(name, "")
+    assert Settings() == before
 
 
 def test_the_broker_is_the_chunk_store_unless_set() -> None:

@@ -87,6 +87,18 @@ async def test_an_id_that_makes_no_sense_gets_a_reset_and_everything(
 
 
 @on_both
+async def test_an_empty_id_is_none(client: Client, backend: str) -> None:
+    """A client that has seen no event may say so by header or query; it gets the stream from its beginning."""
+    posted = await client.post(backend=backend)
+    everything = await client.whole(posted.task_id)
+    assert await client.whole(posted.task_id, **{"Last-Event-ID": ""}) == everything
+    response = await client.http.get(f"/stream/{posted.task_id}?last_event_id=")
+    assert '"reset"' not in response.text
+    resumed = await client.http.get(f"/stream/{posted.task_id}?last_event_id=0", headers={"Last-Event-ID": ""})
+    assert "\nid: 0\n" not in resumed.text
+
+
+@on_both
 async def test_who_has_seen_the_terminal_is_sent_away_for_good(client: Client, backend: str) -> None:
     """204 stops an EventSource from reconnecting."""
     posted = await client.post(backend=backend)
@@ -172,6 +184,7 @@ async def test_a_model_that_fails_ends_the_stream_with_a_code(
     last = events[-1].record
     assert (last["chunk_type"], last["code"], last["retryable"]) == ("failed", code, True)
     assert (answer["status"], answer["content"]) == ("failed", text_of(events))
+    assert (answer["code"], answer["retryable"]) == (code, True)
     assert ("at=3" in fault) == bool(answer["content"])
 
 

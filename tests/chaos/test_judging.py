@@ -101,7 +101,7 @@ def test_the_page_shows_every_cell_and_explains_every_column() -> None:
 def test_what_there_is_not_is_refused_before_anything_starts(
     tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    """With the way to find out what there is."""
+    """With the way to find out what there is, and not as if something had been lost."""
     refused = streamgauge("chaos", *arguments, folder=tmp_path)
     assert refused.returncode == 2
     assert words in refused.stderr

@@ -28,6 +28,7 @@ def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         workers=2,
         apis=2,
         port=0,
+        keep_data=False,
         own_broker=True,
         environment={**os.environ, **FASTER},
     )

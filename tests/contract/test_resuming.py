@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.delivery import NothingLeftError, UnknownStreamError
+from app.records import Final
+from app.streaming.contract import Chunk, ChunkType
 from tests.contract.backends import Streams
 from tests.contract.moves import PATIENCE_S, begin, content, ending, opened, reset, write
 from tests.support.outlets import Kept
@@ -113,6 +115,22 @@ async def test_a_log_that_has_expired_is_rebuilt_from_the_message(streams: Strea
         await streams.delivery.join(task_id, events[-1]["id"])
     for part in events[-3:-1]:
         assert (await view(streams, task_id, part["id"]))[-1]["id"] == events[-1]["id"]
+
+
+@pytest.mark.parametrize(("code", "retryable"), [("upstream", False), ("timeout", True)])
+async def test_a_failure_is_rebuilt_as_it_was_told(streams: Streams, code: str, retryable: bool) -> None:
+    """Who comes after the log has expired learns the same as who was there."""
+    task_id = await opened(streams)
+    failed = Chunk(1, ChunkType.FAILED, "", 1, 0, 5, code=code, retryable=retryable)
+    await write(streams, task_id, content(0), failed)
+    final = Final("failed", "0 ", None, None, {}, streams.pin, code, retryable)
+    assert await streams.records.commit(task_id, 1, final)
+    live = (await view(streams, task_id))[-1]
+    await streams.expire(task_id)
+    late = (await view(streams, task_id))[-1]
+    assert all(
+        (end["chunk_type"], end["code"], end["retryable"]) == ("failed", code, retryable) for end in (live, late)
+    )
 
 
 async def test_a_stream_that_nobody_posted_is_unknown(streams: Streams) -> None:

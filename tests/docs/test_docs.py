@@ -11,6 +11,7 @@ from typer.main import get_command
 from app.settings import Settings
 from app.streaming.backends import NAMES
 from app.telemetry import metrics
+from ops.chaos.scenarios import ALL
 from ops.cli import app as command_line
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +52,11 @@ def test_every_backend_is_documented() -> None:
     default = re.search(r"^\| `STREAMGAUGE_DEFAULT_BACKEND` .*$", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
     assert default
     assert all(f"`{name}`" in default[0].rpartition("|")[0].rpartition(":")[2] for name in NAMES)
+
+
+def test_the_readme_counts_the_faults() -> None:
+    """One of the scenarios is the control."""
+    assert f"all {len(ALL) - 1} faults and a control" in (ROOT / "README.md").read_text()
 
 
 def test_every_command_is_in_the_readme() -> None:

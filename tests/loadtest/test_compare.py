@@ -14,6 +14,7 @@ from loadtest import compare, document
 from loadtest.compare import Outcome
 from loadtest.stats import welch_log_ratio
 from ops.measure_commands import app
+from tests.ops.test_cli import streamgauge
 from tests.support.results import run_of, typed
 
 ROOT = Path(__file__).parent.parent.parent
@@ -158,6 +159,14 @@ def test_the_gate_exits_with_what_it_found(after: dict[str, Any], code: int, tmp
 def test_wrong_usage_is_neither_a_pass_nor_a_regression(arguments: list[str]) -> None:
     """Exit code 2."""
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+def test_a_page_that_can_not_be_written_is_refused_before_the_runs_are_read(option: str, tmp_path: Path) -> None:
+    """As wrong usage: exit code 1 would be a regression."""
+    refused = streamgauge("gate", "--baseline", "nowhere.json", option, "no/such/folder/page", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "make the folder no/such/folder" in refused.stderr
 
 
 def test_compare_prints_ratios_with_intervals_and_what_was_not_the_same(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_every_process_is_accounted_for(results: dict[str, Any]) -> None:
         (["--backends", "pigeon"], "no backend 'pigeon'"),
         (["--streams", "many"], "give numbers"),
         (["--streams", "0"], "give numbers"),
+        (["--out", "no/such/folder/page.md"], "make the folder"),
     ],
 )
 def test_a_wrong_option_starts_nothing(options: list[str], why: str, tmp_path: Path) -> None:

@@ -229,3 +229,22 @@ def test_servers_end_when_their_supervisor_is_terminated(tmp_path: Path) -> None
         left = recorded(tmp_path)
         supervisor.terminate()
     until(lambda: not any(is_alive(entry) for entry in left.values()), "the servers have ended")
+
+
+def test_a_database_that_was_paused_when_its_supervisor_was_killed_is_ended(tmp_path: Path) -> None:
+    """With the sessions that were open: each is a process, and none of them hears of the kill."""
+    with servers_elsewhere(tmp_path) as (supervisor, urls), asyncio.Runner() as runner:
+        session = runner.run(asyncpg.connect(urls[1]))
+        try:
+            postgres = psutil.Process(recorded(tmp_path)["postgres"][0])
+            family = [postgres, *postgres.children(recursive=True)]
+            assert session.get_server_pid() in {process.pid for process in family}
+            for process in family:
+                process.suspend()
+            supervisor.kill()
+            supervisor.wait()
+            with Supervisor(tmp_path):
+                assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        finally:
+            session.terminate()
+            runner.run(asyncio.sleep(0))  # in which its transport closes

@@ -26,6 +26,12 @@ signal.signal(signal.SIGTERM, end)
 print("up", flush=True)
 while True: signal.pause()
 """
+HAS_A_CHILD = """
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-I", "-S", "-c", sys.argv[1]], start_new_session=True)
+print(child.pid, flush=True)
+signal.pause()
+"""
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 
 
@@ -201,6 +207,22 @@ def test_leftovers_of_a_killed_supervisor_are_ended(tmp_path: Path, bystander: "
     record(Supervisor(tmp_path), bystander.pid, identity(bystander.pid))
     with Supervisor(tmp_path):
         assert bystander.wait(10) == -signal.SIGTERM
+
+
+def test_paused_leftovers_are_ended_with_their_children(tmp_path: Path) -> None:
+    """As those of a database that was paused when its supervisor was killed: each of its sessions is a child."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", HAS_A_CHILD, FOREVER], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        known = [(pid, identity(pid)) for pid in (parent.pid, child)]
+        record(Supervisor(tmp_path), *known[0])
+        for pid, _ in known:
+            os.kill(pid, signal.SIGSTOP)
+        with Supervisor(tmp_path):
+            assert parent.wait(10) == -signal.SIGTERM
+            assert not any(is_alive(entry) for entry in known)
 
 
 def test_a_process_that_only_has_the_old_pid_is_left_alone(

@@ -22,6 +22,7 @@ from ops.processes import PartFailedError
 from ops.stack import StackOptions, running_stack
 from ops.valkey_server import running_valkey
 from tests.ops.supervised import is_alive, recorded
+from tests.ops.test_cli import streamgauge
 from tests.support.waiting import until
 
 SERVERS = ("REDIS_URL", "BROKER_URL", "DATABASE_URL", "OPENAI_BASE_URL")
@@ -40,6 +41,12 @@ class Up:
     @property
     def api_url(self) -> str:
         found = re.search(r"api-1 .* (http://\S+)", self.printed)
+        assert found, self.printed
+        return found[1]
+
+    def line(self, beginning: str) -> str:
+        """What it printed on the line that begins so."""
+        found = re.search(rf"^{beginning} *(.+)$", self.printed, re.MULTILINE)
         assert found, self.printed
         return found[1]
 
@@ -68,6 +75,12 @@ def streamgauge_up(folder: Path, *arguments: str, environment: dict[str, str] = 
         finally:
             command.terminate()
             command.communicate(timeout=PATIENCE)
+
+
+def pasted(line: str) -> str:
+    """What a shell answers to a line that is copied into it, wherever it runs."""
+    done = subprocess.run(line, shell=True, cwd="/", env=ALONE, capture_output=True, text=True, timeout=PATIENCE)
+    return done.stdout + done.stderr
 
 
 def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +121,7 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
         with streamgauge_up(tmp_path / "other") as other:
             assert [record["chunk_type"] for record in stream_of_an_answer(one.api_url)][-1] == "done"
             assert [record["chunk_type"] for record in stream_of_an_answer(other.api_url)][-1] == "done"
+            assert "new messages go to polling" in pasted(one.line("Flip:"))
             parts, others = recorded(one.folder), recorded(other.folder)
             assert set(parts) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
             assert other.end(signal.SIGINT) == 0
@@ -164,6 +178,32 @@ def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
     assert second.returncode == 1
     assert f"Port {port} is taken" in second.stderr
     assert "--port 0" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--port", "70000"), "less than or equal to 65535"),
+        (("--folder", "/etc/passwd"), "Name another folder"),
+        (("--folder", "/etc/passwd/below"), "Name another folder"),
+    ],
+)
+def test_what_can_not_be_is_refused(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """As any wrong option, and without a traceback."""
+    refused = streamgauge("up", *arguments, folder=tmp_path)
+    assert refused.returncode == 2
+    assert words in " ".join(refused.stderr.split())
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "BROKER_URL"])
+def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, variable: str) -> None:
+    """Before anything has started that needs it; the line says which address to correct."""
+    refused = streamgauge("up", "--port", "0", folder=tmp_path, **{variable: f"redis://127.0.0.1:{free_port()}/0"})
+    assert refused.returncode == 1
+    assert f"{variable} names a server that does not answer" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "yours" not in refused.stdout
 
 
 def test_the_stack_as_a_library(tmp_path: Path) -> None:
