@@ -20,7 +20,7 @@ from app.garbage import settle
 from app.records import Records
 from app.repair import Repair
 from app.settings import Settings, load_settings
-from app.streaming.backends import NAMES, open_backends
+from app.streaming.backends import offered, open_backends
 from app.streaming.flag import BackendFlag
 from app.streaming.health import StoreHealth
 from app.telemetry.tracing import tracing
@@ -91,7 +91,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             records=records,
             backends=backends,
             delivery=Delivery(settings, records, backends),
-            flag=BackendFlag(settings.default_backend, NAMES),
+            flag=BackendFlag(settings.default_backend, offered(settings)),
             queue=queue,
             health=health,
             drain=Drain(settings.api_drain_s),

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-Backend = Literal["polling", "pubsub", "notify"]
+Backend = Literal["polling", "pubsub", "notify", "streams"]
 """Every backend by its name; `app.streaming.backends` opens it."""
 
 LONGEST_ESCAPE_BYTES = 12
@@ -127,6 +127,12 @@ class Settings(BaseSettings):
             if self.store_cluster:
                 raise ValueError("a cluster can't be Celery's broker: set BROKER_URL to a single server")
             object.__setattr__(self, "broker_url", self.redis_url)
+        return self
+
+    @model_validator(mode="after")
+    def _streams_need_one_server(self) -> Self:
+        if self.store_cluster and self.default_backend == "streams":
+            raise ValueError("streams needs a single server: set STREAMGAUGE_DEFAULT_BACKEND=pubsub for a cluster")
         return self
 
     @property

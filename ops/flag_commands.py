@@ -10,7 +10,7 @@ from rich.console import Console
 from app.database import Database, DatabaseUnavailableError
 from app.records import Records
 from app.settings import Settings, load_settings
-from app.streaming.backends import NAMES
+from app.streaming.backends import NAMES, offered
 from app.streaming.flag import NO_GENERATION, describe, document_for
 from ops.processes import StackError
 from ops.usage import UsageError
@@ -39,8 +39,11 @@ def set_backend(backend: Annotated[str, typer.Argument(help=f"One of: {', '.join
     """Send every new message to BACKEND. Streams that run stay where they are."""
     if backend not in NAMES:
         raise UsageError(f"There is no backend {backend!r}: use one of {', '.join(NAMES)}.")
+    settings = load_settings()
+    if backend not in offered(settings):
+        raise UsageError(f"{backend} needs a single server, and STREAMGAUGE_STORE_CLUSTER is set: use pubsub.")
     document = document_for(backend, NAMES)
-    generation = _with_records(load_settings(), lambda records: records.add_flag(document))
+    generation = _with_records(settings, lambda records: records.add_flag(document))
     console.print(f"Generation {generation}: new messages go to {backend}. Undo: streamgauge flag set OTHER.")
 
 

@@ -15,7 +15,7 @@ from app.api.dependencies import Open, Services
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
-from app.streaming.backends import NAMES, SAFE
+from app.streaming.backends import SAFE, offered
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag import FORCED
 from app.tables import IN_ROWS, Message
@@ -178,8 +178,9 @@ def _check(services: Services, body: NewMessage, forced_backend: str | None) -> 
         raise _invalid("max_tokens", f"at most {settings.max_tokens}")
     if body.model and not settings.allows_model(body.model):
         raise _invalid("model", "not allowed here; leave it out, or add it to STREAMGAUGE_ALLOWED_MODELS")
-    if forced_backend and forced_backend not in NAMES:
-        raise _invalid("X-Streamgauge-Backend", f"must be one of {', '.join(NAMES)}", part="header")
+    backends = offered(settings)
+    if forced_backend and forced_backend not in backends:
+        raise _invalid("X-Streamgauge-Backend", f"must be one of {', '.join(backends)}", part="header")
 
 
 def _invalid(name: str, message: str, part: str = "body") -> RequestValidationError:

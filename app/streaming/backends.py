@@ -13,6 +13,7 @@ from app.streaming.notify import open_notify
 from app.streaming.polling import open_polling
 from app.streaming.pubsub import open_pubsub
 from app.streaming.rows import RowWriter
+from app.streaming.streams import open_streams
 
 NAMES: tuple[str, ...] = get_args(Backend)
 SAFE = "polling"
@@ -21,8 +22,11 @@ OPENERS: dict[str, Callable[[Settings, Database], AbstractAsyncContextManager[An
     "polling": open_polling,
     "pubsub": open_pubsub,
     "notify": open_notify,
+    "streams": open_streams,
 }
 """How a process opens its two sides of each backend."""
+ONE_SERVER = ("streams",)
+"""The backends that can't be had on a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class Backends:
     writers: dict[str, StreamWriter]
     readers: dict[str, StreamReader]
     safe: RowWriter
+
+
+def offered(settings: Settings) -> tuple[str, ...]:
+    """Name the backends that a new message can get on this chunk store."""
+    return tuple(name for name in NAMES if not (settings.store_cluster and name in ONE_SERVER))
 
 
 @contextlib.asynccontextmanager

@@ -45,19 +45,28 @@ class BackendFlag:
 
     def __init__(self, default: str, backends: tuple[str, ...]) -> None:
         self._default, self._backends = default, backends
+        self._warned = -1
         self.learn(NO_GENERATION, None)
 
     def choose(self, conversation_id: UUID, attributes: Mapping[str, str]) -> str:
         """Give the backend of a new message; sticky per conversation."""
         context = EvaluationContext(str(conversation_id), dict(attributes))
         try:
-            backend = self._core.resolve_string_value(FLAG, self._default, context).value
+            backend = str(self._core.resolve_string_value(FLAG, self._default, context).value)
         except OpenFeatureError:
             log.exception("flag generation %d does not resolve; using %s", self.generation, self._default)
             return self._default
-        backend = backend if backend in self._backends else self._default
+        if backend not in self._backends:
+            self._warn_of(backend)
+            backend = self._default
         metrics.FLAG_EVALUATIONS.labels(backend).inc()
         return backend
+
+    def _warn_of(self, backend: str) -> None:
+        """Say once a generation that it sends messages where this system can't."""
+        if self._warned != self.generation:
+            self._warned = self.generation
+            log.warning("flag generation %d names %r, not offered here; using %s", self._warned, backend, self._default)
 
     def learn(self, generation: int, document: str | None) -> None:
         """Adopt a generation; without a document the default holds."""

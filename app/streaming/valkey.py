@@ -170,7 +170,11 @@ class Valkey:
 
     async def call(self, *command: Any) -> Any:
         """Send one command and give its reply. Raises `StoreUnavailableError`; as `RefusedError` the server's own."""
-        reply = await self._submit(hiredis.pack_command(command))
+        return await self.ask(hiredis.pack_command(command))
+
+    async def ask(self, data: bytes) -> Any:
+        """Send one packed command and give its reply, as `call` does."""
+        reply = await self._submit(data)
         if isinstance(reply, hiredis.ReplyError):
             raise RefusedError(str(reply))
         return reply

@@ -43,7 +43,7 @@ async def rows(system: Stack, table: str) -> int:
         await connection.close()
 
 
-@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+@pytest.mark.parametrize("backend", ["polling", "pubsub", "streams"])
 async def test_a_dead_broker_makes_a_post_503_and_leaves_nothing(system: Stack, backend: str) -> None:
     """Neither a message nor a stream is left behind, and the caller learns when to try again."""
     async with serving(settings_of(system, broker_url=NOWHERE)) as client:
@@ -63,14 +63,15 @@ async def test_a_dead_broker_makes_a_post_503_and_leaves_nothing(system: Stack, 
         assert {name for name, found in ready.json()["dependencies"].items() if not found["ok"]} == {"broker"}
 
 
-async def test_a_dead_chunk_store_makes_a_pubsub_post_503_and_spares_polling(system: Stack) -> None:
+@pytest.mark.parametrize("backend", ["pubsub", "streams"])
+async def test_a_dead_chunk_store_makes_a_post_503_and_spares_polling(system: Stack, backend: str) -> None:
     """Messages whose backend is well are served as ever."""
     async with serving(settings_of(system, redis_url=NOWHERE)) as client:
         conversation = await client.conversation()
         response = await client.http.post(
             f"/conversations/{conversation}/messages",
             json={"content": "hello"},
-            headers={"X-Streamgauge-Backend": "pubsub"},
+            headers={"X-Streamgauge-Backend": backend},
         )
         assert response.status_code == 503
         assert (await client.http.get(f"/conversations/{conversation}")).json()["messages"] == []
@@ -100,17 +101,18 @@ async def test_a_database_that_refuses_connections_is_away(system: Stack) -> Non
             await Records(database).conversation(UUID(int=7))
 
 
-async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(system: Stack) -> None:
+@pytest.mark.parametrize("backend", ["pubsub", "streams"])
+async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(system: Stack, backend: str) -> None:
     """The producer hands the stream with its whole log to `polling`; its viewer follows, without hole or repeat."""
     with running_valkey() as store:
         settings = settings_of(system, redis_url=store.url)
         async with producing(settings) as services, serving(settings) as client:
             conversation = await services.records.add_conversation(None)
             posted = await services.records.post(
-                conversation.id, "hello", "scripted?ttft=0.05&gap=0.02&chunks=150", None, "pubsub", 60
+                conversation.id, "hello", "scripted?ttft=0.05&gap=0.02&chunks=150", None, backend, 60
             )
             assert posted is not None
-            await services.backends.writers["pubsub"].create(posted.task_id)
+            await services.backends.writers[backend].create(posted.task_id)
             working = asyncio.create_task(generate(services, posted.task_id, time_ns()))
             events = []
             async for event in client.follow(str(posted.task_id)):
@@ -155,7 +157,7 @@ async def test_a_lost_producer_is_closed_by_its_viewer(system: Stack) -> None:
     """With no worker left, stream and message end with `failed/producer_lost`, after lease and grace."""
     settings = settings_of(system, lease_s=0.3, lease_grace_s=0.2, silence_s=0.2, queue_patience_s=0.3)
     async with producing(settings) as services, serving(settings) as client:
-        for backend in ("polling", "pubsub"):
+        for backend in ("polling", "pubsub", "streams"):
             conversation = await services.records.add_conversation(None)
             posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 0.3)
             assert posted is not None

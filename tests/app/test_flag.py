@@ -11,7 +11,8 @@ import pytest
 
 from app.database import Database
 from app.records import Records, StaleFlagError
-from app.streaming.backends import NAMES
+from app.settings import Settings
+from app.streaming.backends import NAMES, offered
 from app.streaming.flag import FORCED, NO_GENERATION, BackendFlag, document_for
 from ops.stack import Stack
 from tests.app.test_away import settings_of
@@ -22,10 +23,10 @@ from tests.support.valkey import running_valkey
 pytestmark = pytest.mark.anyio
 
 
-def streamgauge(system: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+def streamgauge(system: Stack, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ops.cli", *arguments],
-        env={**os.environ, **system.environment()},
+        env={**os.environ, **system.environment(), **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -58,6 +59,35 @@ def test_a_backend_that_does_not_exist_is_refused(system: Stack) -> None:
     assert refused.returncode != 0
     assert "polling, pubsub" in refused.stderr
     assert streamgauge(system, "flag", "show").stdout == before
+
+
+def test_a_backend_that_a_cluster_lacks_is_refused(system: Stack) -> None:
+    """The command says why, and what to use; a document that was set elsewhere sends nobody there."""
+    before = streamgauge(system, "flag", "show").stdout
+    environment = {"STREAMGAUGE_STORE_CLUSTER": "true", "BROKER_URL": system.redis_url}
+    refused = streamgauge(system, "flag", "set", "streams", **environment)
+    assert refused.returncode != 0
+    assert "use pubsub" in refused.stderr
+    assert streamgauge(system, "flag", "show").stdout == before
+    on_a_cluster = offered(Settings(store_cluster=True, broker_url="redis://single/0"))
+    assert set(NAMES) - set(on_a_cluster) == {"streams"}
+    flag = BackendFlag("pubsub", on_a_cluster)
+    flag.learn(1, json.dumps(document_for("streams", NAMES)))
+    assert flag.choose(uuid4(), {}) == "pubsub"
+
+
+async def test_a_caller_can_not_force_a_backend_that_a_cluster_lacks(system: Stack) -> None:
+    """422, which names those there are."""
+    async with serving(settings_of(system, store_cluster=True)) as client:
+        conversation = await client.conversation()
+        response = await client.http.post(
+            f"/conversations/{conversation}/messages",
+            json={"content": "hello"},
+            headers={"X-Streamgauge-Backend": "streams"},
+        )
+        assert response.status_code == 422
+        assert "pubsub" in response.json()["errors"][0]["what"]
+        assert "streams" not in response.json()["errors"][0]["what"]
 
 
 def test_without_a_document_the_default_holds_and_a_caller_may_force() -> None:

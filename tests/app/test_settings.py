@@ -63,6 +63,13 @@ def test_a_cluster_can_not_be_the_broker() -> None:
     assert Settings(store_cluster=True, broker_url="redis://single/0").store_cluster
 
 
+def test_the_default_backend_must_suit_the_store() -> None:
+    """`streams` needs a single server: the error says what to set for a cluster."""
+    with pytest.raises(ValidationError, match="STREAMGAUGE_DEFAULT_BACKEND=pubsub"):
+        Settings(store_cluster=True, broker_url="redis://single/0", default_backend="streams")
+    assert Settings(default_backend="streams").default_backend == "streams"
+
+
 def test_models_are_allowed_by_globs() -> None:
     """The default model always; others only if named."""
     settings = Settings(openai_model="main", allowed_models="scripted*, other")

@@ -8,7 +8,7 @@ import pytest
 from tests.support.client import Client, text_of
 
 pytestmark = pytest.mark.anyio
-BACKENDS = ["polling", "pubsub"]
+BACKENDS = ["polling", "pubsub", "streams"]
 on_both = pytest.mark.parametrize("backend", BACKENDS)
 
 

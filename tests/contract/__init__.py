@@ -13,5 +13,5 @@
 10. `test_expiry`: nothing lives for ever.
 
 The backends are in `backends`, the moves of producers and viewers in `moves`. What a backend does beyond the contract
-is at the end: `test_shared_subscription`, `test_cluster`.
+is at the end: `test_shared_subscription`, `test_shared_read`, `test_cluster`.
 """

@@ -20,7 +20,16 @@ from app.tables import IN_ROWS
 
 TTL_S = 60
 UNUSED = "redis://127.0.0.1:1/0"
-NAMES = ("memory", "polling", "notify", "pubsub-valkey", "pubsub-redis", "pubsub-cluster")
+NAMES = (
+    "memory",
+    "polling",
+    "notify",
+    "pubsub-valkey",
+    "pubsub-redis",
+    "pubsub-cluster",
+    "streams-valkey",
+    "streams-redis",
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ async def _sever_database(url: str) -> None:
 async def _expire_keys(stores: list[str], task_id: UUID) -> None:
     for url in stores:
         with redis.Redis.from_url(url) as client, contextlib.suppress(redis.ResponseError):  # MOVED: not this node
-            client.delete(keys.chunks_key(task_id), keys.meta_key(task_id))
+            client.delete(keys.chunks_key(task_id), keys.log_key(task_id), keys.meta_key(task_id))
 
 
 async def _sever_stores(stores: list[str]) -> None:

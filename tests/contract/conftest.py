@@ -85,7 +85,7 @@ def stores(backend: str, request: pytest.FixtureRequest) -> list[str]:
     if backend == "pubsub-cluster":
         found: RunningCluster = request.getfixturevalue("cluster")
         return [node.url for node in found.nodes]
-    single = {"pubsub-valkey": "valkey", "pubsub-redis": "redis7"}.get(backend)
+    single = {"valkey": "valkey", "redis": "redis7"}.get(backend.partition("-")[2])
     return list(request.getfixturevalue(single)) if single else []
 
 

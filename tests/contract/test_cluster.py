@@ -80,6 +80,25 @@ async def test_a_slot_that_moves_under_a_live_stream_costs_no_chunk(streams: Str
     assert home(cluster, task_id) is first or len(cluster.nodes) > 2
 
 
+async def test_streams_refuses_a_cluster_on_both_sides(cluster: RunningCluster, database_url: str) -> None:
+    """One read can't span its slots. Each error names the way out; a stream of before counts as unreachable."""
+    task_id = UUID(int=5)
+    async with open_streams("streams-cluster", database_url, [node.url for node in cluster.nodes], 60) as streams:
+        for attempted in (
+            streams.writer.create(task_id),
+            streams.writer.open(task_id, 1),
+            streams.writer.append(task_id, content(0)),
+            streams.writer.wait_cancel(task_id),
+            streams.writer.cancel(task_id),
+            streams.writer.discard(task_id),
+            streams.reader.status(task_id),
+            streams.reader.get_chunks(task_id),
+            anext(streams.reader.follow(task_id, 0)),
+        ):
+            with pytest.raises(StoreUnavailableError, match="single server; use `pubsub`"):
+                await attempted
+
+
 async def hear_cancel(streams: Streams, task_id: UUID) -> None:
     while True:
         try:

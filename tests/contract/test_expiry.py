@@ -12,16 +12,18 @@ from tests.contract.moves import begin, content, ending, lease_ran_out, opened, 
 
 pytestmark = pytest.mark.anyio
 in_a_chunk_store = pytest.mark.parametrize(
-    "backend", ["pubsub-valkey", "pubsub-redis", "pubsub-cluster"], indirect=True
+    "backend",
+    ["pubsub-valkey", "pubsub-redis", "pubsub-cluster", "streams-valkey", "streams-redis"],
+    indirect=True,
 )
 
 
 def lifetimes(stores: list[str]) -> list[int]:
-    """Every key's TTL in seconds."""
+    """The TTL in seconds of every key that is one stream's."""
     found = []
     for url in stores:
         with redis.Redis.from_url(url) as client:
-            found += [int(client.ttl(key)) for key in client.scan_iter()]
+            found += [int(client.ttl(key)) for key in client.scan_iter("stream:*")]
     return found
 
 
@@ -89,8 +91,9 @@ async def test_a_log_that_was_deleted_in_mid_stream_is_not_begun_anew(streams: S
     await write(streams, task_id, content(0), content(1))
     for url in stores:
         with redis.Redis.from_url(url) as client:
-            for key in [key for key in client.scan_iter() if key.decode() == keys.chunks_key(task_id)]:
-                client.delete(key)
+            for key in client.scan_iter():
+                if key.decode() in {keys.chunks_key(task_id), keys.log_key(task_id)}:
+                    client.delete(key)
     assert (await streams.writer.append(task_id, content(2))).outcome == "missing"
     assert await streams.reader.get_chunks(task_id) == []
     with pytest.raises(StreamMissingError):

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-MISSING = (
-    "Redis 7 is not here, so `pubsub` was not tried on it: `make debian` as root, or `apt-get install redis-server`"
-)
+MISSING = "Redis 7 is not here, so no backend was tried on it: `make debian` as root, or `apt-get install redis-server`"
 
 
 def redis_binary() -> Path:
