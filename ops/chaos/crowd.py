@@ -18,6 +18,7 @@ POST_S = 60.0
 COMMIT_S = 15.0
 """How long after a terminal that nobody committed (`producer_lost`) the message may take to say so."""
 RETRY_S = 0.5
+LOOK_S = 0.05
 FORCE = "X-Streamgauge-Backend"
 _numbers = itertools.count(1)
 
@@ -98,6 +99,26 @@ class Crowd:
             for backend in backends:
                 for _ in range(count):
                     group.create_task(self.join(backend, script, leave_s))
+
+    async def fill_up(
+        self, backends: Sequence[str], count: int, script: str, leave_s: float | None, within_s: float
+    ) -> None:
+        """Post until `count` streams run on each backend at once, however many have ended by then.
+
+        Raises `TimeoutError` when that is not so within this time.
+        """
+        async with asyncio.timeout(within_s):
+            while any(self._count(backend, begun=True) < count for backend in backends):
+                async with asyncio.TaskGroup() as group:
+                    for backend in backends:
+                        for _ in range(count - self._count(backend, begun=False)):
+                            group.create_task(self.join(backend, script, leave_s))
+                await asyncio.sleep(LOOK_S)
+
+    def _count(self, backend: str, *, begun: bool) -> int:
+        """Count the streams of a backend that have not ended; of those only the ones that have `begun`, if asked."""
+        running = [told.sight for told in self.streams if told.backend == backend and told.sight.ending is None]
+        return sum(not begun or sight.chunks > 0 for sight in running)
 
     async def trickle(self, backends: Sequence[str], script: str, gap_s: float, over: asyncio.Event) -> None:
         """Go on posting to each backend every `gap_s` until it is over, however long one POST takes."""

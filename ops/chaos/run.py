@@ -20,7 +20,8 @@ LIMIT_S = 180.0
 SETTLERS = 8
 """Messages to each backend that must pass smoothly before a fault: enough that every API gets some."""
 TRICKLE_S = 0.5
-LIVE_S = 30.0
+LIVE_S = 120.0
+"""Eight answers long: streams that end while others begin are replaced until so many run at once."""
 SETTLE_S = LEASE_AND_GRACE_S
 POLL_S = 0.05
 
@@ -61,10 +62,10 @@ def _strike(
     portal: BlockingPortal, stack: Stack, plan: Plan, scenario: Scenario, tell: Callable[[str], None]
 ) -> list[Cell]:
     with portal.wrap_async_context_manager(Crowd.gather(stack.api_urls, plan.default_backend, LIMIT_S)) as crowd:
-        filling = portal.start_task_soon(crowd.fill, plan.backends, plan.streams, scenario.script, scenario.leave_s)
-        wanted = plan.streams * len(plan.backends)
-        _wait(lambda: crowd.live() >= wanted, LIVE_S, f"{wanted} streams to run before the fault")
-        filling.result()
+        try:
+            portal.call(crowd.fill_up, plan.backends, plan.streams, scenario.script, scenario.leave_s, LIVE_S)
+        except TimeoutError:
+            raise _in_vain(LIVE_S, f"{plan.streams} streams to run on each backend before the fault") from None
         tell(f"{crowd.live()} streams run; {scenario.what}")
         over = portal.call(asyncio.Event)
         trickle = portal.start_task_soon(crowd.trickle, plan.backends, scenario.script, TRICKLE_S, over)
@@ -100,7 +101,12 @@ def _wait(holds: Callable[[], bool], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
-            raise StackError(
-                f"Waited {seconds:g} s for {what}, in vain: read the logs of the parts, or use a free machine."
-            )
+            raise _in_vain(seconds, what)
         time.sleep(POLL_S)
+
+
+def _in_vain(seconds: float, what: str) -> StackError:
+    return StackError(
+        f"Waited {seconds:g} s for {what}, in vain: read the logs of the parts, or use a free machine, or fewer "
+        "--streams."
+    )

@@ -1,6 +1,8 @@
 """The faults, small: a few streams on each backend, on a system of their own. `streamgauge chaos` runs them large."""
 
+import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.streaming.backends import NAMES
+from ops.chaos.crowd import Crowd
 from ops.chaos.run import Plan, run_chaos
 from ops.chaos.scenarios import ALL, Scenario
 from ops.stack import Stack, StackOptions, running_stack
@@ -47,10 +50,37 @@ def test_a_fault_costs_no_stream_and_no_chunk(suffering: Stack, name: str) -> No
     for cell in cells:
         assert cell.complaints == ()
         assert cell.is_whole
-        assert (cell.live, cell.lost) == (STREAMS, 0)
+        assert cell.live >= STREAMS, "a busy machine may have taken a second round to have them at once"
+        assert cell.lost == 0
         assert cell.intact == cell.streams > STREAMS
     assert sum(cell.recovered for cell in cells) >= STREAMS, "a fault that nobody felt proves nothing"
     assert any(scenario.what in line for line in heard)
+
+
+def test_streams_that_end_too_early_are_replaced(suffering: Stack) -> None:
+    """A machine that is too slow to begin all of them within the length of an answer gets there in the end."""
+
+    async def live() -> dict[str, int]:
+        async with Crowd.gather(suffering.api_urls, "pubsub", 60) as crowd:
+            await crowd.fill(NAMES, STREAMS, "ttft=0&gap=0&chunks=2", None)
+            await crowd.disperse()
+            await crowd.fill_up(NAMES, STREAMS, SHORT_ANSWER, None, 60)
+            assert crowd.live() >= STREAMS * len(NAMES)
+            return Counter(told.backend for told in crowd.streams if told.was_live)
+
+    assert all(count >= STREAMS for count in asyncio.run(live()).values())
+
+
+def test_streams_that_can_not_run_are_given_up(suffering: Stack) -> None:
+    """It goes on beginning them, and not for ever."""
+
+    async def begun() -> int:
+        async with Crowd.gather(suffering.api_urls, "pubsub", 60) as crowd:
+            with pytest.raises(TimeoutError):
+                await crowd.fill_up(["pubsub"], 1, "fault=refuse", None, 5)
+            return len(crowd.streams)
+
+    assert asyncio.run(begun()) > 1
 
 
 def test_every_fault_says_what_it_is() -> None:
