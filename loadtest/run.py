@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
-from loadtest import clock, host, plan, recorder, report, result, schedules, trace
+from loadtest import bench_page, clock, host, plan, recorder, report, result, schedules, trace
 from loadtest.counters import Counters, Meter
 from loadtest.generator import Generator, GeneratorError
 from loadtest.plan import Plan
@@ -99,6 +99,7 @@ def run_bench(
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
+    bench_page.write_report(made, folder)
     _point_latest(options.out, folder)
     report.show(made, console)
     if load.failure is not None:

@@ -133,6 +133,12 @@ def gate(context: typer.Context) -> None:
     _passed_on("gate", context)
 
 
+@app.command(context_settings=PASSED_ON)
+def report(context: typer.Context) -> None:
+    """Write a saved run's report.html anew: `streamgauge report FOLDER_OR_JSON`."""
+    _passed_on("report", context)
+
+
 def _passed_on(name: str, context: typer.Context) -> None:
     from ops.measure_commands import app as commands
 

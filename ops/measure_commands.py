@@ -1,5 +1,6 @@
-"""The commands around saved runs: `compare` and `gate`."""
+"""The commands around saved runs: `compare`, `gate` and `report`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from loadtest import bench_page, comparison_report, document, summary
 from loadtest import compare as comparing
-from loadtest import comparison_report, document, summary
 
 REGRESSION, USAGE, INCONCLUSIVE = 1, 2, 3
 EXITS = {
@@ -54,6 +55,16 @@ def gate(
     comparison_report.show_checks(checks, console)
     comparison_report.write(checks, junit, markdown)
     raise typer.Exit(EXITS[comparing.outcome(checks)])
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The folder of a run, or its result.json.")]) -> None:
+    """Write report.html beside a saved result: plots, tables, verdict and how to repeat it, in one file."""
+    _read(run)  # what is no result of this version is refused by name
+    folder = run if run.is_dir() else run.parent
+    file = run / "result.json" if run.is_dir() else run
+    written = bench_page.write_report(json.loads(file.read_text(encoding="utf-8")), folder)
+    console.print(f"Written to {written}.")
 
 
 def _read(path: Path) -> document.Result:
