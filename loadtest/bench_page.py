@@ -142,18 +142,29 @@ def _spread(spread: Mapping[str, Any]) -> list[str]:
 
 
 def _circumstances(result: Mapping[str, Any]) -> Section:
-    machine = {key: value for key, value in result["machine"].items() if key != "packages"}
-    packages = result["machine"].get("packages", {})
+    sentences = [line.replace("`", "") for line in report.facts(result)]
+    return circumstances_of(result["machine"], result["settings"], reproduce(result), sentences, result["evidence"])
+
+
+def circumstances_of(
+    machine: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    command: str,
+    sentences: Sequence[str],
+    evidence: Mapping[str, Any] | None = None,
+) -> Section:
+    """Where and how something was measured, and how to do it again: the last section of every page."""
+    revision = machine.get("git_revision")
     return Section(
         "How it was made",
-        [line.replace("`", "") for line in report.facts(result)],
+        sentences,
         tables=[
-            ("Machine", _pairs(machine)),
-            ("Settings", _pairs(result["settings"])),
-            ("What the verdict rests on", _pairs(result["evidence"])),
-            ("Versions", _pairs(packages)),
+            ("Machine", _pairs({key: value for key, value in machine.items() if key != "packages"})),
+            ("Settings", _pairs(settings)),
+            *([("What the verdict rests on", _pairs(evidence))] if evidence else []),
+            ("Versions", _pairs(machine.get("packages", {}))),
         ],
-        code=[("Do it again", reproduce(result))],
+        code=[("Do it again", f"git checkout {revision}\n{command}" if revision else command)],
     )
 
 
@@ -163,9 +174,7 @@ def reproduce(result: Mapping[str, Any]) -> str:
     given = [f"{option} {settings[name]}" for name, option in OPTIONS.items() if settings.get(name) is not None]
     backends = f"--backends {','.join(settings.get('backends') or result['backends'])}"
     quick = ["--quick"] if settings.get("quick") else []
-    command = " ".join(["streamgauge bench", *quick, backends, *given])
-    revision = result["machine"].get("git_revision")
-    return f"git checkout {revision}\n{command}" if revision else command
+    return " ".join(["streamgauge bench", *quick, backends, *given])
 
 
 def _pairs(known: Mapping[str, Any]) -> Table:

@@ -62,7 +62,7 @@ def run_bench(
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     played = make_plan(options, seed)
     target = target.rstrip("/")
-    _check_target(target)
+    check_target(target)
     offset = clock.offset(target)
     began_at = datetime.now(UTC)
     folder = _folder(options.out, began_at)
@@ -85,7 +85,7 @@ def run_bench(
         "counted_store": redis_url is not None,
         **(known or {}),
     }
-    offset_after = _offset_again(target, offset)
+    offset_after = offset_again(target, offset)
     raw = result.Raw(
         plan=played,
         streams=recorder.read_streams(folder / "streams.jsonl"),
@@ -109,7 +109,7 @@ def run_bench(
     return folder
 
 
-def _offset_again(target: str, before: clock.Offset) -> clock.Offset:
+def offset_again(target: str, before: clock.Offset) -> clock.Offset:
     """The offset at the end of the run; a server that is gone by then leaves the first one."""
     try:
         return clock.offset(target)
@@ -173,7 +173,8 @@ def play(played: Plan, target: str, folder: Path, meter: Meter, console: Console
     return load
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """Raise BenchError with the fix when nothing that is ready answers there."""
     if urlsplit(target).scheme not in {"http", "https"}:
         raise BenchError(f"{target!r} is no target: give a URL such as http://127.0.0.1:8000")
     try:

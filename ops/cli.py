@@ -154,6 +154,14 @@ def perf(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASSED_ON)
+def capacity(context: typer.Context) -> None:
+    """Find the most concurrent streams that keep an objective, per backend; `capacity --help` lists how."""
+    from ops.capacity_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge capacity")
+
+
+@app.command(context_settings=PASSED_ON)
 def chaos(context: typer.Context) -> None:
     """Strike a system of its own with faults while streams run, and count what is lost; `chaos --help` lists how."""
     from ops.chaos.command import app as commands

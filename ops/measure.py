@@ -23,7 +23,7 @@ WATCH_SECONDS = 0.5
 
 def measure_own_stack(options: BenchOptions, stack_options: StackOptions, console: Console, *, verbose: bool) -> Path:
     """Measure a stack that lives for this run only. Raises `StackError` when it, or a part of it, fails."""
-    with _errors_say_what_to_do():
+    with errors_say_what_to_do():
         make_plan(options, options.seed or 0)  # what cannot be planned should not wait for a start
     known = {"polling_interval_s": load_settings().polling_interval_s}
     console.print("Starting the system under test:")
@@ -33,19 +33,20 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
             show_stack(console, stack)
         if not stack.scripted_model:
             options = replace(options, model=None)
-        with _errors_say_what_to_do(), _crash_interrupts(stack):
+        with errors_say_what_to_do(), crash_interrupts(stack):
             return run_bench(options, stack.api_url, stack.database_url, stack.redis_url, console, known)
 
 
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
     """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
     database_url, redis_url = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
-    with _errors_say_what_to_do():
+    with errors_say_what_to_do():
         return run_bench(options, target, database_url, redis_url, console)
 
 
 @contextlib.contextmanager
-def _errors_say_what_to_do() -> Iterator[None]:
+def errors_say_what_to_do() -> Iterator[None]:
+    """Turn what the measurement raises into what the command line prints."""
     try:
         yield
     except (BenchError, GeneratorError, CountersError, ValueError) as error:
@@ -53,7 +54,7 @@ def _errors_say_what_to_do() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _crash_interrupts(stack: Stack) -> Iterator[None]:
+def crash_interrupts(stack: Stack) -> Iterator[None]:
     """End the measurement as Ctrl-C does when a part of the stack ends by itself; leaving the stack then says which."""
     over = threading.Event()
 

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from loadtest import bench_page, comparison_report, document, summary
+from loadtest import bench_page, capacity, capacity_page, comparison_report, document, summary
 from loadtest import compare as comparing
 
 REGRESSION, USAGE, INCONCLUSIVE = 1, 2, 3
@@ -58,13 +59,28 @@ def gate(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="The folder of a run, or its result.json.")]) -> None:
-    """Write report.html beside a saved result: plots, tables, verdict and how to repeat it, in one file."""
-    _read(run)  # what is no result of this version is refused by name
-    folder = run if run.is_dir() else run.parent
-    file = run / "result.json" if run.is_dir() else run
-    written = bench_page.write_report(json.loads(file.read_text(encoding="utf-8")), folder)
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or its result.json or capacity.json.")],
+) -> None:
+    """Write the page of a saved run anew: plots, tables, verdict and how to repeat it, in one file."""
+    searched = run / "capacity.json" if run.is_dir() else run
+    if searched.name == "capacity.json" and searched.exists():
+        written = capacity_page.write(_search(searched), searched.parent)
+    else:
+        _read(run)  # what is no result of this version is refused by name
+        file = run / "result.json" if run.is_dir() else run
+        written = bench_page.write_report(json.loads(file.read_text(encoding="utf-8")), file.parent)
     console.print(f"Written to {written}.")
+
+
+def _search(file: Path) -> capacity.Document:
+    try:
+        return capacity.read(file.read_bytes())
+    except msgspec.MsgspecError as error:
+        errors.print(
+            f"[bold red]streamgauge:[/] {escape(f'{file} is no search of this version ({error})')}: run it anew."
+        )
+        raise typer.Exit(USAGE) from error
 
 
 def _read(path: Path) -> document.Result:
