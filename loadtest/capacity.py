@@ -190,10 +190,8 @@ def search(play: Callable[[int], Level], start: int, limit: int, repeats: int) -
         streams *= 2
     if levels and not levels[-1].holds and levels[-1].keeps_up and 2 * streams <= limit:
         holds(2 * streams)  # where throughput bends tells the law most
-    while (middle := _middle(*edge(levels))) is not None:
-        holds(middle)
-    while (held := edge(levels)[0]) and sum(one.streams == held for one in levels) < repeats:
-        holds(held)
+    while (next_one := _next(levels, repeats)) is not None:
+        holds(next_one)
     held, failed = edge(levels)
     return Capacity(held, failed, levels, law(levels))
 
@@ -204,10 +202,12 @@ def edge(levels: Sequence[Level]) -> tuple[int, int | None]:
     return max((one.streams for one in levels if failed is None or one.streams < failed), default=0), failed
 
 
-def _middle(held: int, failed: int | None) -> int | None:
-    if failed is None or failed - held <= max(1, (CLOSE_ENOUGH - 1) * held):
-        return None
-    return (held + failed) // 2
+def _next(levels: Sequence[Level], repeats: int) -> int | None:
+    """The level to try: between what held and what did not while they are far apart, then the edge again."""
+    held, failed = edge(levels)
+    if failed is not None and failed - held > max(1, (CLOSE_ENOUGH - 1) * held):
+        return (held + failed) // 2
+    return held if held and sum(one.streams == held for one in levels) < repeats else None
 
 
 def law(levels: Sequence[Level]) -> usl.Fit | None:

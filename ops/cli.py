@@ -162,6 +162,14 @@ def capacity(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASSED_ON)
+def plan(context: typer.Context) -> None:
+    """Say how many processes, shards and load generators a load takes, from measured costs; see `plan --help`."""
+    from ops.plan_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge plan")
+
+
+@app.command(context_settings=PASSED_ON)
 def chaos(context: typer.Context) -> None:
     """Strike a system of its own with faults while streams run, and count what is lost; `chaos --help` lists how."""
     from ops.chaos.command import app as commands

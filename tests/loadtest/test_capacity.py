@@ -72,7 +72,7 @@ def test_the_search_closes_in_on_the_edge(most: int) -> None:
 
 
 def test_an_edge_that_fails_when_it_is_tried_again_is_no_edge() -> None:
-    """The next lower level that held is tried in its turn."""
+    """The search goes on below it, and the new edge is tried again in its turn."""
     tries: list[int] = []
 
     def play(streams: int) -> Level:
@@ -81,9 +81,9 @@ def test_an_edge_that_fails_when_it_is_tried_again_is_no_edge() -> None:
         return level(streams, p99=0.2 if fails else 0.01)
 
     found = capacity.search(play, 10, 1000, 2)
-    assert found.held < 40
+    assert 30 < found.held < 40
     assert found.failed is not None
-    assert found.failed <= 45
+    assert found.failed <= 1.1 * found.held + 1
     assert tries.count(found.held) == 2
 
 
