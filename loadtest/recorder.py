@@ -165,15 +165,17 @@ def append(file: IO[bytes], rows: Iterable[msgspec.Struct]) -> None:
 
 def read_streams(path: Path) -> list[StreamRow]:
     """Every stream that was recorded; a last line cut short by a kill is left out."""
-    return list(_read(path, msgspec.json.Decoder(StreamRow)))
+    return list(read(path, StreamRow))
 
 
 def read_generator(path: Path) -> list[GeneratorRow]:
     """Every block's account of the generator."""
-    return list(_read(path, msgspec.json.Decoder(GeneratorRow)))
+    return list(read(path, GeneratorRow))
 
 
-def _read(path: Path, decoder: "msgspec.json.Decoder[_Row]") -> Iterator[_Row]:
+def read(path: Path, kind: type[_Row]) -> Iterator[_Row]:
+    """Every whole line of a file of rows; none if it is not there."""
+    decoder = msgspec.json.Decoder(kind)
     if not path.exists():
         return
     with path.open("rb") as lines:

@@ -52,8 +52,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     names = list(result["backends"])
     lines = [f"# {' vs '.join(names)}: {result['verdict']}", ""]
     lines += [f"- {reason}" for reason in result["verdict_reasons"]] or ["Nothing speaks against this run."]
-    lines += ["", *_facts(result), ""]
-    lines += _comparison_lines(result)
+    lines += ["", *facts(result), ""]
+    lines += comparison_lines(result)
     for key, meaning in DISTRIBUTIONS.items():
         lines += ["", f"## {key.removesuffix('_s')}", f"{meaning}.", "", *_distribution(result, key)]
     lines += ["", "## Load and cost", "", *_side_by_side(result, RATES)]
@@ -70,10 +70,10 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     table.add_column("")
     for name in result["backends"]:
         table.add_column(name, justify="right")
-    for label, cells in _headline(result):
+    for label, cells in headline(result):
         table.add_row(label, *cells)
     console.print(table)
-    for line in _comparison_lines(result):
+    for line in comparison_lines(result):
         console.print(line, highlight=False)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
@@ -97,7 +97,8 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
-def _headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """What stands side by side first: a name, and a cell for each backend."""
     backends = result["backends"].values()
     rows: list[tuple[str, list[str]]] = [("streams", [number(one["streams"]) for one in backends])]
     for key, percentiles in (
@@ -118,7 +119,8 @@ def _headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _facts(result: Mapping[str, Any]) -> list[str]:
+def facts(result: Mapping[str, Any]) -> list[str]:
+    """How the run was made, as sentences."""
     settings = result["settings"]
     facts = [
         f"Made {result['made_at']} against `{settings['target']}`, {settings['chunk_rate']:g} chunks/s a stream, "
@@ -147,7 +149,8 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     return facts
 
 
-def _comparison_lines(result: Mapping[str, Any]) -> list[str]:
+def comparison_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the run found between its backends, as sentences."""
     lines = [
         _ratio_line(compared, label)
         for compared in result["comparisons"]

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
-from loadtest import clock, host, plan, recorder, report, result, schedules, trace
+from loadtest import bench_page, clock, host, plan, recorder, report, result, schedules, trace
 from loadtest.counters import Counters, Meter
 from loadtest.generator import Generator, GeneratorError
 from loadtest.plan import Plan
@@ -62,7 +62,7 @@ def run_bench(
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     played = make_plan(options, seed)
     target = target.rstrip("/")
-    _check_target(target)
+    check_target(target)
     offset = clock.offset(target)
     began_at = datetime.now(UTC)
     folder = _folder(options.out, began_at)
@@ -85,7 +85,7 @@ def run_bench(
         "counted_store": redis_url is not None,
         **(known or {}),
     }
-    offset_after = _offset_again(target, offset)
+    offset_after = offset_again(target, offset)
     raw = result.Raw(
         plan=played,
         backends=options.backends,
@@ -100,6 +100,7 @@ def run_bench(
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
+    bench_page.write_report(made, folder)
     if not load.interrupted or not (options.out / "latest").exists():
         _point_latest(options.out, folder)
     else:
@@ -112,7 +113,7 @@ def run_bench(
     return folder
 
 
-def _offset_again(target: str, before: clock.Offset) -> clock.Offset:
+def offset_again(target: str, before: clock.Offset) -> clock.Offset:
     """The offset at the end of the run; a server that is gone by then leaves the first one."""
     try:
         return clock.offset(target)
@@ -184,7 +185,8 @@ def play(played: Plan, target: str, folder: Path, meter: Meter, console: Console
     return load
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """Raise BenchError with the fix when nothing that is ready answers there."""
     if urlsplit(target).scheme not in {"http", "https"}:
         raise BenchError(f"{target!r} is no target: give a URL such as http://127.0.0.1:8000")
     try:

@@ -141,6 +141,12 @@ def gate(context: typer.Context) -> None:
     _passed_on("gate", context)
 
 
+@app.command(context_settings=PASSED_ON)
+def report(context: typer.Context) -> None:
+    """Write a saved run's report.html anew: `streamgauge report FOLDER_OR_JSON`."""
+    _passed_on("report", context)
+
+
 def _passed_on(name: str, context: typer.Context) -> None:
     from ops.measure_commands import app as commands
 
@@ -153,6 +159,22 @@ def perf(context: typer.Context) -> None:
     from ops.perf_command import app as commands
 
     commands(args=context.args, prog_name="streamgauge perf")
+
+
+@app.command(context_settings=PASSED_ON)
+def capacity(context: typer.Context) -> None:
+    """Find the most concurrent streams that keep an objective, per backend; `capacity --help` lists how."""
+    from ops.capacity_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge capacity")
+
+
+@app.command(context_settings=PASSED_ON)
+def plan(context: typer.Context) -> None:
+    """Say how many processes, shards and load generators a load takes, from measured costs; see `plan --help`."""
+    from ops.plan_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge plan")
 
 
 @app.command(context_settings=PASSED_ON)

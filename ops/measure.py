@@ -33,7 +33,7 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
             show_stack(console, stack)
         if not stack.scripted_model:
             options = replace(options, model=None)
-        with _errors_say_what_to_do(), _crash_interrupts(stack):
+        with errors_say_what_to_do(), crash_interrupts(stack):
             return run_bench(options, stack.api_url, stack.database_url, stack.redis_url, console, known)
 
 
@@ -41,7 +41,7 @@ def measure(options: BenchOptions, target: str, environment: Mapping[str, str], 
     """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
     _check(options)
     database_url, redis_url = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
-    with _errors_say_what_to_do():
+    with errors_say_what_to_do():
         return run_bench(options, target, database_url, redis_url, console)
 
 
@@ -53,7 +53,8 @@ def _check(options: BenchOptions) -> None:
 
 
 @contextlib.contextmanager
-def _errors_say_what_to_do() -> Iterator[None]:
+def errors_say_what_to_do() -> Iterator[None]:
+    """Turn what the measurement raises into what the command line prints."""
     try:
         yield
     except (BenchError, GeneratorError, CountersError, ValueError) as error:
@@ -61,7 +62,7 @@ def _errors_say_what_to_do() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _crash_interrupts(stack: Stack) -> Iterator[None]:
+def crash_interrupts(stack: Stack) -> Iterator[None]:
     """End the measurement as Ctrl-C does when a part of the stack ends by itself; leaving the stack then says which."""
     over = threading.Event()
 

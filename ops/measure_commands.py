@@ -1,14 +1,16 @@
-"""The commands around saved runs: `compare` and `gate`."""
+"""The commands around saved runs: `compare`, `gate` and `report`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from loadtest import bench_page, capacity, capacity_page, comparison_report, document, summary
 from loadtest import compare as comparing
-from loadtest import comparison_report, document, summary
 from ops.usage import USAGE, check_writable
 
 REGRESSION, INCONCLUSIVE = 1, 3
@@ -58,6 +60,31 @@ def gate(
     comparison_report.show_checks(checks, console)
     comparison_report.write(checks, junit, markdown)
     raise typer.Exit(EXITS[comparing.outcome(checks)])
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or its result.json or capacity.json.")],
+) -> None:
+    """Write the page of a saved run anew: plots, tables, verdict and how to repeat it, in one file."""
+    searched = run / "capacity.json" if run.is_dir() else run
+    if searched.name == "capacity.json" and searched.exists():
+        written = capacity_page.write(_search(searched), searched.parent)
+    else:
+        _read(run)  # what is no result of this version is refused by name
+        file = run / "result.json" if run.is_dir() else run
+        written = bench_page.write_report(json.loads(file.read_text(encoding="utf-8")), file.parent)
+    console.print(f"Written to {written}.")
+
+
+def _search(file: Path) -> capacity.Document:
+    try:
+        return capacity.read(file.read_bytes())
+    except msgspec.MsgspecError as error:
+        errors.print(
+            f"[bold red]streamgauge:[/] {escape(f'{file} is no search of this version ({error})')}: run it anew."
+        )
+        raise typer.Exit(USAGE) from error
 
 
 def _read(path: Path) -> document.Result:

@@ -39,7 +39,7 @@ def running_systems(
     folder: Path, backends: Sequence[str], *, reference: bool, announce: Callable[[Part], None]
 ) -> Iterator[Running]:
     """Own everything for the length of the block. Only servers of ours are measured, whatever the environment names."""
-    _allow_many_files()
+    allow_many_files()
     own = {name: value for name, value in os.environ.items() if name not in THEIRS}
     environment = {**own, "STREAMGAUGE_WORKER_CONCURRENCY": str(MOST_STREAMS)}
     options = StackOptions(folder / "stack", port=0, keep_data=False, environment=environment)
@@ -135,7 +135,7 @@ def _named(name: str, command: Command) -> Command:
     return Command(name, name, command.argv, command.env, command.cwd)
 
 
-def _allow_many_files() -> None:
+def allow_many_files() -> None:
     """Raise our own limit of open files as far as we may; every process that we start inherits it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

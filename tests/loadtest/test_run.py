@@ -37,7 +37,9 @@ def test_a_run_leaves_its_result_report_and_raw_streams(tmp_path: Path) -> None:
     jsonschema.validate(made, SCHEMA)
     assert document.read(folder).verdict.value == made["verdict"]
     assert (tmp_path / "latest").resolve() == folder
-    assert {"plan.json", "streams.jsonl", "generator.jsonl", "report.md"} <= {path.name for path in folder.iterdir()}
+    assert {"plan.json", "streams.jsonl", "generator.jsonl", "report.md", "report.html"} <= {
+        path.name for path in folder.iterdir()
+    }
     assert list(made["backends"]) == ["polling", "pubsub"]
     assert all(figures["integrity"]["intact"] == 2 for figures in made["backends"].values())
     # 55 to 5.x ms: the server's own send time is in both

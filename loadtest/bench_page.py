@@ -1,0 +1,191 @@
+"""A bench run as a page: which plots, which tables, which sentences. The numbers come from `result` and `series`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from loadtest import bench_plots, plan, recorder, report
+from loadtest.clock import Offset
+from loadtest.host import HostSample
+from loadtest.page import Page, Section, Table, write
+from loadtest.plan import Plan
+from loadtest.recorder import GeneratorRow, StreamRow
+from loadtest.report import number, seconds
+from loadtest.usage import BlockCounters
+
+NAME = "report.html"
+# Options of the command by the setting that they set.
+OPTIONS = {
+    "scenario": "--scenario", "num_conversations": "--num-conversations", "chunk_rate": "--chunk-rate",
+    "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
+}  # fmt: skip
+
+
+class Rows(NamedTuple):
+    """What a run left beside its result."""
+
+    plan: Plan
+    streams: Sequence[StreamRow]
+    generator: Sequence[GeneratorRow]
+    host: Sequence[HostSample]
+    counters: Sequence[BlockCounters]
+
+
+def write_report(result: Mapping[str, Any], folder: Path) -> Path:
+    """`report.html` beside the result, with the plots of what lies there; returns where it is."""
+    file = folder / NAME
+    write(page(result, read_rows(folder)), file)
+    return file
+
+
+def read_rows(folder: Path) -> Rows | None:
+    """The raw rows of a run; null where only its result is."""
+    if not (folder / "plan.json").exists() or not (folder / "streams.jsonl").exists():
+        return None
+    return Rows(
+        plan=plan.load(folder / "plan.json"),
+        streams=recorder.read_streams(folder / "streams.jsonl"),
+        generator=recorder.read_generator(folder / "generator.jsonl"),
+        host=list(recorder.read(folder / "host.jsonl", HostSample)),
+        counters=list(recorder.read(folder / "counters.jsonl", BlockCounters)),
+    )
+
+
+def page(result: Mapping[str, Any], rows: Rows | None) -> Page:
+    """The whole report."""
+    names = list(result["backends"])
+    clock = result["settings"]["clock"]
+    offset = Offset(clock["same_host"], round(clock["offset_s"] * 1e9), round(clock["bound_s"] * 1e9))
+    shown = bench_plots.Shown(result, names, rows, offset) if rows else None
+    return Page(
+        title=" and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0],
+        made=f"streamgauge bench · {result['made_at'].replace('T', ' ').replace('+00:00', ' UTC')}",
+        findings=[line.strip() for line in report.comparison_lines(result)],
+        verdicts=[(_verdict_says(result), result["verdict"], result["verdict_reasons"])],
+        headline=Table(["", *names], [[label, *cells] for label, cells in report.headline(result)]),
+        lead=bench_plots.ratios(shown) if shown and len(names) > 1 else None,
+        sections=[
+            *(_plots(shown) if shown else [_no_rows()]),
+            *_tables(result),
+            Section("What the numbers are not", report.NOT_SAID),
+            _circumstances(result),
+        ],
+    )
+
+
+def _verdict_says(result: Mapping[str, Any]) -> str:
+    return "" if result["verdict_reasons"] else "Nothing speaks against this run."
+
+
+def _no_rows() -> Section:
+    why = "The run's raw streams are not beside its result, so there is nothing to plot: give the run's folder."
+    return Section("Plots", [why])
+
+
+def _plots(shown: bench_plots.Shown) -> list[Section]:
+    sections = [
+        Section(
+            "Delivery latency",
+            [f"From when the {report.DISTRIBUTIONS['delivery_latency_s']}."],
+            [bench_plots.percentiles(shown), bench_plots.delivered(shown), *bench_plots.heatmaps(shown)],
+        ),
+        Section(
+            "First byte and load",
+            figures=[
+                bench_plots.first_bytes(shown),
+                bench_plots.added(shown),
+                bench_plots.concurrency(shown),
+                bench_plots.throughput(shown),
+            ],
+        ),
+    ]
+    if counted := bench_plots.counted(shown):
+        sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
+    return sections
+
+
+def _tables(result: Mapping[str, Any]) -> list[Section]:
+    columns = [*report.COLUMNS, "count", "lost"]
+    spreads = [
+        [f"{key.removesuffix('_s')}, {name}", *_spread(figures[key])]
+        for key in report.DISTRIBUTIONS
+        for name, figures in result["backends"].items()
+    ]
+    meanings = [f"{key.removesuffix('_s')}: {meaning}." for key, meaning in report.DISTRIBUTIONS.items()]
+    names = list(result["backends"])
+    costs = [
+        [f"{key}: {meaning}", *(number(result["backends"][name][key]) for name in names)]
+        for key, meaning in report.RATES.items()
+    ]
+    whole = [
+        [name, number(figures["streams"]), *(number(figures["integrity"][one]) for one in report.INTEGRITY)]
+        for name, figures in result["backends"].items()
+    ]
+    failures = [
+        f"{name}: {count} × {why}"
+        for name, figures in result["backends"].items()
+        for why, count in figures["failures"].items()
+    ]
+    return [
+        Section("Every duration", meanings, tables=[("", Table(["", *columns], spreads))]),
+        Section("Load and cost", tables=[("", Table(["", *names], costs))]),
+        Section("Integrity", failures, tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
+    ]
+
+
+def _spread(spread: Mapping[str, Any]) -> list[str]:
+    cells = [seconds(spread[column]) for column in report.COLUMNS]
+    return [*cells, number(spread["count"]), number(spread["adjusted"]["lost"])]
+
+
+def _circumstances(result: Mapping[str, Any]) -> Section:
+    sentences = [line.replace("`", "") for line in report.facts(result)]
+    return circumstances_of(result["machine"], result["settings"], reproduce(result), sentences, result["evidence"])
+
+
+def circumstances_of(
+    machine: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    command: str,
+    sentences: Sequence[str],
+    evidence: Mapping[str, Any] | None = None,
+) -> Section:
+    """Where and how something was measured, and how to do it again: the last section of every page."""
+    revision = machine.get("git_revision")
+    return Section(
+        "How it was made",
+        sentences,
+        tables=[
+            ("Machine", _pairs({key: value for key, value in machine.items() if key != "packages"})),
+            ("Settings", _pairs(settings)),
+            *([("What the verdict rests on", _pairs(evidence))] if evidence else []),
+            ("Versions", _pairs(machine.get("packages", {}))),
+        ],
+        code=[("Do it again", f"git checkout {revision}\n{command}" if revision else command)],
+    )
+
+
+def reproduce(result: Mapping[str, Any]) -> str:
+    """The command that plays the same plan."""
+    settings = result["settings"]
+    given = [f"{option} {settings[name]}" for name, option in OPTIONS.items() if settings.get(name) is not None]
+    backends = f"--backends {','.join(settings.get('backends') or result['backends'])}"
+    quick = ["--quick"] if settings.get("quick") else []
+    return " ".join(["streamgauge bench", *quick, backends, *given])
+
+
+def _pairs(known: Mapping[str, Any]) -> Table:
+    return Table(["", ""], [[name, _said(value)] for name, value in known.items()], is_text=True)
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return json.dumps(msgspec.to_builtins(value)) if isinstance(value, dict) else str(value)

@@ -1,0 +1,125 @@
+"""The page that people pass on: whole in one file, honest about what is missing, readable without its plots."""
+
+import re
+import xml.etree.ElementTree as xml  # noqa: N813
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtest import bench_page, plan, recorder, report
+from loadtest.page import Figure, Page, Section, Table, render
+from loadtest.recorder import StreamRow
+from tests.support.results import run_of
+from tests.support.stream_rows import intact
+
+PLAN = plan.Plan(1, 10.0, ())
+
+
+def rows(*, broken: int = 0) -> list[StreamRow]:
+    made = []
+    for block in range(8):
+        backend = "polling" if block % 4 in {0, 3} else "pubsub"
+        latency_ms = 50 if backend == "polling" else 0.8
+        made += [intact(block=block, arrival=arrival, backend=backend, latency_ms=latency_ms) for arrival in (1, 2)]
+    lost = [msgspec.structs.replace(row, outcome="failed", error="cut") for row in made[:broken]]
+    return lost + made[broken:]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a run leaves."""
+    return left_in(tmp_path, rows())
+
+
+def left_in(folder: Path, streams: list[StreamRow]) -> Path:
+    plan.save(PLAN, folder / "plan.json")
+    with (folder / "streams.jsonl").open("wb") as file:
+        recorder.append(file, streams)
+    return folder
+
+
+def html_of(folder: Path, **changes: Any) -> str:
+    made = {**run_of(quartets=2), **changes}
+    return bench_page.write_report(made, folder).read_text()
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(folder: Path) -> None:
+    """No script, no link, no image, no font from elsewhere: it opens offline and on paper."""
+    html = html_of(folder)
+    assert "<script" not in html
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:,)""", html)
+    assert not re.search(r"url\(|@import|https?://(?!127\.0\.0\.1)", html)
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+    assert 'name="viewport"' in html
+
+
+def test_every_plot_can_be_read_without_being_seen(folder: Path) -> None:
+    """Each has a name for a screen reader and the same in numbers under it."""
+    html = html_of(folder)
+    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    assert len(figures) >= 8
+    for figure in figures:
+        assert re.search(r'<svg viewBox="[^"]+" role="img" aria-label="[^"]+">', figure)
+        assert "<summary>The same in numbers</summary>" in figure
+        assert figure.count("<tr>") >= 3
+
+
+def test_the_drawings_are_well_formed_and_on_the_paper(folder: Path) -> None:
+    """Every SVG parses, and no coordinate of a circle lies outside of its view box."""
+    for svg in re.findall(r"<svg.*?</svg>", html_of(folder), re.DOTALL):
+        root = xml.fromstring(svg)
+        width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
+        for circle in root.iter("circle"):
+            assert 0 <= float(circle.attrib["cx"]) <= width
+            assert 0 <= float(circle.attrib["cy"]) <= height
+
+
+def test_the_verdict_comes_first_and_the_way_to_repeat_it_last(folder: Path) -> None:
+    """With its reasons; the command has the seed."""
+    made = run_of(quartets=2, interrupted=True)
+    html = html_of(folder, **made)
+    assert html.index("CENSORED</strong>") < html.index("the run was stopped before its plan was played")
+    assert html.index("the run was stopped") < html.index("<svg")
+    assert "streamgauge bench --backends polling,pubsub --chunk-rate 20.0 --seed 1" in html
+    assert html.index("Do it again") > html.rindex("</figure>")
+    for meaning in report.DISTRIBUTIONS.values():
+        assert meaning.replace("'", "&#39;") in html
+
+
+def test_streams_that_broke_are_told_in_the_plots(tmp_path: Path) -> None:
+    """Their chunks count as infinite, so no curve passes for the whole."""
+    html = html_of(left_in(tmp_path, rows(broken=1)))
+    assert "Never came whole, so counted as infinite: 5 of 40 of polling." in html
+
+
+def test_a_result_without_its_rows_says_what_is_missing(tmp_path: Path) -> None:
+    """Tables all the same."""
+    html = html_of(tmp_path)
+    assert "raw streams are not beside its result" in html
+    assert "<figure>" not in html
+    assert "delivery_latency: producer held" in html
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_number_of_backends_is_shown(tmp_path: Path, count: int) -> None:
+    """One has no ratios, three have two each."""
+    made = run_of(quartets=2)
+    figures, by = made["backends"]["pubsub"], ["polling", "pubsub", "notify"][:count]
+    made["backends"] = {name: made["backends"].get(name, figures) for name in by}
+    streams = rows() + [msgspec.structs.replace(row, backend="notify") for row in rows() if row.backend == "pubsub"]
+    html = html_of(left_in(tmp_path, streams), **made)
+    assert ("Ratio to polling" in html) == (count > 1)
+    assert html.count("Delivery latency of ") == 2 * count  # its heading and its label
+    assert ("notify, delivery p50" in html) == (count == 3)
+
+
+def test_text_from_outside_is_text(tmp_path: Path) -> None:
+    """What a server or a person wrote cannot become part of the page."""
+    evil = "<img src=x onerror=alert(1)>"
+    table = Table(["", evil], [[evil, evil]])
+    figure = Figure(evil, evil, "<svg/>", table, [(evil, 0)])
+    page = Page(evil, evil, [evil], [(evil, evil, [evil])], table, figure, [Section(evil, [evil], code=[(evil, evil)])])
+    assert "<img" not in render(page)
