@@ -1,8 +1,8 @@
 """Scenarios as Locust's own users, for its page and command line: `locust -f loadtest/scenarios/reconnect.py`.
 
-Each user asks, watches as its scenario says, and asks again, so the load is closed: who wants open arrivals, backends
-in turn and figures with intervals runs `streamgauge bench --scenario reconnect`. Beside the requests, Locust's table
-gets a line for each figure of a stream, and a stream that was not whole is a failure there, one cut off by the stop too.
+Each user asks, watches as its scenario says, and asks again, so the load is closed: for open arrivals, backends in turn
+and figures with intervals there is `streamgauge bench --scenario reconnect`. Beside the requests, Locust's table gets a
+line for each figure of a stream; a stream that was not whole is a failure there, one that the stop cut off as well.
 """
 
 import random
