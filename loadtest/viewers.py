@@ -15,8 +15,8 @@ AWAY_S = (0.1, 0.4)
 LATE = (0.3, 0.8)
 CANCEL = (0.2, 0.6)
 VIEWERS = 3
-# About what an event takes on the wire; a slow viewer reads at half the pace at which they are made.
-EVENT_BYTES, SLOW_SHARE, SLOW_BYTES = 150, 0.5, 512
+# About what an event takes on the wire; a slow viewer reads at a quarter of the pace at which they are made.
+EVENT_BYTES, SLOW_SHARE, SLOW_BYTES = 150, 0.25, 512
 
 
 class Drop(msgspec.Struct, frozen=True):

@@ -127,15 +127,18 @@ class BlockRun:
             return None  # told by the row: no message is sent
 
     def _converse(self, index: int, recordings: list[recorder.Recording], name: str | None) -> None:
-        if self._plan.protocol == "openai":
-            self.rows += direct.complete(self._client, recordings[0], self._plan.stream_timeout_s)
-        elif name is None:
-            self.rows += [one.row("failed", "POST /conversations failed") for one in recordings]
-        else:
-            self.rows += conversation.converse(self._client, recordings, name, self._plan.stream_timeout_s)
+        rows = self._rows(recordings, name)
+        self.rows += rows  # not in one: `rows` may be another list after the wait
         # Their events are in the rows now: a long run holds no more than what is open.
         self._events_before += sum(one.events for one in self._live.pop(index))
         self.done += 1
+
+    def _rows(self, recordings: list[recorder.Recording], name: str | None) -> list[recorder.StreamRow]:
+        if self._plan.protocol == "openai":
+            return direct.complete(self._client, recordings[0], self._plan.stream_timeout_s)
+        if name is None:
+            return [one.row("failed", "POST /conversations failed") for one in recordings]
+        return conversation.converse(self._client, recordings, name, self._plan.stream_timeout_s)
 
 
 class Player(FastHttpUser):  # type: ignore[misc]

@@ -14,8 +14,8 @@ from loadtest.scenarios.reader import NEVER, Reader, WireError, noting
 from loadtest.viewers import Drop
 
 TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
-# The kernel keeps what a viewer does not take: small buffers leave it with the server sooner.
-NARROW_BYTES, NARROW_SEGMENT = 4096, 536
+# The kernels keep what a viewer does not take: 4 MB as usual, 65 KB with these, before the server has to.
+NARROW_BYTES, NARROW_SEGMENT = 2048, 256
 
 
 class Place(NamedTuple):

@@ -138,7 +138,7 @@ def test_all_viewers_of_a_stream_see_the_same(everything: Played) -> None:
 
 
 def test_a_slow_viewer_gets_all_later_and_is_not_counted_with_the_others(everything: Played) -> None:
-    """It reads at half the pace, so its last chunk is late by about the stream's length."""
+    """It reads at a quarter of the pace, so its last chunk is late by more than the stream's length."""
     made = everything.extra("slow-client")
     assert made["delivery_latency_slow"].count == STREAMS * CHUNKS
     assert made["delivery_latency_slow"].percentile_s(99) > 0.3
@@ -196,10 +196,10 @@ def test_a_soak_shows_each_slice_and_the_memory_of_every_process(system: Stack, 
 def test_a_model_is_measured_without_streamgauge(system: Stack, tmp_path: Path) -> None:
     """The same plan and recorder: first token and gaps as scripted, and no delivery latency, which nobody can know."""
     output = io.StringIO()
-    options = BenchOptions(quick=True, num_conversations=4, protocol="openai", out=tmp_path, seed=1)
+    options = BenchOptions(quick=True, num_conversations=2, protocol="openai", out=tmp_path, seed=1)
     folder = run_bench(options, system.openai_base_url, None, None, Console(file=output, width=100))
     made = json.loads((folder / "result.json").read_text())["backends"]["openai"]
-    assert made["integrity"]["intact"] == made["streams"] == 4
+    assert made["integrity"]["intact"] == made["streams"] == 2
     assert made["ttft_s"]["p50"] == pytest.approx(0.2, abs=0.05)
     assert made["inter_chunk_latency_s"]["p50"] == pytest.approx(0.05, abs=0.01)
     assert made["delivery_latency_s"]["count"] == made["delivery_latency_s"]["adjusted"]["lost"] == 0
@@ -207,7 +207,7 @@ def test_a_model_is_measured_without_streamgauge(system: Stack, tmp_path: Path) 
     assert "delivery_latency" not in output.getvalue()
 
 
-@pytest.mark.parametrize(("fault", "error"), [("cut", "ConnectionError"), ("garbage", "malformed"), ("500", "500")])
+@pytest.mark.parametrize(("fault", "error"), [("cut", "HTTPParseError"), ("garbage", "malformed"), ("500", "500")])
 def test_a_model_that_fails_is_no_success(system: Stack, tmp_path: Path, fault: str, error: str) -> None:
     """Cut off, unreadable or refused: each is a failed stream with its reason."""
     asked = Arrival(0.0, "openai", f"scripted?ttft=0.05&gap=0.01&chunks=6&fault={fault}&at=3", None, "hello", 6)
@@ -244,7 +244,7 @@ def environment() -> dict[str, str]:
 def test_each_scenario_is_a_locust_user(system: Stack, tmp_path: Path) -> None:
     """All in one run without a page, one user each: every scenario has whole streams, and no broken ones."""
     files = ",".join(str(ROOT / f"loadtest/scenarios/{name}.py") for name in FILES)
-    options = ["--headless", "-u", str(len(FILES)), "-r", str(len(FILES)), "-t", "4", "-s", "10", "--json"]
+    options = ["--headless", "-u", str(len(FILES)), "-r", str(len(FILES)), "-t", "3", "-s", "10", "--json"]
     rows = tmp_path / "rows.jsonl"
     command = [*locust("-f", files, "--host", system.api_url, *options), "--rows", str(rows)]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
