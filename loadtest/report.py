@@ -81,8 +81,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     for label, cells in _headline(result):
         table.add_row(label, *cells)
     console.print(table)
-    for line in _comparison_lines(result):
-        console.print(line, highlight=False)
+    for line in [*_comparison_lines(result), *_over_time(result)]:
+        console.print(line, highlight=False, soft_wrap=True)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
     for reason in result["verdict_reasons"]:

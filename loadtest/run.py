@@ -73,6 +73,8 @@ def run_bench(
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
         options, database_url, redis_url = replace(options, backends=(DIRECT,)), None, None
+        if options.model is None and not os.environ.get("OPENAI_MODEL"):
+            raise BenchError("no model is named: set OPENAI_MODEL")
     played = make_plan(options, seed)
     target = target.rstrip("/")
     _check_target(target, options.protocol)

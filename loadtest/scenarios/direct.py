@@ -42,8 +42,11 @@ def complete(client: FastHttpSession, recording: Recording, timeout_s: float) ->
 
 def _ask(client: FastHttpSession, recording: Recording) -> None:
     arrival = recording.arrival
+    model = arrival.model or os.environ.get("OPENAI_MODEL")
+    if not model:
+        raise WireError("no model is named: set OPENAI_MODEL")
     body: dict[str, Any] = {
-        "model": arrival.model or os.environ["OPENAI_MODEL"],
+        "model": model,
         "messages": [{"role": "user", "content": arrival.prompt}],
         "stream": True,
     }

@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 import gevent.pool
 from locust import events, task
+from locust.user.task import LOCUST_STATE_RUNNING
 
 from loadtest.scenarios.users import Talker
 
@@ -24,13 +25,14 @@ class Open(Talker):
 
     @task  # type: ignore[untyped-decorator]
     def talk(self) -> None:
-        """Start messages until the run is stopped; those in flight then count as broken."""
+        """Start messages until the run is stopped; what `--stop-timeout` leaves in flight then counts as broken."""
         source, due_ns = random.Random(), time.time_ns()  # noqa: S311
         open_ones = gevent.pool.Group()
         try:
-            while True:
+            while self._state == LOCUST_STATE_RUNNING:
                 due_ns += round(source.expovariate(self.environment.parsed_options.rate) * 1e9)
                 gevent.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
                 open_ones.spawn(self.have_one, due_ns)
+            open_ones.join()
         finally:
             open_ones.kill()

@@ -46,14 +46,18 @@ class Talker(FastHttpUser):  # type: ignore[misc]
     @task  # type: ignore[untyped-decorator]
     def talk(self) -> None:
         """Ask once and watch the answer."""
-        self.have_one(time.time_ns())
+        rows = self.have_one(time.time_ns())
+        if any(row.outcome == "censored" for row in rows):
+            raise StopUser  # we have taken the stop for one of the stream alone
 
-    def have_one(self, intended_ns: int) -> None:
-        """Have one conversation, and tell Locust how it went."""
+    def have_one(self, intended_ns: int) -> list[StreamRow]:
+        """Have one conversation, tell Locust how it went, and give its viewers' rows."""
         block = Block(0, self._option("backend"), 0, 1, (self._arrival(),))
         recordings = [Recording(block, 0, intended_ns, number) for number in range(len(block.arrivals[0].viewers))]
         limit_s = MODEL_TTFT_S + 2 * self._option("chunks") / self._option("chunk_rate") + SLACK_S
-        self._tell(self.converse(recordings, limit_s))
+        rows = self.converse(recordings, limit_s)
+        self._tell(rows)
+        return rows
 
     def converse(self, recordings: list[Recording], timeout_s: float) -> list[StreamRow]:
         """Play one message and give its viewers' rows."""
@@ -90,8 +94,6 @@ class Talker(FastHttpUser):  # type: ignore[misc]
         if path := self._option("rows"):
             with open(path, "ab") as file:  # noqa: PTH123 - Locust runs it as it is given
                 recorder.append(file, rows)
-        if any(row.outcome == "censored" for row in rows):
-            raise StopUser
 
     def _fire(self, kind: str, name: str, took_ns: float | None, broken: str | None = None) -> None:
         if took_ns is None and broken is None:
