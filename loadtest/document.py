@@ -59,8 +59,23 @@ class Integrity(msgspec.Struct, frozen=True):
     censored: int
 
 
+class Slice(msgspec.Struct, frozen=True):
+    """A minute of a soak, or a sixth of a short one: the streams that began in it, the most memory by process."""
+
+    at_s: float
+    streams: int
+    intact: int
+    ttft_p50_s: Number
+    delivery_latency_p50_s: Number
+    delivery_latency_p99_s: Number
+    rss_bytes: dict[str, int]
+
+
 class Figures(msgspec.Struct, frozen=True):
-    """One backend. `by_quartet` has one figure per quartet and metric: the units of every interval."""
+    """One backend. `by_quartet` has one figure per quartet and metric: the units of every interval.
+
+    `extra` are the distributions that the scenario is about, by name; `over_time` is a soak's.
+    """
 
     streams: int
     chunks: int
@@ -83,6 +98,8 @@ class Figures(msgspec.Struct, frozen=True):
     store_ops_by_command: dict[str, int] | None
     integrity: Integrity
     failures: dict[str, int]
+    extra: dict[str, Spread] = {}
+    over_time: list[Slice] = []
 
 
 class Ratio(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-SCENARIO = Path(__file__).parent / "scenarios" / "chat.py"
+SCENARIO = Path(__file__).parent / "scenarios" / "player.py"
 ROOT = Path(__file__).parent.parent
 STOP_WITHIN_S = 15.0
 

@@ -69,11 +69,14 @@ def why_failed(row: StreamRow) -> str | None:
     """The reason a stream that ran to its end is no success, or null."""
     if row.outcome == "failed":
         return row.error or "failed"
-    if row.committed is not None and row.committed.backend not in (row.backend, None):
+    if row.backend and row.committed is not None and row.committed.backend not in (row.backend, None):
         return f"served by {row.committed.backend} instead of {row.backend}"
     if any(name != str(index) for name, index in zip(row.event_ids, row.indexes, strict=True)):
         return "an event's id differs from its chunk_index"
     terminals = [kind for kind in row.kinds if kind in TERMINALS]
-    if terminals and (terminals[0] != "done" or row.kinds[-1] != "done"):
-        return f"ended with {row.kinds[-1]}"
+    wanted = "done" if row.cancelled_ns is None else "cancelled"
+    if terminals and (terminals[0] != wanted or row.kinds[-1] != wanted):
+        return f"ended with {row.kinds[-1]}" + (", though it was cancelled" if row.cancelled_ns is not None else "")
+    if row.cancelled_ns is not None and row.committed is not None and row.committed.status != "cancelled":
+        return f"cancelled, but its message was committed as {row.committed.status}"
     return None

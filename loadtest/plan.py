@@ -14,12 +14,13 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from loadtest.schedules import Schedule
 from loadtest.trace import Request
+from loadtest.viewers import Viewer, Watch, Watching, once
 
 # Long enough to mean something, short enough that two quartets' worth of them stay within a minute.
 QUICK_STREAM_S, STREAM_S = 1.2, 5.0
@@ -27,12 +28,17 @@ QUICK_QUARTETS, QUARTETS, TRACE_QUARTETS = 3, 5, 2
 QUICK_CONVERSATIONS, CONVERSATIONS = 60, 100
 QUICK_TRACE_REQUESTS = 40
 QUICK_TRACE_TOKENS, QUICK_TRACE_SPAN_S = 40, 1.0
+# A load that a small machine carries for hours, and a length that is short enough to try.
+SOAK_PER_S, QUICK_SOAK_S, SOAK_S = 2.0, 12.0, 60.0
 BLOCKS_EACH = 2  # of each backend in a quartet
 # Of one stream; no model is faster, and shorter gaps are at the mercy of timers.
 LEAST_CHUNKS_PER_S, MOST_CHUNKS_PER_S = 0.01, 1000.0
 # After a switch one short stream goes ahead and is discarded: it re-opens connections and wakes idle loops.
 LEAD_S, LEAD_CHUNKS = 0.25, 4
 MODEL_TTFT_S = 0.2
+
+Protocol = Literal["streamgauge", "openai"]
+"""Whether a streamgauge system is asked, or a model itself."""
 
 PROMPTS = (
     "Explain how a tide table is made.",
@@ -45,7 +51,10 @@ PROMPTS = (
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One conversation to start `at_s` seconds after its block began, whatever the others are doing."""
+    """One conversation to start `at_s` seconds after its block began, whatever the others are doing.
+
+    An empty `backend` leaves the choice to the system.
+    """
 
     at_s: float
     backend: str
@@ -54,6 +63,12 @@ class Arrival(msgspec.Struct, frozen=True):
     prompt: str
     chunks: int | None = None
     counted: bool = True
+    watching: Watching = Watching()
+
+    @property
+    def viewers(self) -> tuple[Viewer, ...]:
+        """Who watches it."""
+        return self.watching.viewers
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -77,6 +92,8 @@ class Plan(msgspec.Struct, frozen=True):
     stream_timeout_s: float
     blocks: tuple[Block, ...]
     schema: int = 1
+    soak_s: float | None = None
+    protocol: Protocol = "streamgauge"
 
 
 class Shape(NamedTuple):
@@ -116,7 +133,7 @@ def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: s
     )
 
 
-def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule) -> Plan:
+def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule, watch: Watch = once) -> Plan:
     """Streams of one length and pace, starting when the schedule says, at instants that every backend shares."""
     rng = random.Random(size.seed)  # noqa: S311
     chunks = max(2, round(size.stream_s * size.chunk_rate))
@@ -124,10 +141,22 @@ def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule) -> Plan:
     for _ in range(1 + BLOCKS_EACH * size.quartets):
         starts = schedule(rng, size.streams_per_block, size.spread_s)
         segments.append([_arrival(size, rng, LEAD_S + at_s, chunks) for at_s in starts])
-    return _arrange(size, rng, segments, backends)
+    return _arrange(size, rng, _watched(size, segments, watch), backends)
 
 
-def replay(size: Shape, backends: Sequence[str], requests: Sequence[Request], *, quick: bool) -> Plan:
+def soak(size: Shape, backends: Sequence[str], schedule: Schedule, duration_s: float, conversations: int) -> Plan:
+    """One long block a backend, of the same arrivals: for what changes over time, not for comparing the backends."""
+    rng = random.Random(size.seed)  # noqa: S311
+    chunks = max(2, round(size.stream_s * size.chunk_rate))
+    warmup = [_arrival(size, rng, LEAD_S, chunks)]
+    steady = [_arrival(size, rng, LEAD_S + at_s, chunks) for at_s in schedule(rng, conversations, duration_s)]
+    turns = [Turn(name, quartet, segment) for name in backends for quartet, segment in ((None, 0), (0, 1))]
+    return msgspec.structs.replace(_play(size, [warmup, steady], turns), soak_s=duration_s)
+
+
+def replay(
+    size: Shape, backends: Sequence[str], requests: Sequence[Request], *, quick: bool, watch: Watch = once
+) -> Plan:
     """Recorded arrivals and output lengths, the same for every backend; the first few also serve as warm-up."""
     rng = random.Random(size.seed)  # noqa: S311
     # The lengths of a trace vary so much that few long segments compare better than many short ones.
@@ -136,7 +165,7 @@ def replay(size: Shape, backends: Sequence[str], requests: Sequence[Request], *,
     parts = _split(list(requests), BLOCKS_EACH * quartets)
     segments = [[_recorded(size, rng, part, request, quick=quick) for request in part] for part in parts]
     warmup = [_arrival(size, rng, LEAD_S, max(2, round(size.chunk_rate)))]
-    return _arrange(size, rng, [warmup, *segments], backends)
+    return _arrange(size, rng, _watched(size, [warmup, *segments], watch), backends)
 
 
 def save(plan: Plan, path: Path) -> None:
@@ -153,6 +182,10 @@ def _arrange(size: Shape, rng: random.Random, segments: list[list[Arrival]], bac
     order = _order(rng, backends, len(segments) - 1)
     # The warm-up ends with the backend that begins, so that even the first block follows one of its own kind.
     warmups = [Turn(name, None, 0) for name in sorted(backends, key=lambda name: name == order[0].backend)]
+    return _play(size, segments, [*warmups, *order])
+
+
+def _play(size: Shape, segments: list[list[Arrival]], turns: "Sequence[Turn]") -> Plan:
     blocks = tuple(
         Block(
             index,
@@ -167,7 +200,7 @@ def _arrange(size: Shape, rng: random.Random, segments: list[list[Arrival]], bac
             ),
             turn.twin,
         )
-        for index, turn in enumerate([*warmups, *order])
+        for index, turn in enumerate(turns)
     )
     longest = max(arrival.chunks or 0 for block in blocks for arrival in block.arrivals) / size.chunk_rate
     return Plan(size.seed, MODEL_TTFT_S + 2 * longest + size.slack_s, blocks)
@@ -219,6 +252,18 @@ def _arrival(size: Shape, rng: random.Random, at_s: float, chunks: int, *, count
         f"{size.model}?ttft={MODEL_TTFT_S}&gap={1 / size.chunk_rate:.6g}&chunks={chunks}&seed={rng.randrange(10**6)}"
     )
     return Arrival(at_s, "", model, chunks, rng.choice(PROMPTS), chunks, counted)
+
+
+def _watched(size: Shape, segments: list[list[Arrival]], watch: Watch) -> list[list[Arrival]]:
+    # A source of its own: the same seed gives the same arrivals, whoever watches.
+    rng = random.Random(f"{size.seed}/viewers")  # noqa: S311
+    return [
+        [
+            msgspec.structs.replace(arrival, watching=watch(rng, number, arrival.chunks or 1, size.chunk_rate))
+            for arrival in segment
+        ]
+        for number, segment in enumerate(segments)
+    ]
 
 
 def _lead(size: Shape, segment: int) -> Arrival:

@@ -1,4 +1,4 @@
-"""One immutable row per stream: every instant and every chunk as it was seen. No arithmetic happens here.
+"""One immutable row per viewer of a stream: every instant and every chunk as seen there. No arithmetic happens here.
 
 All instants are integer nanoseconds of the wall clock, null when the stream never got there.
 """
@@ -9,8 +9,9 @@ from typing import IO, Literal, TypeVar
 
 import msgspec
 
-from loadtest.plan import Arrival, Block
+from loadtest.plan import Arrival, Block, Protocol
 from loadtest.sse import Event
+from loadtest.viewers import Viewer
 
 Outcome = Literal["ended", "failed", "censored"]
 _Row = TypeVar("_Row", bound=msgspec.Struct)
@@ -43,8 +44,19 @@ class Committed(msgspec.Struct, frozen=True):
     last_delta_ns: int | None
 
 
+class Resume(msgspec.Struct, frozen=True):
+    """A connection that was dropped when so many events were seen, and opened again with the last one's id."""
+
+    dropped_ns: int
+    opened_ns: int
+    events_before: int
+
+
 class StreamRow(msgspec.Struct, frozen=True):
-    """Everything known about one stream. The lists run parallel: one entry per event, in the order of arrival."""
+    """Everything known about one viewer's stream. The lists run parallel: one entry per event, in order of arrival.
+
+    Viewer 0 asked the question; the POST's instants are on its row alone.
+    """
 
     block: int
     arrival: int
@@ -75,16 +87,26 @@ class StreamRow(msgspec.Struct, frozen=True):
     comments: tuple[str, ...]
     committed: Committed | None
     twin: bool = False
+    viewer: int = 0
+    slow: bool = False
+    resumes: tuple[Resume, ...] = ()
+    cancelled_ns: int | None = None
+    protocol: Protocol = "streamgauge"
 
 
 class Recording:
     """A stream being recorded; `row` freezes it as ended, failed (with the error) or censored at the stop."""
 
-    def __init__(self, block: Block, arrival_index: int, intended_ns: int) -> None:
+    def __init__(self, block: Block, arrival_index: int, intended_ns: int, number: int = 0) -> None:
         self._block = block
         self._arrival_index = arrival_index
+        self._number = number
         self.arrival: Arrival = block.arrivals[arrival_index]
+        self.viewer: Viewer = self.arrival.viewers[number]
+        self.protocol: Protocol = "streamgauge"
         self.intended_ns = intended_ns
+        self.resumes: list[Resume] = []
+        self.cancelled_ns: int | None = None
         self.task_id: str | None = None
         self.sent_ns: int | None = None
         self.accepted_ns: int | None = None
@@ -102,6 +124,11 @@ class Recording:
     def events(self) -> int:
         """How many events came so far."""
         return len(self._events)
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id to resume with; null before the first event."""
+        return self._events[-1][0] if self._events else None
 
     def event(self, event: Event, record: Record) -> None:
         """Note one event; a terminal is remembered with its instant."""
@@ -142,6 +169,11 @@ class Recording:
             comments=tuple(self.comments),
             committed=self.committed,
             twin=self._block.twin,
+            viewer=self._number,
+            slow=self.viewer.slow is not None,
+            resumes=tuple(self.resumes),
+            cancelled_ns=self.cancelled_ns,
+            protocol=self.protocol,
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.extras import EXTRAS
+
 DISTRIBUTIONS = {
     "delivery_latency_s": "producer held the chunk's last delta → client parsed its event; no model time in it",
     "ttfb_s": "POST of the message → first byte of the event stream",
@@ -30,6 +32,9 @@ RATES = {
 }
 INTEGRITY = ("intact", "holes", "repeats", "out_of_order", "missing_terminal", "content_mismatch", "failed", "censored")
 COLUMNS = ("p50", "p90", "p95", "p99", "p999", "max")
+DELIVERED = {"ttfb_s": ("p50", "p99"), "overhead_ttft_s": ("p50", "p99"), "delivery_latency_s": ("p50", "p95", "p99")}
+# A model that is asked directly says only what its client can see.
+DIRECT = {"ttft_s": ("p50", "p99"), "inter_chunk_latency_s": ("p50", "p99"), "e2e_s": ("p50", "p99")}
 NOT_SAID = (
     "Delivery latency is not what a user waits for a token: the model's time comes on top.",
     "Percentiles are over the streams that ended intact; `adjusted` counts the others as infinite.",
@@ -55,8 +60,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += ["", *facts(result), ""]
     lines += comparison_lines(result)
     for key, meaning in DISTRIBUTIONS.items():
-        lines += ["", f"## {key.removesuffix('_s')}", f"{meaning}.", "", *_distribution(result, key)]
+        spreads = {name: figures[key] for name, figures in result["backends"].items()}
+        lines += ["", f"## {key.removesuffix('_s')}", f"{meaning}.", "", *_distribution(spreads)]
+    for name, spreads in _extra(result).items():
+        lines += ["", f"## {name}", f"{EXTRAS[name].meaning}.", "", *_distribution(spreads)]
     lines += ["", "## Load and cost", "", *_side_by_side(result, RATES)]
+    lines += _over_time(result)
     lines += ["", "## Integrity (streams)", "", *_integrity(result), *_failures(result)]
     lines += ["", "## What the numbers are not", "", *(f"- {sentence}" for sentence in NOT_SAID)]
     lines += ["", "## Machine and settings", "", "```json"]
@@ -73,8 +82,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     for label, cells in headline(result):
         table.add_row(label, *cells)
     console.print(table)
-    for line in comparison_lines(result):
-        console.print(line, highlight=False)
+    for line in [*comparison_lines(result), *_over_time(result)]:
+        console.print(line, highlight=False, soft_wrap=True)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
     for reason in result["verdict_reasons"]:
@@ -97,18 +106,22 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
+def mebibytes(value: int | None) -> str:
+    """An amount of memory fit to read."""
+    return "–" if value is None else f"{value / 2**20:.0f} MiB"
+
+
 def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """What stands side by side first: a name, and a cell for each backend."""
     backends = result["backends"].values()
     rows: list[tuple[str, list[str]]] = [("streams", [number(one["streams"]) for one in backends])]
-    for key, percentiles in (
-        ("ttfb_s", ("p50", "p99")),
-        ("overhead_ttft_s", ("p50", "p99")),
-        ("delivery_latency_s", ("p50", "p95", "p99")),
-    ):
+    for key, percentiles in (DIRECT if result["settings"].get("protocol") == "openai" else DELIVERED).items():
         rows += [
             (f"{key.removesuffix('_s')} {name}", [seconds(one[key][name]) for one in backends]) for name in percentiles
         ]
+    for name, spreads in _extra(result).items():
+        found = [spreads.get(one) for one in result["backends"]]
+        rows += [(f"{name} {label}", [seconds(one and one[label]) for one in found]) for label in ("p50", "p99")]
     rows += [(key, [number(one[key]) for one in backends]) for key in RATES if key != "store_ops_per_stream"]
     rows.append(("intact streams", [f"{one['integrity']['intact']} of {one['streams']}" for one in backends]))
     rows += [
@@ -183,10 +196,34 @@ def _noise_floor(result: Mapping[str, Any]) -> list[str]:
     return [f"noise floor (the same backend twice, p50): {ratio['estimate']:.3g}× ({interval}); it ought to hold 1"]
 
 
-def _distribution(result: Mapping[str, Any], key: str) -> list[str]:
+def _extra(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the scenario is about: each extra distribution that some backend has, by backend."""
+    backends = result["backends"].items()
+    spreads = {key: {name: one["extra"][key] for name, one in backends if key in one["extra"]} for key in EXTRAS}
+    return {key: found for key, found in spreads.items() if found}
+
+
+def _over_time(result: Mapping[str, Any]) -> list[str]:
+    """A soak's table a backend, a line a minute."""
+    lines = []
+    for name, slices in ((name, one["over_time"]) for name, one in result["backends"].items()):
+        if not slices:
+            continue
+        processes = sorted({process for one in slices for process in one["rss_bytes"]})
+        heads = ["from", "streams", "intact", "ttft p50", "delivery p50", "delivery p99", *processes]
+        lines += ["", f"## {name} over time", "Streams by their start; the most resident memory of each process.", ""]
+        lines += ["| " + " | ".join(heads) + " |", "|" + "---:|" * len(heads)]
+        for one in slices:
+            times = (seconds(one[key]) for key in ("ttft_p50_s", "delivery_latency_p50_s", "delivery_latency_p99_s"))
+            sizes = (mebibytes(one["rss_bytes"].get(process)) for process in processes)
+            cells = [f"{one['at_s']:g} s", str(one["streams"]), str(one["intact"]), *times, *sizes]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _distribution(spreads: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = ["| | " + " | ".join((*COLUMNS, "count", "lost")) + " |", "|---|" + "---:|" * (len(COLUMNS) + 2)]
-    for name, figures in result["backends"].items():
-        spread = figures[key]
+    for name, spread in spreads.items():
         cells = [*(seconds(spread[column]) for column in COLUMNS), str(spread["count"])]
         lines.append(f"| {name} | " + " | ".join([*cells, str(spread["adjusted"]["lost"])]) + " |")
         if spread["adjusted"]["lost"]:

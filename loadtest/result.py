@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
-from loadtest import summary, verdict
+from loadtest import drift, extras, summary, verdict
 from loadtest.clock import Offset
+from loadtest.drift import MemorySample
 from loadtest.host import HostSample
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
@@ -32,14 +33,18 @@ class Raw(msgspec.Struct, frozen=True):
     offset_after: Offset
     started: Sequence[int]
     interrupted: bool
+    memory: Sequence[MemorySample] = ()
 
 
 def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made_at: str) -> dict[str, Any]:
     """The result: pure, so the same raw files always give the same document."""
-    lost = summary.lost_with_the_generator(raw.plan, raw.generator, raw.started)
+    lost = summary.lost_with_the_generator(raw.plan, raw.generator, raw.started, raw.streams)
     streams = summary.measure([*raw.streams, *lost])
     names = sorted(raw.backends, key=lambda one: one != BASELINE)
-    backends = {name: summary.backend(name, streams, raw.offset, raw.counters, raw.plan) for name in names}
+    backends = {
+        name: summary.backend(name, streams, raw.offset, raw.counters, raw.plan) | _more(name, streams, raw)
+        for name in names
+    }
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
     floor = summary.noise_floor(streams, raw.offset)
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
@@ -54,6 +59,15 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
         "comparisons": [_comparison(names[0], name, streams, raw.offset) for name in names[1:]],
         "noise_floor": floor,
         "evidence": msgspec.to_builtins(found),
+    }
+
+
+def _more(name: str, streams: Sequence[Measured], raw: Raw) -> dict[str, Any]:
+    """What only some scenarios have."""
+    counted = [one for one in summary.played_by(name, streams) if one.row.counted]
+    return {
+        "extra": {key: spread.as_json() for key, spread in extras.distributions(counted, raw.offset).items()},
+        "over_time": drift.slices(counted, raw.memory, raw.offset, raw.plan.soak_s),
     }
 
 

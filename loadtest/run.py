@@ -5,24 +5,31 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
+import msgspec
+import psutil
 from rich.console import Console
 
-from loadtest import bench_page, clock, host, plan, recorder, report, result, schedules, trace
+from loadtest import bench_page, catalogue, clock, host, plan, recorder, report, result, schedules, trace, viewers
+from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
+from loadtest.drift import MemorySample
 from loadtest.generator import Generator, GeneratorError
 from loadtest.plan import Plan
 from loadtest.progress import Display
 from loadtest.usage import BlockCounters
 
 BACKENDS = ("polling", "pubsub")
+DIRECT = "openai"
+"""Stands where a backend's name does when a model is asked without any."""
+MEMORY_EVERY_S = 1.0
 
 
 class BenchError(RuntimeError):
@@ -39,6 +46,8 @@ class BenchOptions:
     chunk_rate: float = 20.0
     out: Path = Path("results")
     scenario: str = "steady"
+    duration: str | None = None
+    protocol: plan.Protocol = "streamgauge"
     trace: Path | None = None
     time_scale: float = 1.0
     seed: int | None = None
@@ -52,24 +61,30 @@ def run_bench(
     redis_url: str | None,
     console: Console,
     known: Mapping[str, Any] | None = None,
+    processes: Mapping[str, int] | None = None,
 ) -> Path:
     """Measure and return the folder with result.json, report.md and the raw streams.
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
     KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError. `known`
-    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire.
+    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire, `processes` the ids of
+    its processes by name, where they are known.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    if options.protocol == "openai":
+        options, database_url, redis_url = replace(options, backends=(DIRECT,)), None, None
+        if options.model is None and not os.environ.get("OPENAI_MODEL"):
+            raise BenchError("no model is named: set OPENAI_MODEL")
     played = make_plan(options, seed)
     target = target.rstrip("/")
-    check_target(target)
-    offset = clock.offset(target)
+    check_target(target, options.protocol)
+    offset = _offset(target, options.protocol)
     began_at = datetime.now(UTC)
     folder = _folder(options.out, began_at)
     plan.save(played, folder / "plan.json")
     with Meter(database_url, redis_url, time.time_ns) as meter:
-        load = play(played, target, folder, meter, console)
-    for name, rows in (("counters", load.counters), ("host", load.host)):
+        load = play(played, target, folder, meter, console, processes if played.soak_s is not None else None)
+    for name, rows in (("counters", load.counters), ("host", load.host), ("memory", load.memory)):
         with (folder / f"{name}.jsonl").open("wb") as file:
             recorder.append(file, rows)
     settings = {
@@ -85,7 +100,7 @@ def run_bench(
         "counted_store": redis_url is not None,
         **(known or {}),
     }
-    offset_after = offset_again(target, offset)
+    offset_after = offset_again(target, offset, options.protocol)
     raw = result.Raw(
         plan=played,
         backends=options.backends,
@@ -97,6 +112,7 @@ def run_bench(
         offset_after=offset_after,
         started=load.started,
         interrupted=load.interrupted,
+        memory=load.memory,
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
@@ -113,10 +129,16 @@ def run_bench(
     return folder
 
 
-def offset_again(target: str, before: clock.Offset) -> clock.Offset:
+def _offset(target: str, protocol: plan.Protocol) -> clock.Offset:
+    if protocol == "openai":
+        return clock.Offset(same_host=True, offset_ns=0, bound_ns=0)  # a model tells no instants to be corrected
+    return clock.offset(target)
+
+
+def offset_again(target: str, before: clock.Offset, protocol: plan.Protocol = "streamgauge") -> clock.Offset:
     """The offset at the end of the run; a server that is gone by then leaves the first one."""
     try:
-        return clock.offset(target)
+        return _offset(target, protocol)
     except OSError:
         return before
 
@@ -131,6 +153,10 @@ def check(options: BenchOptions) -> None:
 
 def make_plan(options: BenchOptions, seed: int) -> Plan:
     """The plan these options ask for; what cannot be planned raises ValueError with the fix."""
+    return msgspec.structs.replace(_plan(options, seed), protocol=options.protocol)
+
+
+def _plan(options: BenchOptions, seed: int) -> Plan:
     size = plan.shape(
         quick=options.quick,
         conversations=options.num_conversations,
@@ -138,14 +164,29 @@ def make_plan(options: BenchOptions, seed: int) -> Plan:
         model=options.model,
         seed=seed,
     )
-    schedule = schedules.named(options.scenario)
+    schedule, watch = catalogue.named(options.scenario)
+    if options.protocol == "openai" and watch is not viewers.once:
+        raise ValueError(f"a model has no streams to come back to: leave out --scenario {options.scenario}")
+    if options.scenario == catalogue.SOAK:
+        return _soak(options, size, schedule)
+    if options.duration is not None:
+        raise ValueError(f"only a soak has a --duration: add --scenario {catalogue.SOAK}, or leave it out")
     if options.trace is None:
-        return plan.scheduled(size, options.backends, schedule)
+        return plan.scheduled(size, options.backends, schedule, watch)
     if schedule is not schedules.steady:
         raise ValueError(f"a trace sets the arrivals itself: leave out --scenario {options.scenario} or --trace")
     limit = options.num_conversations or (plan.QUICK_TRACE_REQUESTS if options.quick else plan.CONVERSATIONS)
     requests = trace.read(options.trace, limit=limit, time_scale=options.time_scale)
-    return plan.replay(size, options.backends, requests, quick=options.quick)
+    return plan.replay(size, options.backends, requests, quick=options.quick, watch=watch)
+
+
+def _soak(options: BenchOptions, size: plan.Shape, schedule: schedules.Schedule) -> Plan:
+    if options.trace is not None:
+        raise ValueError("a trace sets the arrivals itself: leave out --scenario soak or --trace")
+    usual_s = plan.QUICK_SOAK_S if options.quick else plan.SOAK_S
+    duration_s = catalogue.duration_s(options.duration) if options.duration else usual_s
+    conversations = options.num_conversations or max(1, round(plan.SOAK_PER_S * duration_s))
+    return plan.soak(size, options.backends, schedule, duration_s, conversations)
 
 
 @dataclass
@@ -157,16 +198,36 @@ class Load:
     started: list[int]
     interrupted: bool = False
     failure: GeneratorError | None = None
+    memory: list[MemorySample] = field(default_factory=list)
+
+    def sample_memory(self, processes: Mapping[str, int]) -> None:
+        """Note the memory of these processes, seldom enough to cost nothing."""
+        now_ns = time.time_ns()
+        if not self.memory or now_ns - self.memory[-1].at_ns >= MEMORY_EVERY_S * 1e9:
+            with contextlib.suppress(psutil.Error):  # one has ended: whoever owns it says so
+                self.memory.append(MemorySample(now_ns, rss_bytes(list(processes.items()))))
 
 
-def play(played: Plan, target: str, folder: Path, meter: Meter, console: Console) -> Load:
-    """Run the generator over the whole plan, reading the servers' counters around each block."""
+def play(
+    played: Plan,
+    target: str,
+    folder: Path,
+    meter: Meter,
+    console: Console,
+    processes: Mapping[str, int] | None = None,
+) -> Load:
+    """Run the generator over the whole plan, reading the servers' counters around each block.
+
+    Given processes, their memory is sampled all along.
+    """
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
     with Display(console, played) as display, Generator(target, folder / "plan.json", folder) as generator:
         try:
             for seen in generator.reports():
                 display.update(seen)
+                if processes:
+                    load.sample_memory(processes)
                 if seen.event == "ready":
                     load.started.append(seen.block)
                     before = meter.read()
@@ -185,15 +246,20 @@ def play(played: Plan, target: str, folder: Path, meter: Meter, console: Console
     return load
 
 
-def check_target(target: str) -> None:
+def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
     """Raise BenchError with the fix when nothing that is ready answers there."""
     if urlsplit(target).scheme not in {"http", "https"}:
         raise BenchError(f"{target!r} is no target: give a URL such as http://127.0.0.1:8000")
+    path, fix = "/ready", "wait until the system is ready, or mend it"
+    asked = Request(f"{target}{path}")  # noqa: S310
+    if protocol == "openai":
+        path, fix = "/models", "give the URL that ends before /chat/completions, and OPENAI_API_KEY if it wants one"
+        asked = Request(f"{target}{path}", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"})  # noqa: S310
     try:
-        with urlopen(f"{target}/ready", timeout=10) as answer:  # noqa: S310
+        with urlopen(asked, timeout=10) as answer:  # noqa: S310
             answer.read()
     except HTTPError as error:
-        raise BenchError(f"{target}/ready answered {error.code}: wait until the system is ready, or mend it") from error
+        raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
     except (URLError, OSError) as error:
         raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
 

@@ -50,11 +50,3 @@ def constant(_rng: random.Random, count: int, span_s: float) -> list[float]:
 
 
 SCHEDULES: dict[str, Schedule] = {one.__name__: one for one in (steady, ramp, step, spike, poisson, constant)}
-
-
-def named(scenario: str) -> Schedule:
-    """The schedule of that name; another name raises ValueError with those there are."""
-    try:
-        return SCHEDULES[scenario]
-    except KeyError:
-        raise ValueError(f"no scenario {scenario!r}: give one of {', '.join(SCHEDULES)}") from None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from loadtest import usage
 from loadtest.clock import Offset
 from loadtest.integrity import Fault, faults, why_failed
+from loadtest.live import live
 from loadtest.plan import BLOCKS_EACH, Plan
 from loadtest.recorder import GeneratorRow, Recording, StreamRow
 from loadtest.stats import Distribution, log_ratio_interval, peak
@@ -26,8 +27,8 @@ class Measured(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether the backends' figures rest on it: no warm-up, no first stream after a switch, no twin."""
-        return self.row.counted and not self.row.twin
+        """Whether the backends' figures rest on it: no warm-up, no first stream after a switch, no twin, not slow."""
+        return self.row.counted and not self.row.twin and not self.row.slow
 
     @property
     def good(self) -> bool:
@@ -44,51 +45,66 @@ def backend(
     name: str, streams: Sequence[Measured], offset: Offset, counters: Sequence[BlockCounters], plan: Plan
 ) -> dict[str, Any]:
     """The figures of one backend, over the streams that count (warm-ups and the first after a switch do not)."""
-    played = [one for one in streams if one.row.backend == name and one.row.quartet is not None and not one.row.twin]
-    counted = [one for one in played if one.measured]
+    played = played_by(name, streams)
+    watched = [one for one in played if one.row.counted]
+    counted = [one for one in watched if one.measured]
     chunks = sum(one.row.kinds.count("content") for one in counted)
     busy_s = _busy_s(one.row for one in played)
     return {
-        "streams": len(counted),
+        "streams": len(watched),
         "chunks": chunks,
         "chunks_per_s": sum(one.row.kinds.count("content") for one in played) / busy_s if busy_s else None,
         "delivery_latency_s": delivery_latency(counted, offset).as_json(),
         **_per_stream(counted, offset),
-        "inter_chunk_latency_s": inter_chunk_latency(counted).as_json(),
+        "inter_chunk_latency_s": inter_chunk_latency(counted, offset).as_json(),
         "peak_concurrency": peak(_open(one.row for one in played)),
         "by_quartet": by_quartet(counted, offset),
         **usage.server_counters(name, counters, plan),
-        "integrity": integrity(counted),
-        "failures": dict(Counter(why for one in counted if (why := why_failed(one.row))).most_common(10)),
+        "integrity": integrity(watched),
+        "failures": dict(Counter(why for one in watched if (why := why_failed(one.row))).most_common(10)),
     }
 
 
+def played_by(name: str, streams: Iterable[Measured]) -> list[Measured]:
+    """All streams of a backend but those of warm-ups and twins."""
+    return [one for one in streams if one.row.backend == name and one.row.quartet is not None and not one.row.twin]
+
+
 def delivery_latency(streams: Iterable[Measured], offset: Offset) -> Distribution:
-    """Producer held the last delta of the chunk → client parsed the event, for every content chunk."""
+    """Producer held the last delta of the chunk → client parsed the event, for every content chunk seen live.
+
+    A model that is asked directly does not say when it held one.
+    """
     found = Distribution()
     for one in streams:
         row = one.row
+        if row.protocol == "openai":
+            continue
         received = row.kinds.count("content")
         if not one.good:
             # A broken stream's chunks are all in doubt; a stream that never began would have had its planned ones.
             found.lost += max(received, row.planned_chunks or 1)
             continue
-        for kind, produced_ns, received_ns in zip(row.kinds, row.produced_ns, row.received_ns, strict=True):
-            if kind == "content":
+        events = zip(row.kinds, row.produced_ns, row.received_ns, live(row, offset), strict=True)
+        for kind, produced_ns, received_ns, is_live in events:
+            if kind == "content" and is_live:
                 found.add(received_ns - produced_ns - offset.offset_ns)
     return found
 
 
-def inter_chunk_latency(streams: Iterable[Measured]) -> Distribution:
-    """From one content event to the next at the client."""
+def inter_chunk_latency(streams: Iterable[Measured], offset: Offset) -> Distribution:
+    """From one content event to the next at the client, unless that had waited for a viewer who was not there."""
     found = Distribution()
     for one in streams:
-        arrived = _content_times(one.row)
+        row = one.row
         if not one.good:
-            found.lost += max(len(arrived), one.row.planned_chunks or 1) - 1
+            found.lost += max(row.kinds.count("content"), row.planned_chunks or 1) - 1
             continue
-        for before, after in pairwise(arrived):
-            found.add(after - before)
+        events = zip(row.kinds, row.received_ns, live(row, offset), strict=True)
+        contents = [(at_ns, is_live) for kind, at_ns, is_live in events if kind == "content"]
+        for (before, _), (after, is_live) in pairwise(contents):
+            if is_live:
+                found.add(after - before)
     return found
 
 
@@ -115,7 +131,7 @@ def comparison(baseline: str, candidate: str, streams: Sequence[Measured], offse
 
 def noise_floor(streams: Sequence[Measured], offset: Offset) -> dict[str, Any] | None:
     """A' ÷ A of the delivery latency, the same backend twice: what this run calls a difference where none is."""
-    twins = [one for one in streams if one.row.twin and one.row.counted]
+    twins = [one for one in streams if one.row.twin and one.row.counted and not one.row.slow]
     doubled = {(one.row.quartet, one.row.backend) for one in twins}
     firsts = [one for one in streams if one.measured and (one.row.quartet, one.row.backend) in doubled]
     if not twins:
@@ -169,9 +185,9 @@ def _per_stream(counted: Sequence[Measured], offset: Offset) -> dict[str, Any]:
 
 
 def per_stream(streams: Iterable[Measured], value: Callable[[StreamRow], int | None]) -> Distribution:
-    """One duration of every intact stream; the others count as lost."""
+    """One duration of every intact stream of a viewer who asked; of these, the others count as lost."""
     found = Distribution()
-    for one in streams:
+    for one in (each for each in streams if not each.row.viewer):
         duration = value(one.row) if one.good else None
         if duration is not None:
             found.add(duration)
@@ -181,7 +197,7 @@ def per_stream(streams: Iterable[Measured], value: Callable[[StreamRow], int | N
 
 def ttfb_ns(row: StreamRow) -> int | None:
     """First byte of the event stream − POST."""
-    return _minus(row.first_byte_ns, row.sent_ns)
+    return None if _away_at_first(row) else _minus(row.first_byte_ns, row.sent_ns)
 
 
 def ttft_ns(row: StreamRow) -> int | None:
@@ -202,13 +218,16 @@ def queue_wait_ns(row: StreamRow, offset: Offset) -> int | None:
     return None if waited is None else waited + offset.offset_ns
 
 
+def _away_at_first(row: StreamRow) -> bool:
+    """Whether the viewer had lost its connection before anything came: what it waited for then is not the system."""
+    return bool(row.resumes) and not row.resumes[0].events_before
+
+
 def _first_content(row: StreamRow) -> int | None:
+    if _away_at_first(row):
+        return None
     events = zip(row.kinds, row.contents, row.received_ns, strict=True)
     return next((at_ns for kind, content, at_ns in events if kind == "content" and content), None)
-
-
-def _content_times(row: StreamRow) -> list[int]:
-    return [at_ns for kind, at_ns in zip(row.kinds, row.received_ns, strict=True) if kind == "content"]
 
 
 def _open(rows: Iterable[StreamRow]) -> list[tuple[int, int]]:
@@ -229,14 +248,19 @@ def _minus(later: int | None, earlier: int | None) -> int | None:
     return None if later is None or earlier is None else later - earlier
 
 
-def lost_with_the_generator(plan: Plan, accounts: Iterable[GeneratorRow], started: Iterable[int]) -> list[StreamRow]:
-    """Censored rows for the streams of a block that began and was never written: the generator was killed in it."""
-    written = {account.block for account in accounts}
+def lost_with_the_generator(
+    plan: Plan, accounts: Iterable[GeneratorRow], started: Iterable[int], written: Iterable[StreamRow] = ()
+) -> list[StreamRow]:
+    """Censored rows for the streams of a block that began and were never written: the generator was killed in it."""
+    closed = {account.block for account in accounts}
+    known = {(row.block, row.arrival) for row in written}
     return [
-        Recording(plan.blocks[index], arrival, 0).row("censored", "the load generator died")
+        Recording(plan.blocks[index], number, 0, viewer).row("censored", "the load generator died")
         for index in started
-        if index not in written
-        for arrival in range(len(plan.blocks[index].arrivals))
+        if index not in closed
+        for number, arrival in enumerate(plan.blocks[index].arrivals)
+        if (index, number) not in known
+        for viewer in range(len(arrival.viewers))
     ]
 
 

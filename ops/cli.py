@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import typer
@@ -83,14 +83,23 @@ def bench(
     chunk_rate: Annotated[float, typer.Option(help="Chunks per second of one stream.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
     scenario: Annotated[
-        str, typer.Option(help="When streams start: steady, ramp, step, spike, poisson or constant.")
+        str,
+        typer.Option(
+            help="When streams start: steady, ramp, step, spike, open (poisson), constant; or how they are watched: "
+            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak."
+        ),
     ] = "steady",
+    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m (a minute unless given).")] = None,
     trace: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
     ] = None,
     time_scale: Annotated[float, typer.Option(help="Stretch the trace's time by this factor.")] = 1.0,
     target: Annotated[str | None, typer.Option(help="URL of a running system, measured instead of our own.")] = None,
+    protocol: Annotated[
+        Literal["streamgauge", "openai"],
+        typer.Option(help="openai asks the model itself: what is left when there is no streamgauge."),
+    ] = "streamgauge",
     seed: Annotated[int | None, typer.Option(help="Repeat the plan of an earlier run.")] = None,
     workers: Workers = 1,
     apis: Apis = 1,
@@ -112,6 +121,8 @@ def bench(
         chunk_rate=chunk_rate,
         out=out,
         scenario=scenario,
+        duration=duration,
+        protocol=protocol,
         trace=trace,
         time_scale=time_scale,
         seed=seed,

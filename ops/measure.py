@@ -34,13 +34,17 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
         if not stack.scripted_model:
             options = replace(options, model=None)
         with errors_say_what_to_do(), crash_interrupts(stack):
-            return run_bench(options, stack.api_url, stack.database_url, stack.redis_url, console, known)
+            processes = {name: process.pid for name, process in stack.processes.items()}
+            target = stack.openai_base_url if options.protocol == "openai" else stack.api_url
+            return run_bench(options, target, stack.database_url, stack.redis_url, console, known, processes)
 
 
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
     """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
     _check(options)
     database_url, redis_url = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
+    if options.protocol == "openai" and environment.get("OPENAI_MODEL"):
+        options = replace(options, model=None)
     with errors_say_what_to_do():
         return run_bench(options, target, database_url, redis_url, console)
 

@@ -1,20 +1,20 @@
-"""One conversation over the wire: ask, read the answer's stream as it comes, compare it with what was committed."""
+"""One message over the wire: asked, watched by its viewers as the answer comes, compared with what was committed."""
 
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import gevent
 import msgspec
-from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, FastHttpSession
+from locust.contrib.fasthttp import FastHttpSession
 
-from loadtest.recorder import Committed, Recording, StreamRow
-from loadtest.scenarios import reader
+from loadtest.recorder import Committed, Outcome, Recording, StreamRow
 from loadtest.scenarios.reader import WireError
+from loadtest.scenarios.viewing import TRANSPORT_ERRORS, Place, check, narrow, watch
 
 BACKEND_HEADER = "X-Streamgauge-Backend"
-
-
-TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
+VERIFIABLE = ("done", "cancelled")
 
 
 class _Timings(msgspec.Struct):
@@ -57,28 +57,100 @@ def create(client: FastHttpSession) -> str:
         raise WireError(f"{type(error).__name__}: {error}") from error
 
 
-def converse(client: FastHttpSession, recording: Recording, conversation: str, timeout_s: float) -> StreamRow:
-    """Drive one message to its end and return its row; being killed meanwhile yields a censored row, not none."""
+class Ending(NamedTuple):
+    """How something over the wire ended."""
+
+    outcome: Outcome
+    error: str | None = None
+
+
+STOPPED = Ending("censored", "in flight when the run was stopped")
+NEVER_CAME = Ending("failed", "never joined: the stream of the first viewer had broken")
+
+
+def guarded(action: Callable[[], object], timeout_s: float | None = None) -> Ending:
+    """Do it and say how it ended; being killed meanwhile is an ending too."""
     limit = gevent.Timeout(timeout_s)
     limit.start()
     try:
-        _ask(client, recording, conversation)
-        _listen(client, recording)
-        if recording.terminal is not None and recording.terminal.chunk_type == "done":
-            _verify(client, recording, conversation)
-        return recording.row("ended")
+        action()
+        return Ending("ended")
     except gevent.GreenletExit:
-        return recording.row("censored", "in flight when the run was stopped")
+        return STOPPED
     except gevent.Timeout as expired:
         if expired is not limit:
-            return recording.row("failed", "timeout: no bytes from the server")
-        return recording.row("failed", f"timeout: not over after {timeout_s:g} s")
+            return Ending("failed", "timeout: no bytes from the server")
+        return Ending("failed", f"timeout: not over after {timeout_s:g} s")
     except WireError as error:
-        return recording.row("failed", str(error))
+        return Ending("failed", str(error))
     except TRANSPORT_ERRORS as error:
-        return recording.row("failed", f"{type(error).__name__}: {error}")
+        return Ending("failed", f"{type(error).__name__}: {error}")
     finally:
         limit.close()
+
+
+def converse(
+    client: FastHttpSession, recordings: Sequence[Recording], conversation: str, timeout_s: float
+) -> list[StreamRow]:
+    """Drive one message to its end and return its viewers' rows; killed meanwhile, they are censored, not missing."""
+    talk = _Talk(client, recordings, conversation, timeout_s)
+    endings = talk.run()
+    return [one.row(*ending) for one, ending in zip(recordings, endings, strict=True)]
+
+
+class _Talk:
+    def __init__(self, client: FastHttpSession, recordings: Sequence[Recording], name: str, timeout_s: float) -> None:
+        self._client, self._recordings, self._name, self._timeout_s = client, recordings, name, timeout_s
+        self._first = recordings[0]
+        self._joined: dict[int, gevent.Greenlet] = {}
+        self._cancelling: gevent.Greenlet | None = None
+
+    def run(self) -> list[Ending]:
+        """One ending a viewer."""
+        first = guarded(self._ask_and_watch, self._timeout_s)
+        waited = guarded(partial(gevent.joinall, list(self._joined.values()))) if first is not STOPPED else STOPPED
+        if waited is STOPPED:
+            gevent.killall([*self._joined.values(), *filter(None, [self._cancelling])])
+        elif self._first.terminal is not None and self._first.terminal.chunk_type in VERIFIABLE:
+            verified = guarded(self._verify, self._timeout_s)
+            first = first if verified.outcome == "ended" else verified
+        if waited is STOPPED and first.outcome == "ended":
+            first = STOPPED  # whole, but nobody knows whether it is what was committed
+        return [first, *(self._ending(number, first) for number in range(1, len(self._recordings)))]
+
+    def _ending(self, number: int, first: Ending) -> Ending:
+        if number not in self._joined:
+            return STOPPED if first is STOPPED else NEVER_CAME
+        value = self._joined[number].value
+        return value if isinstance(value, Ending) else STOPPED  # killed before it had begun
+
+    def _ask_and_watch(self) -> None:
+        _ask(self._client, self._first, self._name)
+        others = enumerate(self._first.arrival.viewers[1:], start=1)
+        places = [Place(viewer.joins_after, partial(self._join, number)) for number, viewer in others]
+        after = self._first.arrival.watching.cancel_after
+        if after is not None:
+            places.append(Place(after, self._cancel))
+        watch(self._client, self._first, places)
+        for number in range(1, len(self._recordings)):
+            self._join(number)  # an answer that was shorter than planned has viewers who come after it
+        if self._cancelling is not None and self._cancelling.get().outcome == "failed":
+            raise WireError(self._cancelling.get().error)
+
+    def _join(self, number: int) -> None:
+        if number not in self._joined:
+            recording = self._recordings[number]
+            recording.task_id = self._first.task_id
+            client = narrow(self._client) if recording.viewer.slow else self._client
+            self._joined[number] = gevent.spawn(guarded, partial(watch, client, recording), self._timeout_s)
+
+    def _cancel(self) -> None:
+        self._cancelling = gevent.spawn(guarded, partial(_cancel, self._client, self._first), self._timeout_s)
+
+    def _verify(self) -> None:
+        _verify(self._client, self._first, self._name)
+        for other in self._recordings[1:]:
+            other.committed, other.verified_ns = self._first.committed, self._first.verified_ns
 
 
 def _ask(client: FastHttpSession, recording: Recording, conversation: str) -> None:
@@ -89,35 +161,20 @@ def _ask(client: FastHttpSession, recording: Recording, conversation: str) -> No
     if arrival.max_tokens is not None:
         body["max_tokens"] = arrival.max_tokens
     path, name = f"/conversations/{conversation}/messages", "POST /conversations/[id]/messages"
-    headers = {BACKEND_HEADER: arrival.backend}
+    headers = {BACKEND_HEADER: arrival.backend} if arrival.backend else {}
     recording.sent_ns = time.time_ns()
     with client.request(
-        "POST", path, name=f"{name} {arrival.backend}", json=body, headers=headers, catch_response=True
+        "POST", path, name=f"{name} {arrival.backend}".rstrip(), json=body, headers=headers, catch_response=True
     ) as response:
         recording.accepted_ns = time.time_ns()
         recording.task_id = _decoded(response, 202, _Accepted).task_id
 
 
-def _listen(client: FastHttpSession, recording: Recording) -> None:
-    name = f"GET /stream/[task_id] {recording.arrival.backend}"
-    # Compression would hold chunks back until a block is full: ask for none.
-    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-    recording.opened_ns = time.time_ns()
-    with client.request(
-        "GET", f"/stream/{recording.task_id}", name=name, headers=headers, stream=True, catch_response=True
-    ) as response:
-        try:
-            _check(response, 200)
-            reader.read(response._response, recording)
-        except BaseException as error:
-            # Locust noted a success when the headers came; a stream that broke later must not stay one.
-            response.failure(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-            raise
-        finally:
-            recording.closed_ns = time.time_ns()
-            response.request_meta["response_time"] = (recording.closed_ns - recording.opened_ns) / 1e6
-        if recording.terminal is None or recording.terminal.chunk_type != "done":
-            response.failure(f"the stream ended with {recording.terminal and recording.terminal.chunk_type}")
+def _cancel(client: FastHttpSession, recording: Recording) -> None:
+    path = f"/stream/{recording.task_id}/cancel"
+    recording.cancelled_ns = time.time_ns()
+    with client.request("POST", path, name="POST /stream/[task_id]/cancel", catch_response=True) as response:
+        check(response, 202)
 
 
 def _verify(client: FastHttpSession, recording: Recording, conversation: str) -> None:
@@ -128,7 +185,7 @@ def _verify(client: FastHttpSession, recording: Recording, conversation: str) ->
     recording.verified_ns = time.time_ns()
     answers = [one for one in messages if one.role == "assistant" and one.task_id in (recording.task_id, None)]
     if not answers:
-        raise WireError("the conversation has no answer after done")
+        raise WireError("the conversation has no answer after its end")
     answer, timings = answers[-1], answers[-1].timings or _Timings()
     recording.committed = Committed(
         status=answer.status,
@@ -142,15 +199,9 @@ def _verify(client: FastHttpSession, recording: Recording, conversation: str) ->
     )
 
 
-def _check(response: Any, status: int) -> None:
-    if response.status_code != status:
-        text = getattr(response, "error", None) or (response.text or "")[:200]
-        raise WireError(f"{response.request_meta['request_type']} answered {response.status_code}: {text}")
-
-
 def _decoded(response: Any, status: int, kind: Any) -> Any:
     try:
-        _check(response, status)
+        check(response, status)
         return msgspec.json.decode(response.text, type=kind)
     except (WireError, msgspec.MsgspecError) as error:
         response.failure(error)

@@ -40,6 +40,25 @@ def test_each_fault_is_named(order: list[int], changes: dict[str, Any], expected
     assert faults(picked(ROW, order, **changes)) == expected
 
 
+@pytest.mark.parametrize(
+    ("terminal", "status", "why"),
+    [
+        ("cancelled", "cancelled", None),
+        ("done", "complete", "ended with done, though it was cancelled"),
+        ("cancelled", "complete", "cancelled, but its message was committed as complete"),
+    ],
+)
+def test_a_cancelled_stream_must_end_so(terminal: str, status: str, why: str | None) -> None:
+    """At its viewer and in the message; the text is held to the message as any other's is."""
+    assert ROW.committed is not None
+    committed = msgspec.structs.replace(ROW.committed, status=status)
+    kinds = (*["content"] * 5, terminal)
+    row = msgspec.structs.replace(ROW, cancelled_ns=1, kinds=kinds, committed=committed)
+    assert why_failed(row) == why
+    longer = msgspec.structs.replace(committed, content=committed.content + "more")
+    assert Fault.CONTENT_MISMATCH in faults(msgspec.structs.replace(row, committed=longer))
+
+
 def test_an_answer_from_the_wrong_backend_is_a_failure() -> None:
     """Otherwise two names could be compared that are one backend."""
     assert ROW.committed is not None

@@ -127,7 +127,7 @@ def test_streams_over_tls_are_read_as_they_come(tmp_path: Path) -> None:
 
 def test_chunks_are_stamped_one_by_one(played: Played) -> None:
     """The server's gaps of 50 ms are seen, not bursts."""
-    gaps = summary.inter_chunk_latency(summary.measure(played.good))
+    gaps = summary.inter_chunk_latency(summary.measure(played.good), HERE)
     assert gaps.percentile_s(50) == pytest.approx(0.051, abs=0.01)
 
 

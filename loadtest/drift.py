@@ -1,0 +1,51 @@
+"""A soak minute by minute, so that what grows or slows down is seen: pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from loadtest.clock import Offset
+from loadtest.summary import Measured, delivery_latency, per_stream, ttft_ns
+
+SLICE_S, LEAST_SLICES = 60.0, 6
+
+
+class MemorySample(msgspec.Struct, frozen=True):
+    """Resident memory of the system's processes, by name, at one instant."""
+
+    at_ns: int
+    rss_bytes: Mapping[str, int]
+
+
+def slices(
+    streams: Sequence[Measured], memory: Sequence[MemorySample], offset: Offset, soak_s: float | None
+) -> list[dict[str, Any]]:
+    """One entry a minute of a backend's block (of a short soak, a sixth of it), by the streams that began in it."""
+    if soak_s is None or not streams:
+        return []
+    began_ns = min(one.row.intended_ns for one in streams)
+    slice_s = min(SLICE_S, soak_s / LEAST_SLICES)
+    found = []
+    for number in range(math.ceil(soak_s / slice_s - 1e-9)):
+        low, high = (began_ns + round(place * slice_s * 1e9) for place in (number, number + 1))
+        inside = [one for one in streams if low <= one.row.intended_ns < high]
+        latency = delivery_latency(inside, offset)
+        found.append(
+            {
+                "at_s": number * slice_s,
+                "streams": len(inside),
+                "intact": sum(one.good for one in inside),
+                "ttft_p50_s": per_stream(inside, ttft_ns).percentile_s(50),
+                "delivery_latency_p50_s": latency.percentile_s(50),
+                "delivery_latency_p99_s": latency.percentile_s(99),
+                "rss_bytes": _most([one.rss_bytes for one in memory if low <= one.at_ns < high]),
+            }
+        )
+    return found
+
+
+def _most(samples: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    names = sorted({name for one in samples for name in one})
+    return {name: max(one.get(name, 0) for one in samples) for name in names}
