@@ -1,6 +1,8 @@
 # Everything needs only Python >= 3.11, make and a package index. `make` alone lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests mostly wait for servers, so more of them than there are cores.
+AT_ONCE ?= 3
 .DEFAULT_GOAL := help
 
 .PHONY: help bench up test check debian format lock clean
@@ -36,7 +38,7 @@ check: .venv/dev.stamp  ## format, lint, types, import contracts, generated file
 	$(BIN)/python -m ops.prometheus.render --check
 
 test: check debian  ## check, then every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(AT_ONCE) --dist=loadfile $(ARGS)
 
 # No wheel carries these two. RUNLEVEL=1: only the programs are wanted, not their services.
 debian:  ## install Debian's Redis 7 and Prometheus for the tests, where that is allowed
