@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from app.database import DatabaseUnavailableError
 from app.outlet import Outlet
-from app.records import Pin, Records
+from app.records import Pin, Records, Told
 from app.repair import reap
 from app.settings import Settings
 from app.streaming.backends import Backends
@@ -30,7 +30,6 @@ from app.streaming.contract import (
     encode,
     entry_of,
 )
-from app.tables import Message
 from app.telemetry import metrics, tracing
 from app.telemetry.hot import HotCounter, HotHistogram
 
@@ -200,9 +199,12 @@ class View:
         """The backend that holds the stream now."""
         return self._pin.backend
 
-    @contextlib.contextmanager
-    def traced(self) -> Iterator[None]:
+    def traced(self) -> contextlib.AbstractContextManager[None]:
         """Trace this view for the length of the block: it resumed or not, what it sent, whether it saw the end."""
+        return self._traced() if tracing.is_on() else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _traced(self) -> Iterator[None]:
         with tracing.viewer_span(self._task_id, backend=self.backend, resumed=self._resumed, start=self._position):
             try:
                 yield
@@ -322,7 +324,7 @@ class View:
             self._meters = meters_of(self.backend)
             tracing.event("hand_over", to=self.backend)
 
-    def _rebuilt(self, message: Message) -> bytes:
+    def _rebuilt(self, message: Told) -> bytes:
         """Give the whole answer from the committed message, for a stream whose log has expired.
 
         Its indexes are beyond those of any log, so that who has seen this end is told from who had seen a part.

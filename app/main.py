@@ -36,9 +36,12 @@ class App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        later = list[ASGIApp]()
+        later, given = list[ASGIApp](), set(scope)
         scope[streams.LATER] = later
         await super().__call__(scope, receive, send)
+        if later:  # a stream stays, and what the framework has put into its scope need not
+            for key in scope.keys() - given:
+                del scope[key]
         for serve in later:
             await serve(scope, receive, send)
 

@@ -69,12 +69,25 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a message holds by now; `status` is `pending` until its end, and `usage` its tokens by kind."""
+
+    status: str
+    content: str
+    finish_reason: str | None
+    usage: dict[str, int] | None
+    code: str | None
+    retryable: bool | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
-    """Where a stream lives, and what its message holds by now."""
+    """Where a stream lives, and what its message holds. Each open view keeps one: it is small."""
 
     backend: str
     state: str
-    message: Message
+    message: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +201,8 @@ class Records:
         if row is None:
             return None
         fields = dict(row)
-        return Pin(backend=fields.pop("pin"), state=fields.pop("state"), message=Message(**fields))
+        usage = json.loads(fields.pop("usage") or "null")
+        return Pin(fields.pop("backend"), fields.pop("state"), Told(usage=usage, **fields))
 
     async def commit(self, task_id: UUID, attempt: int, final: Final) -> bool:
         """Write the finished answer, unless a newer attempt or the message's end came first: then False.
@@ -314,7 +328,7 @@ JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.s
 ORDER BY turn.seq
 """
 _PIN = """
-SELECT stream.backend AS pin, stream.state, message.*
+SELECT stream.backend, stream.state, usage::text, status, content, finish_reason, code, retryable, message.created_at
 FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id = $1
 """
 _COMMIT = """

@@ -61,6 +61,11 @@ def tracing(settings: Settings, service: str) -> Iterator[None]:
         provider.shutdown()
 
 
+def is_on() -> bool:
+    """Tell whether any trace is kept."""
+    return _ratio > 0
+
+
 def exemplar(task_id: UUID) -> dict[str, str] | None:
     """Give the exemplar of an observation that belongs to this message; None when its trace is not kept."""
     return {"trace_id": task_id.hex} if _keeps(task_id.int, _ratio) else None

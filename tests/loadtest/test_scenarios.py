@@ -99,7 +99,9 @@ def test_every_viewer_of_every_stream_leaves_one_row_and_all_are_intact(everythi
 def test_a_viewer_who_reconnects_gets_every_event_once(everything: Played, scenario: str) -> None:
     """Over all its connections, also when the first broke before anything had come."""
     for row in everything.of(scenario):
-        assert row.indexes == tuple(range(CHUNKS + 1))
+        assert row.indexes == tuple(range(len(row.indexes))), "a busy store coalesces chunks, and leaves no hole"
+        assert row.committed is not None
+        assert row.committed.content == integrity.joined(row)
         assert len(row.resumes) == len(everything.of(scenario)[row.arrival].resumes) >= 2
         for one in row.resumes:
             assert one.dropped_ns <= one.opened_ns <= row.received_ns[one.events_before]
@@ -140,7 +142,10 @@ def test_all_viewers_of_a_stream_see_the_same(everything: Played) -> None:
 def test_a_slow_viewer_gets_all_later_and_is_not_counted_with_the_others(everything: Played) -> None:
     """It reads at a quarter of the pace, so its last chunk is late by more than the stream's length."""
     made = everything.extra("slow-client")
-    assert made["delivery_latency_slow"].count == STREAMS * CHUNKS
+    slow = sum(row.kinds.count("content") for row in everything.of("slow-client")) - sum(
+        one.row.kinds.count("content") for one in summary.measure(everything.of("slow-client")) if one.measured
+    )
+    assert made["delivery_latency_slow"].count == slow > 0
     assert made["delivery_latency_slow"].percentile_s(99) > 0.3
     assert made["delivery_latency_beside_slow"].percentile_s(50) < 0.1
     measured = [one for one in summary.measure(everything.of("slow-client")) if one.measured]
@@ -260,7 +265,7 @@ def test_each_scenario_is_a_locust_user(system: Stack, tmp_path: Path) -> None:
 def test_a_model_is_a_locust_scenario_too(system: Stack, tmp_path: Path) -> None:
     """Its first tokens are in Locust's table."""
     path = str(ROOT / "loadtest/scenarios/model.py")
-    options = ["--headless", "-u", "1", "-t", "2", "-s", "10", "--csv", str(tmp_path / "it")]
+    options = ["--headless", "-u", "1", "-t", "6", "-s", "10", "--csv", str(tmp_path / "it")]
     command = locust("-f", path, "--host", system.openai_base_url, *options)
     subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, check=True)
     with (tmp_path / "it_stats.csv").open() as file:
