@@ -56,7 +56,7 @@ class Level(msgspec.Struct, frozen=True):
 
     streams: int
     concurrency: float
-    chunks_per_s: float
+    deltas_per_s: float
     offered_per_s: float
     checks: list[Checked]
     holds: bool
@@ -67,7 +67,7 @@ class Level(msgspec.Struct, frozen=True):
     @property
     def keeps_up(self) -> bool:
         """Whether what the model made arrived."""
-        return self.chunks_per_s >= KEPT_UP * self.offered_per_s
+        return self.deltas_per_s >= KEPT_UP * self.offered_per_s
 
 
 class Capacity(msgspec.Struct, frozen=True):
@@ -143,13 +143,13 @@ def level(shape: Shape, clauses: Sequence[Clause], backend: str, streams: int, p
     found = verdict.evidence(lags, played.generator, played.host, played.offset, played.offset_after)
     judged, reasons = verdict.judge(found, {backend: figures}, None, interrupted=False)
     checks = objective.check(clauses, figures)
-    concurrency, chunks_per_s = open_on_average(played.streams, window), received_per_s(played.streams, window)
+    concurrency, deltas_per_s = open_on_average(played.streams, window), received_per_s(played.streams, window)
     offered_per_s = streams * shape.chunks / shape.lasts_s
-    kept = all(one.kept for one in checks) and chunks_per_s >= KEPT_UP * offered_per_s
+    kept = all(one.kept for one in checks) and deltas_per_s >= KEPT_UP * offered_per_s
     return Level(
         streams=streams,
         concurrency=concurrency,
-        chunks_per_s=chunks_per_s,
+        deltas_per_s=deltas_per_s,
         offered_per_s=offered_per_s,
         checks=checks,
         holds=kept and judged not in UNTRUSTED,
@@ -167,12 +167,13 @@ def open_on_average(rows: Sequence[StreamRow], window: tuple[int, int]) -> float
 
 
 def received_per_s(rows: Sequence[StreamRow], window: tuple[int, int]) -> float:
-    """Content events that came within the window, a second."""
+    """Deltas of the model that came within the window, a second: several share an event where they were coalesced."""
     low, high = window
     count = sum(
-        low <= at_ns < high and kind == "content"
+        deltas
         for row in rows
-        for kind, at_ns in zip(row.kinds, row.received_ns, strict=True)
+        for kind, at_ns, deltas in zip(row.kinds, row.received_ns, row.deltas, strict=True)
+        if low <= at_ns < high and kind == "content"
     )
     return 1e9 * count / (high - low)
 
@@ -212,7 +213,7 @@ def _next(levels: Sequence[Level], repeats: int) -> int | None:
 
 def law(levels: Sequence[Level]) -> usl.Fit | None:
     """The law through all points, with a doubt for those whose load cannot be trusted."""
-    found = usl.fit([(one.concurrency, one.chunks_per_s) for one in levels if one.concurrency >= 1])
+    found = usl.fit([(one.concurrency, one.deltas_per_s) for one in levels if one.concurrency >= 1])
     late = sum(one.verdict is not Verdict.VALID for one in levels)
     if found is None or not late:
         return found

@@ -86,7 +86,7 @@ def _law_rows(made: Document) -> list[list[str]]:
 
 def _throughput(made: Document, legend: Sequence[tuple[str, int]]) -> Figure:
     points = {
-        name: sorted((level.concurrency, level.chunks_per_s) for level in found.levels)
+        name: sorted((level.concurrency, level.deltas_per_s) for level in found.levels)
         for name, found in made.backends.items()
     }
     every = [point for some in points.values() for point in some]
@@ -99,7 +99,7 @@ def _throughput(made: Document, legend: Sequence[tuple[str, int]]) -> Figure:
             curve = [(at, fit.at(at)) for at in (1 + (last - 1) * step / CURVE for step in range(CURVE + 1))]
             series.append(Series(f"{name}, the law", colour, curve))
     rows = [
-        [name, number(level.concurrency), number(level.chunks_per_s), number(fit.at(level.concurrency)) if fit else "–"]
+        [name, number(level.concurrency), number(level.deltas_per_s), number(fit.at(level.concurrency)) if fit else "–"]
         for name, found in made.backends.items()
         for fit in [found.law]
         for level in sorted(found.levels, key=lambda one: one.concurrency)
@@ -107,8 +107,8 @@ def _throughput(made: Document, legend: Sequence[tuple[str, int]]) -> Figure:
     return Figure(
         title="Throughput by open streams",
         says="Points are measured, lines are the law fitted to them.",
-        svg=lines("Throughput by open streams", (x, y), ("open streams", "chunks/s"), series),
-        table=Table(["", "open", "chunks/s", "by the law"], rows),
+        svg=lines("Throughput by open streams", (x, y), ("open streams", "deltas/s"), series),
+        table=Table(["", "open", "deltas/s", "by the law"], rows),
         legend=legend,
     )
 

@@ -31,7 +31,7 @@ def line(backend: str, level: Level) -> str:
     """What one level showed, in one line."""
     checks = ", ".join(f"{one.clause.name} {shown(one)}{'' if one.kept else ' ✗'}" for one in level.checks)
     judged = "" if level.verdict is Verdict.VALID else f" [{level.verdict.value}]"
-    late = "" if level.keeps_up else f", {level.chunks_per_s / level.offered_per_s:.0%} of the offer arrived ✗"
+    late = "" if level.keeps_up else f", {level.deltas_per_s / level.offered_per_s:.0%} of the offer arrived ✗"
     return f"{'✓' if level.holds else '✗'} {backend} × {level.streams}: {checks}{late}{judged}"
 
 
@@ -62,10 +62,10 @@ def law(fit: Fit | None) -> list[str]:
         return ["the law needs three different loads"]
     peak = "no peak ahead"
     if fit.peak_n is not None and fit.peak_x is not None:
-        peak = f"peak {number(fit.peak_x)} chunks/s at {number(fit.peak_n)} streams"
+        peak = f"peak {number(fit.peak_x)} deltas/s at {number(fit.peak_n)} streams"
     said = ", ".join([*(f"{name} {value}" for name, value in parameters(fit)), peak])
     off = max(map(abs, fit.residuals), default=0.0)
-    residuals = f"residuals up to {number(off)} chunks/s, R² {'–' if fit.r_squared is None else f'{fit.r_squared:.4f}'}"
+    residuals = f"residuals up to {number(off)} deltas/s, R² {'–' if fit.r_squared is None else f'{fit.r_squared:.4f}'}"
     return [f"{said}; {residuals}", *(f"not to be trusted: {doubt}" for doubt in fit.doubts)]
 
 
@@ -112,7 +112,7 @@ def levels(clauses: Sequence[Clause], found: Capacity) -> Table:
         [
             f"{level.streams:,}",
             number(level.concurrency),
-            number(level.chunks_per_s),
+            number(level.deltas_per_s),
             "–" if fitted is None else number(fitted(level.concurrency)),
             *(shown(one) + ("" if one.kept else " ✗") for one in level.checks),
             "yes" if level.holds else "no",
@@ -121,7 +121,7 @@ def levels(clauses: Sequence[Clause], found: Capacity) -> Table:
         for level in sorted(found.levels, key=lambda level: level.streams)
     ]
     names = [clause.name for clause in clauses]
-    return Table(["streams", "open", "chunks/s", "by the law", *names, "holds", "verdict"], rows)
+    return Table(["streams", "open", "deltas/s", "by the law", *names, "holds", "verdict"], rows)
 
 
 def objective_says(clauses: Sequence[Clause]) -> str:

@@ -145,7 +145,7 @@ def _sizing(backend: str, results: Results, wanted: Wanted) -> Sizing:
     ]
     load = point.load
     measured = (
-        f"{load.streams} streams × {load.rate:g}/s on one API and one worker, {point.found.chunks_per_s:,.0f} "
+        f"{load.streams} streams × {load.rate:g}/s on one API and one worker, {point.found.deltas_per_s:,.0f} "
         f"chunks/s, verdict {point.verdict}; {results.made_at}, {results.machine.get('cpu')}"
     )
     return Sizing(backend, lines, _links(wanted), measured, _assumptions(wanted, idle))
@@ -184,7 +184,7 @@ def _line(kind: str, cpu_us: float, point: Point, idle: Point | None, wanted: Wa
 
 def _beyond(kind: str, count: int, events: float, point: Point, idle: Point | None, wanted: Wanted) -> str | None:
     """How much more one process is to carry than one carried when it was measured."""
-    planned, measured = events / count, point.found.chunks_per_s
+    planned, measured = events / count, point.found.deltas_per_s
     found = []
     if planned > NEARLY * measured:
         found.append(f"{planned:,.0f} chunks/s each, {measured:,.0f} measured")

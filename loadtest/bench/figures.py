@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks: what a chunk and a stream cost, and how far a system goes. Pure."""
+"""The arithmetic of the benchmarks: what a delta and a stream cost, and how far a system goes. Pure."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,9 +18,17 @@ CLIENT = "client"
 
 
 def cpu_us(point: Point) -> dict[str, float | None]:
-    """Processor time per chunk by kind of process, in microseconds; null when there was no chunk."""
-    chunks = point.found.chunks
-    return {kind: 1e6 * used / chunks if chunks else None for kind, used in point.found.cpu_s.items()}
+    """Processor time per delta of the model that was delivered, in microseconds by kind of process; null without one.
+
+    Per delta and not per chunk, since a chunk of a system that coalesces carries the work of several.
+    """
+    deltas = point.found.deltas
+    return {kind: 1e6 * used / deltas if deltas else None for kind, used in point.found.cpu_s.items()}
+
+
+def coalesced(point: Point) -> float | None:
+    """How many deltas a chunk carried on average."""
+    return ratio(point.found.deltas, point.found.chunks)
 
 
 def system_cpu_us(point: Point) -> float | None:
@@ -51,15 +59,15 @@ def holds(point: Point) -> bool:
 
 def is_saturated(point: Point) -> bool:
     """Tell whether less arrived than the model made."""
-    return point.found.chunks_per_s < KEPT_UP * point.load.offered
+    return point.found.deltas_per_s < KEPT_UP * point.load.offered
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """The most streams that held and the fewest that did not (null: no failure in range); the most chunks/s seen."""
+    """The most streams that held and the fewest that did not (null: no failure in range); the most deltas/s seen."""
 
     held: int
     failed: int | None
-    chunks_per_s: float
+    deltas_per_s: float
     saturated: bool
     points: list[Point]
 
@@ -85,7 +93,7 @@ def search(play: Callable[[int], Point], start: int, limit: int) -> Capacity:
     while failed is not None and held and failed > CLOSE_ENOUGH * held:
         middle = (held + failed) // 2
         held, failed = (middle, failed) if does_hold(middle) else (held, middle)
-    most = max(one.found.chunks_per_s for one in points)
+    most = max(one.found.deltas_per_s for one in points)
     return Capacity(held, failed, most, any(map(is_saturated, points)), points)
 
 

@@ -40,7 +40,7 @@ class System:
 
 
 class Load(msgspec.Struct, frozen=True):
-    """So many streams at so many chunks a second each; `turnover` is how long a stream is, None: no end in sight."""
+    """So many streams at so many deltas a second each; `turnover` is how long a stream is, None: no end in sight."""
 
     streams: int
     rate: float
@@ -51,7 +51,7 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def offered(self) -> float:
-        """Chunks a second that the model makes."""
+        """Deltas a second that the model makes."""
         return self.streams * self.rate
 
 
@@ -68,10 +68,11 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What the client printed."""
+    """What the client printed. A chunk carries one delta of the model, or several where the system coalesced them."""
 
     chunks: int
-    chunks_per_s: float
+    deltas: int
+    deltas_per_s: float
     streams_ended: int
     unfinished: int
     open_streams: int

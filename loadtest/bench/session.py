@@ -12,9 +12,8 @@ from loadtest.bench import figures
 from loadtest.bench.load import Load, Point, System, play
 from loadtest.bench.processes import cpu_s
 
-STARTS_PER_S = 100.0
-IDLE_STARTS_PER_S = 50.0
-"""How fast streams are opened: well within what an API takes in, so that the ramp is not what is measured."""
+STARTS_PER_S = 50.0
+"""How fast streams are opened: about twice the turnover of the largest level that held, so that nothing piles up."""
 LEAST_RAMP_S = 1.5
 WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
 SEARCH_FROM = 100
@@ -98,7 +97,7 @@ def level_load(plan: Plan, streams: int) -> Load:
 
 def idle_load(plan: Plan) -> Load:
     """Many streams that stay and say little."""
-    return Load(plan.idle, 1.0, plan.seconds, max(LEAST_RAMP_S, plan.idle / IDLE_STARTS_PER_S), turnover=None)
+    return Load(plan.idle, 1.0, plan.seconds, max(LEAST_RAMP_S, plan.idle / STARTS_PER_S), turnover=None)
 
 
 def seconds_at_most(plan: Plan, systems: int) -> float:

@@ -33,9 +33,10 @@ def _heading(results: Results) -> str:
         f"{machine['cores']} cores ({machine['cpu']}), {(machine['memory_bytes'] or 0) / 2**30:.0f} GiB, "
         f"{machine['system']} {machine['kernel']}, Python {machine['python']}; every part and the load on this "
         f"machine; {results.made_at}, revision {revision}; {versions}.\n\n"
-        "Delivery is producer → the kernel's stamp of the chunk's arrival at the viewer's socket. CPU is per delivered "
-        "chunk, POSTs and turnover included. The floor is Valkey publish → subscribe → socket write and nothing else; "
-        "its `worker` also stands for the model."
+        "Delivery is producer → the kernel's stamp of the chunk's arrival at the viewer's socket. CPU is per delta of "
+        "the model that was delivered, POSTs and turnover included; `a chunk` is how many "
+        "deltas one carried on average. The floor is Valkey publish → subscribe → socket write and nothing else; its "
+        "`worker` also stands for the model."
     )
 
 
@@ -43,14 +44,15 @@ def _level(points: Sequence[Point], floor: str, reference: str | None) -> str:
     base, peer = figures.of(points, floor), figures.of(points, reference or "")
     base_p50 = base.found.delivery_latency_s.p50 if base else None
     base_cpu = figures.system_cpu_us(base) if base else None
-    header = ["", "chunks/s", "p50 ms", "p99 ms", "p99.9 ms", "p50 × floor"]
+    header = ["", "deltas/s", "a chunk", "p50 ms", "p99 ms", "p99.9 ms", "p50 × floor"]
     header += [f"{kind} µs" for kind in KINDS] + ["all but client µs", "× floor"]
     header += ["× reference"] if peer else []
     rows = []
     for point in points:
         latency, cpu = point.found.delivery_latency_s, figures.cpu_us(point)
         whole = figures.system_cpu_us(point)
-        row = [point.system, f"{point.found.chunks_per_s:,.0f}", _ms(latency.p50), _ms(latency.p99), _ms(latency.p999)]
+        row = [point.system, f"{point.found.deltas_per_s:,.0f}", _one(figures.coalesced(point))]
+        row += [_ms(latency.p50), _ms(latency.p99), _ms(latency.p999)]
         row += [_times(figures.ratio(latency.p50, base_p50)), *(_one(cpu.get(kind)) for kind in KINDS), _one(whole)]
         row += [_times(figures.ratio(whole, base_cpu))]
         row += [_times(figures.ratio(whole, figures.system_cpu_us(peer)))] if peer else []
@@ -81,13 +83,13 @@ def _capacity(results: Results, floor: str, reference: str | None) -> str:
         row = [name, f"{found.held:,}", "–" if found.failed is None else f"{found.failed:,}"]
         row += [_times(figures.ratio(found.held, base.held if base else None))]
         row += [_times(figures.ratio(found.held, peer.held))] if peer else []
-        row += [f"{'' if found.saturated else 'at least '}{found.chunks_per_s:,.0f}"]
-        row += [_times(figures.ratio(found.chunks_per_s, base.chunks_per_s if base else None))]
+        row += [f"{'' if found.saturated else 'at least '}{found.deltas_per_s:,.0f}"]
+        row += [_times(figures.ratio(found.deltas_per_s, base.deltas_per_s if base else None))]
         rows.append([*row, ", ".join(sorted({point.verdict for point in found.points}))])
-    header = ["", "held", "failed at", "× floor", *(["× reference"] if peer else []), "chunks/s at saturation"]
+    header = ["", "held", "failed at", "× floor", *(["× reference"] if peer else []), "deltas/s at saturation"]
     objective = f"p99 of delivery below {figures.OBJECTIVE_S * 1e3:g} ms and every stream intact"
     return (
-        f"**Most streams at {results.plan.rate:g} chunks/s with {objective}**\n\n"
+        f"**Most streams at {results.plan.rate:g} deltas/s with {objective}**\n\n"
         f"{_table([*header, '× floor', 'verdicts'], rows)}"
     )
 
@@ -106,7 +108,7 @@ def _doubts(results: Results) -> str:
 
 
 def _title(load: Load) -> str:
-    return f"**{load.streams:,} streams × {load.rate:g} chunks/s**"
+    return f"**{load.streams:,} streams × {load.rate:g} deltas/s**"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

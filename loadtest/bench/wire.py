@@ -1,7 +1,7 @@
 """One connection of the lean load: requests with JSON answers, then one stream, whose bytes are scanned and not parsed.
 
-A chunk that looks exactly as the contract says costs one match of a pattern, in which its index and its instant are;
-everything else (terminals, comments, an event cut in two) goes through a JSON decoder.
+A chunk that looks exactly as the contract says costs one match of a pattern, in which its index, its number of deltas
+and its instant are; everything else (terminals, comments, an event cut in two) goes through a JSON decoder.
 """
 
 import re
@@ -12,7 +12,7 @@ import msgspec
 
 _CONTENT = (
     rb'(?:id: \d+\n)?data: \{"chunk_index":(\d+),"chunk_type":"content","content":"(?:[^"\\]|\\.)*",'
-    rb'"attempt":\d+,"deltas":\d+,"ts_ns":(\d+)\}\n\n'
+    rb'"attempt":\d+,"deltas":(\d+),"ts_ns":(\d+)\}\n\n'
 )
 PLAIN = re.compile(_CONTENT)
 CHUNKED = re.compile(rb"[0-9a-fA-F]+\r\n" + _CONTENT + rb"\r\n")
@@ -29,6 +29,7 @@ class Event(msgspec.Struct):
     chunk_type: str
     ts_ns: int
     content: str
+    deltas: int = 0
 
 
 _event = msgspec.json.Decoder(Event).decode
@@ -43,6 +44,8 @@ class Tally:
     """What was seen inside the measured window, in nanoseconds, and everything that went wrong at any time."""
 
     is_open: bool = False
+    deltas: int = 0
+    """What the model made of the text that came: several of them share a chunk under backlog."""
     delivery: "array[int]" = field(default_factory=lambda: array("q"))
     ttft: "array[int]" = field(default_factory=lambda: array("q"))
     post: "array[int]" = field(default_factory=lambda: array("q"))
@@ -99,9 +102,10 @@ class Stream:
         if self._is_clean and (found := self._pattern.fullmatch(buffer, 0, size)) and int(found[1]) == self._due:
             self._due += 1
             if self._tally.is_open and self._due > 1:
-                self._tally.delivery.append(now_ns - int(found[2]))
+                self._tally.deltas += int(found[2])
+                self._tally.delivery.append(now_ns - int(found[3]))
             elif self._tally.is_open:
-                self._count(now_ns, int(found[2]))
+                self._count(now_ns, int(found[2]), int(found[3]))
             return False
         _not_ended(size)
         data: bytes | bytearray = buffer
@@ -139,7 +143,7 @@ class Stream:
                 continue
             self._in_order(int(found[1]))
             if is_open:
-                self._count(now_ns, int(found[2]))
+                self._count(now_ns, int(found[2]), int(found[3]))
             at = found.end()
         self._rest = b""
         return False
@@ -169,7 +173,7 @@ class Stream:
         self._in_order(event.chunk_index)
         if event.chunk_type == "content":
             if self._tally.is_open:
-                self._count(now_ns, event.ts_ns)
+                self._count(now_ns, event.deltas, event.ts_ns)
             if self._keep_text:
                 self.text.append(event.content)
             return False
@@ -182,7 +186,8 @@ class Stream:
             raise BrokenError(f"index {index} came where {self._due} was due")
         self._due = index + 1
 
-    def _count(self, now_ns: int, ts_ns: int) -> None:
+    def _count(self, now_ns: int, deltas: int, ts_ns: int) -> None:
+        self._tally.deltas += deltas
         self._tally.delivery.append(now_ns - ts_ns)
         if self._due == 1:
             self._tally.ttft.append(now_ns - self._asked_ns)

@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic: costs per chunk and per stream, the search for the edge, and the verdict."""
+"""The benchmarks' arithmetic: costs per delta and per stream, the search for the edge, and the verdict."""
 
 from array import array
 from itertools import pairwise
@@ -15,8 +15,9 @@ from loadtest.bench.session import Plan, Results
 from loadtest.bench.tables import markdown
 
 FOUND: dict[str, Any] = {
-    "chunks": 1000,
-    "chunks_per_s": 500.0,
+    "chunks": 500,
+    "deltas": 1000,
+    "deltas_per_s": 500.0,
     "streams_ended": 30,
     "unfinished": 0,
     "open_streams": 25,
@@ -48,11 +49,12 @@ def latency(p99: float) -> dict[str, Any]:
     return {**FOUND["delivery_latency_s"], "p99": p99}
 
 
-def test_cpu_per_chunk_is_told_apart_by_process() -> None:
-    """In microseconds; the sum leaves the load's own out; nothing without a chunk."""
+def test_cpu_per_delta_is_told_apart_by_process() -> None:
+    """In microseconds; the sum leaves the load's own out; nothing without a delta; two that share a chunk are two."""
     assert figures.cpu_us(point()) == pytest.approx({"client": 10, "worker": 40, "api": 20})
     assert figures.system_cpu_us(point()) == pytest.approx(60)
-    assert figures.system_cpu_us(point(chunks=0)) is None
+    assert figures.system_cpu_us(point(deltas=0)) is None
+    assert figures.coalesced(point()) == 2
 
 
 def test_memory_of_a_stream_is_the_growth_over_those_open() -> None:
@@ -69,7 +71,7 @@ def test_the_objective_wants_whole_streams_that_keep_up() -> None:
     assert not figures.holds(point(delivery_latency_s=latency(0.051)))
     assert not figures.holds(point(broken=1))
     assert not figures.holds(point(unfinished=1))
-    assert not figures.holds(point(chunks_per_s=400.0))
+    assert not figures.holds(point(deltas_per_s=400.0))
 
 
 @pytest.mark.parametrize("edge", [17, 130, 480, 1000])
@@ -78,20 +80,20 @@ def test_the_search_brackets_the_edge_and_closes_in(edge: int) -> None:
 
     def play(streams: int) -> Point:
         return point(
-            streams, delivery_latency_s=latency(0.01 if streams <= edge else 0.2), chunks_per_s=min(streams, 900) * 20.0
+            streams, delivery_latency_s=latency(0.01 if streams <= edge else 0.2), deltas_per_s=min(streams, 900) * 20.0
         )
 
     capacity = figures.search(play, start=100, limit=6_400)
     assert capacity.failed is not None
     assert capacity.held <= edge < capacity.failed <= 1.1 * capacity.held + 2
-    assert (capacity.saturated, capacity.chunks_per_s) == (True, 18_000)
+    assert (capacity.saturated, capacity.deltas_per_s) == (True, 18_000)
 
 
 def test_a_search_without_a_failure_says_so() -> None:
     """And one that fails at once held nothing."""
-    whole = figures.search(lambda streams: point(streams, chunks_per_s=streams * 20.0), 100, 800)
+    whole = figures.search(lambda streams: point(streams, deltas_per_s=streams * 20.0), 100, 800)
     assert (whole.held, whole.failed, whole.saturated) == (800, None, False)
-    none = figures.search(lambda streams: point(streams, chunks_per_s=0.0), 100, 800)
+    none = figures.search(lambda streams: point(streams, deltas_per_s=0.0), 100, 800)
     assert (none.held, none.failed) == (0, 12)
 
 
@@ -120,7 +122,7 @@ def test_a_run_that_the_load_itself_limited_says_so(changes: dict[str, Any], exp
 def test_the_report_sets_every_system_beside_the_floor_and_the_reference() -> None:
     """With the machine, the date and what speaks against a figure."""
     points = [point(), point(system="any"), point(system="reference", broken=2, first_broken=["index 2 came"])]
-    capacity = figures.search(lambda streams: point(streams, chunks_per_s=streams * 20.0), 100, 800)
+    capacity = figures.search(lambda streams: point(streams, deltas_per_s=streams * 20.0), 100, 800)
     results = Results(
         made_at="2026-01-02T03:04:05+00:00",
         machine=host.machine(),

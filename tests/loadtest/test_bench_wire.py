@@ -11,10 +11,11 @@ from loadtest.bench.wire import Answer, BrokenError, Stream, Tally
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED_HEAD = HEAD + b"Transfer-Encoding: chunked\r\n"
 TS_NS = 1_000
+DELTAS = 3
 
 
 def record(index: int, kind: str = "content", text: str = "word ") -> bytes:
-    fields = {"chunk_index": index, "chunk_type": kind, "content": text, "attempt": 1, "deltas": 1, "ts_ns": TS_NS}
+    fields = {"chunk_index": index, "chunk_type": kind, "content": text, "attempt": 1, "deltas": DELTAS, "ts_ns": TS_NS}
     return b"id: %d\ndata: %b\n\n" % (index, json.dumps(fields, separators=(",", ":")).encode())
 
 
@@ -50,6 +51,7 @@ def test_every_chunk_is_counted_once_however_the_bytes_were_cut(
     tally, stream = opened(keep_text=keep_text)
     assert feed(stream, whole, *cuts)
     assert list(tally.delivery) == [5] * len(texts)
+    assert tally.deltas == DELTAS * len(texts)
     assert len(tally.ttft) == 1
     assert stream.text == (texts if keep_text else [])
 

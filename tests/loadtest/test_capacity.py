@@ -26,7 +26,7 @@ def level(streams: int, *, p99: float = 0.01, arrived: float = 1.0, verdict: Ver
     return Level(
         streams=streams,
         concurrency=float(streams),
-        chunks_per_s=20.0 * streams * arrived,
+        deltas_per_s=20.0 * streams * arrived,
         offered_per_s=20.0 * streams,
         checks=[objective.Checked(clause, p99, p99 < clause.limit), objective.Checked(CLAUSES[1], 100.0, True)],
         holds=kept and verdict not in capacity.UNTRUSTED,
@@ -59,6 +59,8 @@ def test_concurrency_and_throughput_are_those_of_the_window() -> None:
     assert capacity.open_on_average(rows, (opened, closed)) == 2
     assert capacity.open_on_average(rows, (closed, closed + 100 * MS)) == 0
     assert capacity.received_per_s(rows, (opened, opened + 1000 * MS)) == 10
+    merged = [msgspec.structs.replace(row, deltas=tuple(2 * each for each in row.deltas)) for row in rows]
+    assert capacity.received_per_s(merged, (opened, opened + 1000 * MS)) == 20
 
 
 @pytest.mark.parametrize("most", [1, 7, 33, 90, 410])

@@ -18,7 +18,7 @@ COSTS = {"cpu_s": {"api": 0.02, "worker": 0.04, "valkey": 0.01, "postgres": 0.00
 
 
 def point(streams: int, *, rate: float = 20.0, **changes: Any) -> Point:
-    found = {**FOUND, **COSTS, "chunks_per_s": streams * rate, "open_streams": 25, **changes}
+    found = {**FOUND, **COSTS, "deltas_per_s": streams * rate, "open_streams": 25, **changes}
     return Point("any", Load(streams, rate, 2.0, 1.0), msgspec.convert(found, Found), "VALID", [])
 
 
@@ -88,7 +88,7 @@ def test_what_lies_beyond_the_measurement_is_marked() -> None:
 def test_costs_are_those_of_the_nearest_level_that_kept_up() -> None:
     """By rate first, then the largest; a saturated or broken level is none."""
     dear = {**COSTS["cpu_s"], "api": 0.9}
-    levels = [point(50, cpu_s=dear), point(100), point(200, chunks_per_s=1000.0), point(400, broken=1)]
+    levels = [point(50, cpu_s=dear), point(100), point(200, deltas_per_s=1000.0), point(400, broken=1)]
     assert lines(Wanted(100, 20.0), *levels)["api"].cpu_us_per_chunk == pytest.approx(20)
     with pytest.raises(SizingError, match="kept up at no measured level"):
         lines(Wanted(100, 20.0), levels[2], levels[3])
