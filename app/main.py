@@ -29,6 +29,8 @@ from app.watching import watch_loop, watch_queue
 log = logging.getLogger(__name__)
 
 NOBODY = UUID(int=0)
+KEPT = ("type", "extensions", "method", "path", "query_string", "root_path", "http_version", "client")
+"""Of a stream's scope: what its server and its log may still ask."""
 
 
 class App(FastAPI):
@@ -36,12 +38,12 @@ class App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        later, given = list[ASGIApp](), set(scope)
-        scope[streams.LATER] = later
+        later = scope[streams.LATER] = list[ASGIApp]()
         await super().__call__(scope, receive, send)
-        if later:  # a stream stays, and what the framework has put into its scope need not
-            for key in scope.keys() - given:
-                del scope[key]
+        if later:  # a stream stays, and what else the scope has grown to need not
+            kept = {key: scope[key] for key in KEPT if key in scope}
+            scope.clear()  # a dict that only loses keys stays as large as it was
+            scope.update(kept)
         for serve in later:
             await serve(scope, receive, send)
 

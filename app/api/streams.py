@@ -20,6 +20,11 @@ router = APIRouter(prefix="/stream", tags=["streams"])
 
 LATER = "streamgauge.later"
 """Where a scope keeps what is to be served once the framework is done with the request."""
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 class EventStream(Response):
@@ -32,17 +37,25 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, view: View, drain: Drain) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._view, self._drain = view, drain
+        super().__init__()
+        self._serving = Serving(view, drain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Leave the serving for later."""
-        scope[LATER].append(self._serve)
+        scope[LATER].append(self._serving)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class Serving:
+    """What is left of a response while its stream lives."""
+
+    __slots__ = ("_drain", "_view")
+
+    def __init__(self, view: View, drain: Drain) -> None:
+        self._view, self._drain = view, drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         outlet = outlet_of(scope, receive, send)
         with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
             is_whole = await self._is_served(outlet)

@@ -12,8 +12,9 @@ from app.streaming.box import Box
 from app.streaming.cluster import Cluster
 from app.streaming.contract import Entry, entry_of
 from app.streaming.hub import Hub
+from app.streaming.script import Script
 from app.streaming.store import Layout, StoreReader, StoreWriter
-from app.streaming.valkey import Script, Valkey
+from app.streaming.valkey import Valkey
 
 CANCEL, DISCARD = map(Script.load, ("cancel", "discard"))
 LAYOUT = Layout(

@@ -32,7 +32,8 @@ from app.streaming.contract import (
     encode,
 )
 from app.streaming.pushed import PushedReader
-from app.streaming.valkey import Prepared, RefusedError, Script
+from app.streaming.script import Prepared, Script
+from app.streaming.valkey import RefusedError
 
 CREATE, RENEW = map(Script.load, ("create", "renew"))
 LOOK_AGAIN_S = 60

@@ -10,9 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from functools import cached_property, partial
-from hashlib import sha1
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -20,6 +18,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.streaming.contract import StoreUnavailableError
+from app.streaming.script import Heard, Prepared, Script
 
 log = logging.getLogger(__name__)
 
@@ -33,41 +32,6 @@ LOOKS = 4
 BACKOFF_S = (0.05, 2.0)
 
 Push = Callable[[list[Any]], None]
-Heard = Callable[[Any], None]
-"""Gets a command's reply, a `hiredis.ReplyError` or a `StoreUnavailableError`: once, after the call returned."""
-
-
-class Script:
-    """Lua that is called by its hash."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body, self.sha = body, sha1(body, usedforsecurity=False).hexdigest()
-
-    @classmethod
-    def load(cls, name: str) -> "Script":
-        """Read a file of this package."""
-        return cls((Path(__file__).parent / "lua" / f"{name}.lua").read_bytes())
-
-    @cached_property
-    def sharded(self) -> "Script":
-        """The same for a cluster, where a message goes to the node that owns the channel's slot and to no other."""
-        return Script(self.body.replace(b"'PUBLISH'", b"'SPUBLISH'"))
-
-
-class Prepared:
-    """A script's call of which everything is packed already but its last two arguments, an index and a record."""
-
-    def __init__(
-        self, begin: Callable[[bytes, Heard], None], script: Script, keys: tuple[str, ...], *args: Any
-    ) -> None:
-        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        self._begin = begin
-        self._head = b"*%d\r\n" % (len(words) + 2) + hiredis.pack_command(words).partition(b"\r\n")[2]
-
-    def __call__(self, index: int, record: bytes, heard: Heard) -> None:
-        """Begin the call; `heard` gets what comes of it."""
-        number = b"%d" % index
-        self._begin(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (self._head, len(number), number, len(record), record), heard)
 
 
 class Wire(asyncio.Protocol):
