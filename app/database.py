@@ -52,13 +52,15 @@ class Database:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def driver(self) -> AsyncIterator[asyncpg.Connection]:
+    async def driver(self, *, counted: bool = True) -> AsyncIterator[asyncpg.Connection]:
         """Give the driver's own connection; each statement commits by itself. For the hot paths.
+
+        What a process asks by the clock, whether or not anybody streams, is not `counted`.
 
         It is taken from the engine's pool without an engine's connection around it, which no statement would pass and
         which costs more than the statement's own round trip does here.
         """
-        metrics.DATABASE_UNITS.inc()
+        metrics.DATABASE_UNITS.inc(counted)
         with translated_errors():
             borrowed = await greenlet_spawn(self._engine.pool.connect)
             try:

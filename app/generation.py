@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from app.database import DatabaseUnavailableError
+from app.leaving import Leaving
 from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, CancelledByUserError, Producer, Store
 from app.records import Final, Job, Records
@@ -40,6 +41,7 @@ class Services:
     records: Records
     backends: Backends
     model: Model
+    leaving: Leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
         with (
             metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
             tracing.span("stream", attempt=producer.attempt),
+            services.leaving.telling(producer),
         ):
             try:
                 if job.committed is not None:

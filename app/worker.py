@@ -12,8 +12,10 @@ from prometheus_client import start_http_server
 from app import pool
 from app.broker import TASK, make_celery
 from app.database import Database, DatabaseUnavailableError
+from app.flag_records import FlagRecords
 from app.garbage import settle
 from app.generation import Services, generate
+from app.leaving import Leaving
 from app.llm import Model
 from app.pool.loop import Watch
 from app.records import Records
@@ -22,6 +24,7 @@ from app.streaming.backends import open_backends
 from app.streaming.contract import StoreUnavailableError
 from app.telemetry import metrics
 from app.telemetry.tracing import tracing
+from app.watching import watch_flag
 
 settings = load_settings()
 _services: ContextVar[Services] = ContextVar("worker_services")
@@ -42,9 +45,15 @@ async def open_services() -> AsyncIterator[None]:
             ) as model,
         ):
             metrics.WORKER_SLOTS.set(settings.worker_concurrency)
-            _services.set(Services(settings, Records(database), backends, model))
+            leaving = Leaving()
+            _services.set(Services(settings, Records(database), backends, model, leaving))
+            following = asyncio.create_task(watch_flag(FlagRecords(database), leaving))
             settle()
-            yield
+            try:
+                yield
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
 
 @contextlib.contextmanager

@@ -230,10 +230,18 @@ def trace(
 
 @app.command(context_settings=PASSED_ON)
 def flag(context: typer.Context) -> None:
-    """Show or set the backend of new messages; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
+    """Show or change which backend new messages get; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
     from ops.flag_commands import commands
 
     commands(args=context.args, prog_name="streamgauge flag")
+
+
+@app.command(context_settings=PASSED_ON)
+def rollback(context: typer.Context) -> None:
+    """Send new messages to the safe backend, now; `streamgauge rollback --help` lists how. It needs DATABASE_URL."""
+    from ops.flag_commands import rollback_command
+
+    rollback_command(args=context.args, prog_name="streamgauge rollback")
 
 
 @app.command(context_settings=PASSED_ON)

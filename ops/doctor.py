@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from app.broker import BrokerUnavailableError, Queue, make_celery
 from app.database import Database, DatabaseUnavailableError
+from app.flag_records import FlagRecords
 from app.records import Records
 from app.repair import Finding, Repair
 from app.settings import Settings, load_settings
@@ -88,7 +89,7 @@ async def examine(settings: Settings, *, repair: bool) -> list[Diagnosis]:
     ):
         records = Records(database)
         found = [
-            await _examined("database", _database(database, records), "Check DATABASE_URL, and that its server runs."),
+            await _examined("database", _database(database), "Check DATABASE_URL, and that its server runs."),
             await _examined("chunk store", _store(settings, backends), "Check REDIS_URL; see ops/valkey/valkey.conf."),
             await _examined("broker", _broker(queue), "Check BROKER_URL and the server."),
         ]
@@ -110,12 +111,12 @@ async def _examined(name: str, examination: Awaitable[str], fix: str) -> Diagnos
         return Diagnosis(name, str(error)[:300], fix)
 
 
-async def _database(database: Database, records: Records) -> str:
+async def _database(database: Database) -> str:
     async with database.driver() as connection:
         is_made = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
         revision = await connection.fetchval("SELECT version_num FROM alembic_version") if is_made else None
     _check_schema(revision)
-    newest = await records.newest_flag(0)
+    newest = await FlagRecords(database).newest(0)
     return f"answers; flag generation {newest[0]} is in force" if newest else "answers; no flag document is set"
 
 

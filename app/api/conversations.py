@@ -17,7 +17,7 @@ from app.database import DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
 from app.streaming.backends import SAFE, offered
 from app.streaming.contract import StoreUnavailableError
-from app.streaming.flag import FORCED
+from app.streaming.flag_document import FORCED, USER
 from app.tables import IN_ROWS, Message
 from app.telemetry import metrics, tracing
 
@@ -111,11 +111,14 @@ async def post_message(
     conversation_id: UUID,
     body: NewMessage,
     forced_backend: Annotated[str | None, Header(alias="X-Streamgauge-Backend")] = None,
+    user: Annotated[str | None, Header(alias="X-Streamgauge-User", max_length=200)] = None,
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
     _check(services, body, forced_backend)
+    given = {FORCED: forced_backend, USER: user}
+    attributes = {name: value for name, value in given.items() if value}
     for _ in range(TRIES):
-        chosen = services.flag.choose(conversation_id, {FORCED: forced_backend} if forced_backend else {})
+        chosen = services.flag.choose(conversation_id, attributes)
         is_away = services.health.away and chosen not in IN_ROWS
         backend = SAFE if is_away and not forced_backend else chosen
         try:
@@ -126,6 +129,7 @@ async def post_message(
             if backend in IN_ROWS or forced_backend:
                 raise
         else:
+            services.flag.confirm()
             metrics.MESSAGES_POSTED.labels(backend).inc()
             metrics.MESSAGES_REROUTED.inc(backend != chosen)
             return Accepted(task_id=posted.task_id, message_id=posted.message_id)

@@ -9,6 +9,8 @@ from app.broker import Queue
 from app.database import Database
 from app.delivery import Delivery
 from app.draining import Drain
+from app.flag_records import FlagRecords
+from app.flags import Flags
 from app.records import Records
 from app.settings import Settings
 from app.streaming.backends import Backends
@@ -26,6 +28,8 @@ class Services:
     backends: Backends
     delivery: Delivery
     flag: BackendFlag
+    flags: Flags
+    flag_records: FlagRecords
     queue: Queue
     health: StoreHealth
     drain: Drain

@@ -44,7 +44,9 @@ MODEL_TTFT_SECONDS = Histogram(
     "streamgauge_model_ttft_seconds", "From the model request to its first delta.", buckets=LATENCY_BUCKETS
 )
 WORKER_LOOP_LAG_SECONDS = Gauge("streamgauge_worker_loop_lag_seconds", "How late the worker's event loop runs.")
-HANDOVERS = Counter("streamgauge_handovers", "Live streams moved to the safe backend because their store was lost.")
+HANDOVERS = Counter(
+    "streamgauge_handovers", "Live streams moved to the safe backend: their store was lost, or somebody asked for it."
+)
 FENCED = Counter(
     "streamgauge_fenced_attempts", "Attempts that stopped because a newer one had taken the stream.", BACKEND
 )
@@ -110,6 +112,9 @@ DUPLICATE_APPENDS = Counter(
     "streamgauge_duplicate_appends", "Appends that the store had already: the reply before was lost.", BACKEND
 )
 FLAG_EVALUATIONS = Counter("streamgauge_flag_evaluations", "Backends chosen by the flag.", BACKEND)
+FLAG_BROKEN = Gauge(
+    "streamgauge_flag_broken", "1 while the newest flag document can't be used and the last good one holds, else 0."
+)
 FLAG_GENERATION = Gauge("streamgauge_flag_generation", "The flag document that this process follows; 0 is none.")
 QUEUE_DEPTH = Gauge("streamgauge_queue_depth", "Messages in the broker that no worker has fetched, seen every 5 s.")
 WORKER_SLOTS = Gauge("streamgauge_worker_slots", "Streams that this worker may answer at once.")
