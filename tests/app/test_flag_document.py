@@ -1,6 +1,7 @@
 """The flag's document: rules that are written and read back, shares that hold, and those that can't be."""
 
 import json
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -91,6 +92,7 @@ def test_a_document_of_somebodys_is_told_from_ours() -> None:
     ours = document_for("polling", NAMES)
     more = json.loads(json.dumps(ours))
     more["flags"]["stream-backend"]["targeting"]["if"][-1] = {"fractional": [{"var": "tier"}, ["pubsub", 1]]}
-    for document in (more, {"flags": {}}, {"flags": {"stream-backend": 3}}, {}):
+    foreign: list[dict[str, Any]] = [more, {"flags": {}}, {"flags": {"stream-backend": 3}}, {}]
+    for document in foreign:
         with pytest.raises(ForeignDocumentError, match="flag set BACKEND"):
             rules_of(document)
