@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import Open
+from app.api.dependencies import BACKEND_HEADER, Open
 from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
 from app.draining import Drain
 from app.outlet import Outlet, outlet_of
@@ -32,7 +32,8 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, view: View, drain: Drain) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"})
+        fixed = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+        super().__init__(headers={**fixed, BACKEND_HEADER: view.backend})
         del self.headers["content-length"]
         self._view, self._drain = view, drain
 
