@@ -72,12 +72,17 @@ class Course:
 
     def is_handed_over(self, row: StreamRow) -> bool:
         """Whether the stream of this message moved to the safe backend since it lost its store."""
-        return (
-            row.backend in self._times.on_store
-            and row.committed is not None
-            and row.committed.backend == self._times.safe
-            and self._meets_loss(row.sent_ns or 0, row.closed_ns or END_OF_TIME_NS, 0)
-        )
+        return self.may_move(row) and row.committed is not None and row.committed.backend == self._times.safe
+
+    def may_move(self, row: StreamRow) -> bool:
+        """Whether the stream of this message met the loss of its store."""
+        meets = self._meets_loss(row.sent_ns or 0, row.closed_ns or END_OF_TIME_NS, 0)
+        return row.backend in self._times.on_store and meets
+
+    def places(self, row: StreamRow, *, may_move: bool) -> set[str]:
+        """Where the readers of this stream may be served; one whose message nobody could read may have moved."""
+        ended_on = row.committed.backend if row.committed else None
+        return {row.backend, self._times.safe} if may_move and ended_on in (None, self._times.safe) else {row.backend}
 
     def _meets_loss(self, from_ns: int, until_ns: int, after_s: float) -> bool:
         return any(
@@ -91,15 +96,16 @@ def judge(streams: Sequence[Measured], times: Timetable, done: Done) -> dict[str
     """The account of all streams, warm-ups too: how many, and what speaks against continuity."""
     course = Course(times, done.flips)
     messages = [one.row for one in streams if not one.row.viewer]
-    moved = {(row.block, row.arrival) for row in messages if course.is_handed_over(row)}
+    movable = {(row.block, row.arrival) for row in messages if course.may_move(row)}
+    handed_over = sum(course.is_handed_over(row) for row in messages)
     found = [
         finding
         for one in streams
-        for finding in _findings(one, course, is_handed_over=(one.row.block, one.row.arrival) in moved)
+        for finding in _findings(one, course, may_move=(one.row.block, one.row.arrival) in movable)
     ]
-    if done.handovers is not None and len(moved) > done.handovers:
+    if done.handovers is not None and handed_over > done.handovers:
         found.append(
-            Finding("not counted", f"{len(moved)} streams moved, and {done.handovers} hand-overs were counted")
+            Finding("not counted", f"{handed_over} streams moved, and {done.handovers} hand-overs were counted")
         )
     counts = Counter(finding.kind for finding in found)
     return {
@@ -107,7 +113,7 @@ def judge(streams: Sequence[Measured], times: Timetable, done: Done) -> dict[str
         "viewers": len(streams),
         "intact": sum(one.good for one in streams),
         "outcomes": dict(Counter(_outcome(row) for row in messages).most_common()),
-        "handed_over": len(moved),
+        "handed_over": handed_over,
         "handovers_counted": done.handovers,
         "rerouted": sum(course.is_rerouted(row) for row in messages),
         "resumed": sum(len(one.row.resumes) for one in streams),
@@ -123,7 +129,7 @@ def is_late(row: StreamRow, course: Course) -> bool:
     return bool(row.backend) and row.backend not in course.allowed(row) and not course.is_rerouted(row)
 
 
-def _findings(one: Measured, course: Course, *, is_handed_over: bool) -> Iterable[Finding]:
+def _findings(one: Measured, course: Course, *, may_move: bool) -> Iterable[Finding]:
     row = one.row
     name = f"stream {row.task_id or f'{row.block}/{row.arrival}'}, viewer {row.viewer},"
     if one.faults:
@@ -138,14 +144,13 @@ def _findings(one: Measured, course: Course, *, is_handed_over: bool) -> Iterabl
         flags = " or ".join(sorted(course.allowed(row)))
         yield Finding("late", f"{name} went to {row.backend} when the flag said {flags}")
     ended_on = row.committed.backend if row.committed else None
-    if not row.viewer and ended_on not in (row.backend, None) and not is_handed_over:
+    if not row.viewer and ended_on not in (row.backend, None) and not course.is_handed_over(row):
         yield Finding("moved", f"{name} began on {row.backend} and ended on {ended_on}")
-    places = {row.backend, ended_on} if is_handed_over else {row.backend}
-    if strayed := [served for served in row.served if served not in places]:
+    if strayed := [served for served in row.served if served not in course.places(row, may_move=may_move)]:
         yield Finding("strayed", f"{name} of {row.backend} was served by {strayed[0]}")
 
 
 def _outcome(row: StreamRow) -> str:
     if row.task_id is None:
-        return f"refused: {row.error}" if row.outcome == "failed" else row.outcome
+        return "refused" if row.outcome == "failed" else row.outcome
     return row.kinds[-1] if row.terminal_ns and row.kinds else row.outcome

@@ -84,6 +84,22 @@ def test_a_message_between_order_and_effect_may_get_either() -> None:
     assert account(*ordered, *across)["broken"] == {}
 
 
+def test_the_readers_of_a_message_that_could_not_be_read_may_have_followed_a_hand_over() -> None:
+    """It is lost, and is not called astray as well; without a loss of the store it is both."""
+    followed = msgspec.structs.replace(HANDED_OVER, committed=None, outcome="failed", served=("pubsub", "polling"))
+    assert account(*GOOD, followed)["broken"] == {"lost": 1}
+    before = posted(1, "pubsub", committed=None, outcome="failed", served=("pubsub", "polling"))
+    assert account(*GOOD, before)["broken"] == {"lost": 1, "strayed": 1}
+
+
+def test_a_refused_message_is_an_outcome_of_its_own() -> None:
+    """However its answer was worded."""
+    refused = [
+        posted(1, "", arrival=place, task_id=None, outcome="failed", error=f"POST answered {place}") for place in (2, 3)
+    ]
+    assert account(*GOOD, *refused)["outcomes"] == {"done": len(GOOD), "refused": 2}
+
+
 def test_a_hand_over_that_nobody_counted_is_taken_from_the_rows() -> None:
     """Where the workers can't be asked."""
     made = account(*GOOD, HANDED_OVER, done=msgspec.structs.replace(DONE, handovers=None))
