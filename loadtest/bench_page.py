@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from loadtest import bench_plots, flips_report, plan, recorder, report, time_plots
+from loadtest.catalogue import ROLLBACK
 from loadtest.clock import Offset
 from loadtest.host import HostSample
 from loadtest.page import Page, Section, Table, write
@@ -19,8 +20,8 @@ from loadtest.wording import number, seconds
 NAME = "report.html"
 # Options of the command by the setting that they set.
 OPTIONS = {
-    "scenario": "--scenario", "num_conversations": "--num-conversations", "chunk_rate": "--chunk-rate",
-    "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
+    "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
+    "chunk_rate": "--chunk-rate", "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
 }  # fmt: skip
 
 
@@ -182,7 +183,15 @@ def reproduce(result: Mapping[str, Any]) -> str:
     given = [f"{option} {settings[name]}" for name, option in OPTIONS.items() if settings.get(name) is not None]
     backends = f"--backends {','.join(settings.get('backends') or result['backends'])}"
     quick = ["--quick"] if settings.get("quick") else []
-    return " ".join(["streamgauge bench", *quick, backends, *given])
+    return " ".join(["streamgauge bench", *quick, backends, *given, *_flipping(settings)])
+
+
+def _flipping(settings: Mapping[str, Any]) -> list[str]:
+    how = settings.get("flipping")
+    if settings.get("scenario") != ROLLBACK or not how:
+        return []
+    every = [f"--flip-every {how['every_s']:g}"] if how["every_s"] else []
+    return [*every, *([] if how["loses_store"] else ["--no-kill"])]
 
 
 def _pairs(known: Mapping[str, Any]) -> Table:

@@ -24,7 +24,9 @@ class Flipper:
         self._back_at_ns: int | None = None
 
     def prepare(self) -> None:
-        """Send every message where the timetable begins."""
+        """Send every message where the timetable begins. Raises ValueError if nobody can do the flips."""
+        if self._plan.flips and self._controls is None:
+            raise ValueError("nobody can flip the flag of this system: set DATABASE_URL to its database")
         if self._plan.flips and self._controls:
             self._handovers = self._controls.handovers() if self._controls.handovers else 0
             self._controls.flip(self._plan.flips.first)

@@ -24,8 +24,8 @@ MEANING = (
     "the new backend (that is above all when the next message came), and to its first chunk at the client.",
     "Before, during, after: delivery latency of all backends' chunks in the second before the flip, the one that it "
     "begins and the one after that; where the chunk store was lost, `during` ends once messages may go there again.",
-    "Open across: streams that ran when the flag was flipped. They stay where they are, save those that are handed over "
-    "when the store is lost, be it at a later flip.",
+    "Open across: streams that ran when the flag was flipped. They stay where they are, save those that are handed "
+    "over when the store is lost, be it at a later flip.",
 )
 
 

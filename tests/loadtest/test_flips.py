@@ -160,6 +160,13 @@ def test_an_end_in_the_middle_gives_the_store_back() -> None:
     assert [one.backend for one in done.flips] == ["b"]
 
 
+def test_flips_that_nobody_can_do_are_no_proof() -> None:
+    """The run ends before its load begins."""
+    alone = Flipper(Plan(1, 1.0, (), flips=Timetable("a", ())), None, lambda _: None)
+    with pytest.raises(ValueError, match="set DATABASE_URL"):
+        alone.prepare()
+
+
 def test_a_plan_without_flips_is_left_alone() -> None:
     """Every other scenario."""
     system = System()

@@ -92,6 +92,17 @@ def test_a_broken_continuity_names_the_stream_and_fails_the_command(tmp_path: Pa
     check_continuity(made_of(ROWS), tmp_path)
 
 
+def test_the_page_says_how_to_flip_again() -> None:
+    """With the same pace, and without the loss of the store if there was none."""
+    made = made_of(ROWS)
+    made["settings"] |= {"duration": "21s", "flipping": {"every_s": 2.0, "loses_store": False}}
+    command = bench_page.reproduce(made)
+    assert "--scenario rollback --duration 21s" in command
+    assert command.endswith("--flip-every 2 --no-kill")
+    made["settings"] |= {"flipping": {"every_s": None, "loses_store": True}}
+    assert bench_page.reproduce(made).endswith("--seed 1")
+
+
 def test_other_runs_say_nothing_of_flips(tmp_path: Path) -> None:
     """Neither the document of one without any, nor one that was written before there were any."""
     made = made_of(ROWS, done=None)
