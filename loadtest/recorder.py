@@ -55,7 +55,9 @@ class Resume(msgspec.Struct, frozen=True):
 class StreamRow(msgspec.Struct, frozen=True):
     """Everything known about one viewer's stream. The lists run parallel: one entry per event, in order of arrival.
 
-    Viewer 0 asked the question; the POST's instants are on its row alone.
+    Viewer 0 asked the question; the POST's instants are on its row alone. `backend` is the one that was asked for or,
+    where the system's flag chose (`flagged`), the one that the POST's answer named. `served` are those that the answers
+    to this viewer's GETs named.
     """
 
     block: int
@@ -92,6 +94,8 @@ class StreamRow(msgspec.Struct, frozen=True):
     resumes: tuple[Resume, ...] = ()
     cancelled_ns: int | None = None
     protocol: Protocol = "streamgauge"
+    flagged: bool = False
+    served: tuple[str | None, ...] = ()
 
 
 class Recording:
@@ -107,6 +111,8 @@ class Recording:
         self.intended_ns = intended_ns
         self.resumes: list[Resume] = []
         self.cancelled_ns: int | None = None
+        self.chosen: str | None = None
+        self.served: list[str | None] = []
         self.task_id: str | None = None
         self.sent_ns: int | None = None
         self.accepted_ns: int | None = None
@@ -142,7 +148,7 @@ class Recording:
         return StreamRow(
             block=self._block.index,
             arrival=self._arrival_index,
-            backend=self.arrival.backend,
+            backend=self.arrival.backend or self.chosen or "",
             quartet=self._block.quartet,
             counted=self.arrival.counted,
             model=self.arrival.model,
@@ -174,6 +180,8 @@ class Recording:
             resumes=tuple(self.resumes),
             cancelled_ns=self.cancelled_ns,
             protocol=self.protocol,
+            flagged=not self.arrival.backend,
+            served=tuple(self.served),
         )
 
 

@@ -86,10 +86,16 @@ def bench(
         str,
         typer.Option(
             help="When streams start: steady, ramp, step, spike, open (poisson), constant; or how they are watched: "
-            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak."
+            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak; or rollback, which flips the flag."
         ),
     ] = "steady",
-    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m (a minute unless given).")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m, or of a rollback.")] = None,
+    flip_every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds from one flip of a rollback to the next (5, quick 3).")
+    ] = None,
+    kill: Annotated[
+        bool, typer.Option("--kill/--no-kill", help="Kill the chunk store at one flip of a rollback.")
+    ] = True,
     trace: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
@@ -109,8 +115,8 @@ def bench(
 
     With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
-    from loadtest.run import BenchOptions
-    from ops.measure import measure, measure_own_stack
+    from loadtest.options import BenchOptions
+    from ops.measure import measure, measure_own_stack, with_flips
     from ops.options import chosen_backends
     from ops.stack import StackOptions
 
@@ -127,13 +133,18 @@ def bench(
         time_scale=time_scale,
         seed=seed,
     )
+    is_rollback = scenario == "rollback"
+    if is_rollback:
+        options = with_flips(options, target, os.environ, every_s=flip_every, kill=kill)
     try:
         with signals_interrupt():
             if target:
                 measure(options, target, os.environ, console)
             else:
                 # Beside the stack of `up`, so that one can run while the other does.
-                stack = StackOptions(Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False)
+                stack = StackOptions(
+                    Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False, own_broker=is_rollback
+                )
                 measure_own_stack(options, stack, console, verbose=verbose)
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped.")

@@ -1,6 +1,5 @@
 """`streamgauge flag` and `streamgauge rollback`: which backend new messages get, in force with the next message."""
 
-import asyncio
 import getpass
 import os
 import time
@@ -13,13 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from app import flags
-from app.database import Database, DatabaseUnavailableError
 from app.flag_records import FlagMovedError, FlagRecords, broken_at
 from app.flags import Change, Edit, Flags, Standing, said
 from app.settings import load_settings
 from app.streaming.backends import NAMES, SAFE, offered
 from app.tables import IN_ROWS
 from app.telemetry.annotations import annotate
+from ops.flag_access import recorded
 from ops.processes import StackError
 from ops.usage import UsageError
 
@@ -222,14 +221,8 @@ def _asked(ask: Callable[[Flags], Awaitable[T]]) -> T:
 
 
 def _recorded(ask: Callable[[FlagRecords], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with Database.connect(load_settings().database_url, 1) as database:
-            return await ask(FlagRecords(database))
-
     try:
-        return asyncio.run(run())
-    except DatabaseUnavailableError as error:
-        raise StackError(f"The database did not answer: {error}. Set DATABASE_URL to the one the API uses.") from error
+        return recorded(load_settings().database_url, ask)
     except FlagMovedError as error:
         raise StackError(str(error)) from error
     except ValueError as error:

@@ -6,12 +6,12 @@ from time import time_ns
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, HTTPException
+from fastapi import APIRouter, Header, HTTPException, Response
 from fastapi.exceptions import RequestValidationError
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field
 
-from app.api.dependencies import Open, Services
+from app.api.dependencies import BACKEND_HEADER, Open, Services
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
@@ -110,7 +110,8 @@ async def post_message(
     services: Open,
     conversation_id: UUID,
     body: NewMessage,
-    forced_backend: Annotated[str | None, Header(alias="X-Streamgauge-Backend")] = None,
+    response: Response,
+    forced_backend: Annotated[str | None, Header(alias=BACKEND_HEADER)] = None,
     user: Annotated[str | None, Header(alias="X-Streamgauge-User", max_length=200)] = None,
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
@@ -132,6 +133,7 @@ async def post_message(
             services.flag.confirm()
             metrics.MESSAGES_POSTED.labels(backend).inc()
             metrics.MESSAGES_REROUTED.inc(backend != chosen)
+            response.headers[BACKEND_HEADER] = backend
             return Accepted(task_id=posted.task_id, message_id=posted.message_id)
     raise DatabaseUnavailableError(f"the flag or the chunk store changed {TRIES} times while one message was posted")
 
@@ -184,7 +186,7 @@ def _check(services: Services, body: NewMessage, forced_backend: str | None) -> 
         raise _invalid("model", "not allowed here; leave it out, or add it to STREAMGAUGE_ALLOWED_MODELS")
     backends = offered(settings)
     if forced_backend and forced_backend not in backends:
-        raise _invalid("X-Streamgauge-Backend", f"must be one of {', '.join(backends)}", part="header")
+        raise _invalid(BACKEND_HEADER, f"must be one of {', '.join(backends)}", part="header")
 
 
 def _invalid(name: str, message: str, part: str = "body") -> RequestValidationError:

@@ -17,6 +17,9 @@ from app.streaming.backends import Backends
 from app.streaming.flag import BackendFlag
 from app.streaming.health import StoreHealth
 
+BACKEND_HEADER = "X-Streamgauge-Backend"
+"""In a request it forces a message's backend; in an answer it tells the one that the stream is pinned to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:

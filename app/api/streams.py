@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import Open
+from app.api.dependencies import BACKEND_HEADER, Open
 from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
 from app.draining import Drain
 from app.outlet import Outlet, outlet_of
@@ -55,7 +55,8 @@ class Serving:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        backend = (BACKEND_HEADER.lower().encode(), self._view.backend.encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, backend]})
         outlet = outlet_of(scope, receive, send)
         with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
             is_whole = await self._is_served(outlet)

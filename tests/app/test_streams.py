@@ -116,6 +116,7 @@ async def test_the_stream_is_what_an_event_source_expects(client: Client, backen
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-cache, no-transform"
     assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["x-streamgauge-backend"] == backend
     assert "content-encoding" not in response.headers
     assert response.text.startswith("retry: ")
     assert "\nevent:" not in response.text
