@@ -55,6 +55,8 @@ class Job:
     """A worker's claim on a message: the attempt that is now its own, and what it needs to answer."""
 
     task_id: UUID
+    message_id: UUID
+    conversation_id: UUID
     attempt: int
     backend: str
     state: str
@@ -87,6 +89,7 @@ class Pin:
 
     backend: str
     state: str
+    message_id: UUID
     message: Told
 
 
@@ -184,6 +187,8 @@ class Records:
         answer = rows[-1]
         return Job(
             task_id=task_id,
+            message_id=answer["id"],
+            conversation_id=answer["conversation_id"],
             attempt=answer["attempt"],
             backend=answer["pin"],
             state=answer["state"],
@@ -202,7 +207,7 @@ class Records:
             return None
         fields = dict(row)
         usage = json.loads(fields.pop("usage") or "null")
-        return Pin(fields.pop("backend"), fields.pop("state"), Told(usage=usage, **fields))
+        return Pin(fields.pop("backend"), fields.pop("state"), fields.pop("id"), Told(usage=usage, **fields))
 
     async def commit(self, task_id: UUID, attempt: int, final: Final) -> bool:
         """Write the finished answer, unless a newer attempt or the message's end came first: then False.
@@ -320,15 +325,17 @@ _CLAIM = """
 WITH claimed AS (  -- a stream in rows has its state here; of any other only its store knows whether it is over
     UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> ALL ($2::text[]))
     RETURNING message_id, backend, state, attempt)
-SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, turn.finish_reason,
-       turn.usage::text AS usage, turn.code, turn.retryable, claimed.backend AS pin, claimed.state, claimed.attempt
+SELECT turn.id, turn.conversation_id, turn.role, turn.content, turn.status, turn.model, turn.max_tokens,
+       turn.created_at, turn.finish_reason, turn.usage::text AS usage, turn.code, turn.retryable,
+       claimed.backend AS pin, claimed.state, claimed.attempt
 FROM claimed
 JOIN message AS answer ON answer.id = claimed.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
 ORDER BY turn.seq
 """
 _PIN = """
-SELECT stream.backend, stream.state, usage::text, status, content, finish_reason, code, retryable, message.created_at
+SELECT stream.backend, stream.state, message.id, usage::text, status, content, finish_reason, code, retryable,
+       message.created_at
 FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id = $1
 """
 _COMMIT = """

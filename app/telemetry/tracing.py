@@ -8,29 +8,31 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from app.settings import Settings
+from app.telemetry.trace_file import TraceFile
 
 RANDOM_BITS = (1 << 56) - 1
 """What W3C trace context calls random in a trace id; a UUID's version and variant are in the other bits."""
-LARGEST_FILE = 64 << 20
 EXPORT_EVERY_MS = 1000
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+NOT_TRACED: Span = trace.INVALID_SPAN
 
 _tracer: Tracer = trace.NoOpTracer()
 _ratio = 0.0
@@ -123,9 +125,9 @@ def viewer_span(task_id: UUID, **attributes: AttributeValue) -> Iterator[Span]:
         yield viewer
 
 
-def event(name: str, **attributes: AttributeValue) -> None:
-    """Mark a moment in the span around it. 7 us: for what happens once in a stream, not for each chunk."""
-    trace.get_current_span().add_event(name, _named(attributes))
+def event(name: str, span: Span | None = None, /, **attributes: AttributeValue) -> None:
+    """Mark a moment in this span, or the one around it. 7 us: for what happens once in a stream, not for each chunk."""
+    (span or trace.get_current_span()).add_event(name, _named(attributes))
 
 
 def note(**attributes: AttributeValue) -> None:
@@ -134,13 +136,17 @@ def note(**attributes: AttributeValue) -> None:
 
 
 @contextlib.contextmanager
-def model_span(model: str, max_tokens: int | None) -> Iterator[Span]:
+def model_span(model: str, max_tokens: int | None, conversation_id: UUID, base_url: str) -> Iterator[Span]:
     """Trace the model call by the GenAI semantic conventions, without a word of the prompt or the answer."""
+    server = urlsplit(base_url)
     asked: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
+        "gen_ai.conversation.id": str(conversation_id),
         "gen_ai.request.model": model,
         "gen_ai.request.stream": True,
+        "server.address": server.hostname or "",
+        "server.port": server.port or (443 if server.scheme == "https" else 80),
     }
     if max_tokens:
         asked["gen_ai.request.max_tokens"] = max_tokens
@@ -231,31 +237,10 @@ class _ByTraceId(Sampler):
         return f"ByTraceId{{{self._ratio}}}"
 
 
-class _File(SpanExporter):
-    """Appends each span as a line of JSON; a file that has grown large becomes the one old file beside the new."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans of one batch; runs in the processor's thread."""
-        lines = "".join(f"{span.to_json(indent=None)}\n" for span in spans)
-        try:
-            with self._path.open("a") as file:
-                file.write(lines)
-                size = file.tell()
-            if size > LARGEST_FILE:
-                self._path.replace(self._path.with_suffix(".old.jsonl"))
-        except OSError:
-            return SpanExportResult.FAILURE
-        return SpanExportResult.SUCCESS
-
-
 def _exporters(settings: Settings, service: str) -> list[SpanExporter]:
     exporters: list[SpanExporter] = []
     if settings.otlp_endpoint:
         exporters.append(OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"))
     if settings.trace_folder:
-        exporters.append(_File(settings.trace_folder / f"{service}-{os.getpid()}.jsonl"))
+        exporters.append(TraceFile(settings.trace_folder / f"{service}-{os.getpid()}.jsonl", service))
     return exporters
