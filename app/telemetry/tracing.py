@@ -7,6 +7,7 @@ There is no span per chunk: one costs 28 us, and a stream has hundreds of chunks
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any
@@ -102,27 +103,21 @@ def message_span(task_id: UUID, started_ns: int, **attributes: AttributeValue) -
         yield span
 
 
-@contextlib.contextmanager
-def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue) -> Iterator[Span]:
+def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue) -> AbstractContextManager[Span]:
     """Trace a part of what is being traced around it."""
-    with _span(name, kind, None, attributes) as part:
-        yield part
+    return _span(name, kind, None, attributes)
 
 
-@contextlib.contextmanager
-def task_span(task_id: UUID, accepted_ns: int, **attributes: AttributeValue) -> Iterator[Span]:
+def task_span(task_id: UUID, accepted_ns: int, **attributes: AttributeValue) -> AbstractContextManager[Span]:
     """Trace a worker's attempt at a message, in the message's trace."""
     parent = trace.set_span_in_context(trace.NonRecordingSpan(_root(task_id)))
-    with _span("answer_message", SpanKind.CONSUMER, parent, attributes, accepted_ns) as attempt:
-        yield attempt
+    return _span("answer_message", SpanKind.CONSUMER, parent, attributes, accepted_ns)
 
 
-@contextlib.contextmanager
-def viewer_span(task_id: UUID, **attributes: AttributeValue) -> Iterator[Span]:
+def viewer_span(task_id: UUID, **attributes: AttributeValue) -> AbstractContextManager[Span]:
     """Trace one viewer's response in a trace of its own, linked to the message: a message has any number of viewers."""
     links = [Link(_root(task_id))]
-    with _span("GET /stream/{task_id}", SpanKind.SERVER, Context(), attributes, links=links) as viewer:
-        yield viewer
+    return _span("GET /stream/{task_id}", SpanKind.SERVER, Context(), attributes, links=links)
 
 
 def event(name: str, span: Span | None = None, /, **attributes: AttributeValue) -> None:
@@ -175,10 +170,9 @@ def _span(
     started_ns: int | None = None,
     links: Sequence[Link] = (),
 ) -> Iterator[Span]:
+    begun = _tracer.start_span(name, parent, kind, _named(attributes), links, started_ns)
     # The SDK's own record of an exception holds its message, which may quote the model.
-    with _tracer.start_as_current_span(
-        name, parent, kind, _named(attributes), links, started_ns, record_exception=False, set_status_on_exception=False
-    ) as started:
+    with trace.use_span(begun, end_on_exit=True, record_exception=False, set_status_on_exception=False) as started:
         try:
             yield started
         except Exception as error:
