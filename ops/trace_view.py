@@ -15,8 +15,8 @@ from rich.table import Table
 from ops.processes import StackError
 
 BAR = 24
-IN_THE_NAME = ("operation.", "provider.", "request.", "backend")
-"""Attributes that the waterfall leaves out, because the line says them already or every line would."""
+IN_THE_NAME = ("operation.", "provider.", "request.", "conversation.", "server.", "backend")
+"""Attributes that the waterfall leaves out, because the line says them already, or every line or message would."""
 PREFIXES = re.compile(r"^(streamgauge|gen_ai)\.")
 
 
