@@ -30,7 +30,7 @@ from app.streaming.contract import (
     encode,
     entry_of,
 )
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
 from app.telemetry.hot import HotCounter, HotHistogram
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Meters:
     """What is counted at each write to a viewer, with its label looked up."""
 
     delivery: HotHistogram
+    transit: HotHistogram
     write: HotHistogram
     inter_chunk: HotHistogram
     events: HotCounter
@@ -60,6 +61,7 @@ def meters_of(backend: str) -> Meters:
     """Give the meters of one backend's streams."""
     return Meters(
         delivery=metrics.DELIVERY_SECONDS.labels(backend),
+        transit=metrics.TRANSIT_SECONDS.labels(backend),
         write=metrics.WRITE_SECONDS.labels(backend),
         inter_chunk=metrics.INTER_CHUNK_SECONDS.labels(backend),
         events=metrics.EVENTS_SENT.labels(backend),
@@ -101,6 +103,7 @@ class Delivery:
         pin = await self._records.pin(task_id)
         if pin is None:
             raise UnknownStreamError
+        logs.about(task_id, pin.message_id, pin.backend)
         if last_event_id == str(REBUILT_END):
             raise NothingLeftError
         status = await self._status(pin, task_id)
@@ -170,7 +173,7 @@ class View:
 
     __slots__ = (
         "_asked_ns", "_backends", "_ended", "_exemplars", "_frames", "_lost_since", "_meters", "_outlet", "_pin",
-        "_position", "_quiet_ns", "_records", "_reset", "_resumed", "_sent", "_settings", "_tail", "_task_id",
+        "_position", "_quiet_ns", "_records", "_reset", "_resumed", "_sent", "_settings", "_span", "_tail", "_task_id",
         "_written_ns",
     )  # fmt: skip
 
@@ -192,6 +195,7 @@ class View:
         self._asked_ns, self._written_ns = asked_ns, 0
         self._quiet_ns, self._lost_since = monotonic_ns(), 0.0
         self._ended, self._sent, self._resumed = False, 0, joining.start > 0 or joining.reset
+        self._span = tracing.NOT_TRACED
         self._outlet: Outlet
 
     @property
@@ -205,7 +209,11 @@ class View:
 
     @contextlib.contextmanager
     def _traced(self) -> Iterator[None]:
-        with tracing.viewer_span(self._task_id, backend=self.backend, resumed=self._resumed, start=self._position):
+        with tracing.viewer_span(
+            self._task_id, backend=self.backend, resumed=self._resumed, start=self._position
+        ) as self._span:
+            if self._resumed:
+                tracing.event("resume", start=self._position)
             try:
                 yield
             finally:
@@ -215,7 +223,11 @@ class View:
         """Send everything until the terminal, following the stream when it is handed over."""
         self._outlet = outlet
         await outlet.send(retry_line())
-        metrics.FIRST_BYTE_SECONDS.labels(self.backend).observe((time_ns() - self._asked_ns) / 1e9)
+        metrics.FIRST_BYTE_SECONDS.labels(self.backend).observe(
+            (time_ns() - self._asked_ns) / 1e9, tracing.exemplar(self._task_id)
+        )
+        if self._tail >= self._position:
+            metrics.REPLAY_EVENTS.labels(self.backend).observe(self._tail - self._position + 1)
         if self._reset:
             await outlet.send(RESET_FRAME % _synthetic(-1, ChunkType.RESET).record)
         while not self._ended:
@@ -256,23 +268,25 @@ class View:
         """Count entries that reached the socket; those stored before the viewer came are replays, not deliveries."""
         now_ns, meters, count = monotonic_ns(), self._meters, len(entries)
         replayed = 0 if entries[0].index > self._tail else sum(entry.index <= self._tail for entry in entries)
-        wall_ns = time_ns()
+        wall_ns, write_s, exemplar = time_ns(), (now_ns - held_ns) / 1e9, self._exemplars.take()
         for entry in entries[replayed:] if replayed else entries:
-            meters.delivery.observe((wall_ns - entry.ts_ns) / 1e9, self._exemplars.take())
+            delivery_s = (wall_ns - entry.ts_ns) / 1e9
+            meters.delivery.observe(delivery_s, exemplar)
+            meters.transit.observe(delivery_s - write_s, exemplar)
         meters.events.inc(count)
         meters.sent_bytes.inc(size)
-        meters.write.observe((now_ns - held_ns) / 1e9)
+        meters.write.observe(write_s, exemplar)
         if replayed:
             meters.replayed.inc(replayed)
         if self._written_ns:
-            meters.inter_chunk.observe((now_ns - self._written_ns) / 1e9)
+            meters.inter_chunk.observe((now_ns - self._written_ns) / 1e9, exemplar)
         else:
             self._observe_first(entries[0], wall_ns)
         self._written_ns = self._quiet_ns = now_ns
         self._sent += count
 
     def _observe_first(self, entry: Entry, now_ns: int) -> None:
-        tracing.event("first_chunk", index=entry.index)
+        tracing.event("first_chunk", self._span, index=entry.index)  # what hears a chunk is not this view's task
         if entry.index == 0 and self._tail < 0 and not entry.is_terminal:
             posted_s = self._pin.message.created_at.timestamp()
             seconds = max(0.0, now_ns / 1e9 - posted_s)
@@ -322,6 +336,7 @@ class View:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
             self._meters = meters_of(self.backend)
+            logs.moved(self.backend)
             tracing.event("hand_over", to=self.backend)
 
     def _rebuilt(self, message: Told) -> bytes:

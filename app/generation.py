@@ -28,7 +28,7 @@ from app.streaming.contract import (
     first_index,
 )
 from app.tables import IN_ROWS
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,12 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
 
     Running it again is harmless: a stream that ended is left alone, an open one gets a new attempt that fences the old.
     """
+    logs.about(task_id)
     job = await services.records.claim(task_id)
     if job is None:
         log.info("message of task %s was withdrawn or is over; nothing to do", task_id)
         return
+    logs.about(task_id, job.message_id, job.backend)
     metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(
         max(0, accepted_ns - job.posted_ns) / 1e9, tracing.exemplar(task_id)
     )
@@ -116,6 +118,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
         except (StreamOverError, FencedError) as error:
             log.info("nothing to do: %s", error)
             return
+        metrics.STREAMS_STARTED.labels(job.backend).inc()
         with (
             metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
             tracing.span("stream", attempt=producer.attempt),
@@ -162,9 +165,10 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
         log.error("stream %s brought down %d attempts; giving it up", job.task_id, producer.attempt - 1)
         return _failed("internal", retryable=False)
     question = Question(job.model, job.history, job.max_tokens)
+    server = services.settings.openai_base_url
     answering.requested_ns = time_ns()
     try:
-        with tracing.model_span(job.model, job.max_tokens) as call:
+        with tracing.model_span(job.model, job.max_tokens, job.conversation_id, server) as call:
             try:
                 async with asyncio.timeout(services.settings.generation_limit_s):
                     await producer.produce(partial(services.model.answer, question), answering.take)
@@ -223,6 +227,7 @@ async def _end(job: Job, producer: Producer, ending: Ending) -> None:
         (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
     )
     tracing.note(outcome=outcome, backend=producer.backend)
+    log.debug("the stream's end is stored: %s", outcome)
 
 
 async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:

@@ -28,7 +28,7 @@ from app.streaming.contract import (
 )
 from app.streaming.rows import RowWriter
 from app.tables import IN_ROWS
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -257,6 +257,7 @@ class Producer:
         if not moved:
             raise FencedError
         self._enter(SAFE, safe)
+        logs.moved(SAFE)
         metrics.HANDOVERS.inc()
         tracing.event("hand_over", chunks=len(self._log))
 

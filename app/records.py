@@ -55,6 +55,8 @@ class Job:
     """A worker's claim on a message: the attempt that is now its own, and what it needs to answer."""
 
     task_id: UUID
+    message_id: UUID
+    conversation_id: UUID
     attempt: int
     backend: str
     state: str
@@ -87,6 +89,7 @@ class Pin:
 
     backend: str
     state: str
+    message_id: UUID
     message: Told
 
 
@@ -184,6 +187,8 @@ class Records:
         answer = rows[-1]
         return Job(
             task_id=task_id,
+            message_id=answer["id"],
+            conversation_id=answer["conversation_id"],
             attempt=answer["attempt"],
             backend=answer["pin"],
             state=answer["state"],
@@ -202,7 +207,7 @@ class Records:
             return None
         fields = dict(row)
         usage = json.loads(fields.pop("usage") or "null")
-        return Pin(fields.pop("backend"), fields.pop("state"), Told(usage=usage, **fields))
+        return Pin(fields.pop("backend"), fields.pop("state"), fields.pop("id"), Told(usage=usage, **fields))
 
     async def commit(self, task_id: UUID, attempt: int, final: Final) -> bool:
         """Write the finished answer, unless a newer attempt or the message's end came first: then False.

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field("", pattern="^(https?://.*)?$", validation_alias=_named("OTEL_EXPORTER_OTLP_ENDPOINT"))
     trace_folder: Path | None = None
     trace_ratio: float = Field(1.0, ge=0, le=1)
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_content: bool = False
 
     @field_validator("allowed_models", mode="before")
     @classmethod

@@ -26,15 +26,17 @@ CLAIM = """
 WITH claimed AS (  -- a stream in rows has its state here; of any other only its store knows whether it is over
     UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> ALL ($2::text[]))
     RETURNING message_id, backend, state, attempt)
-SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, turn.finish_reason,
-       turn.usage::text AS usage, turn.code, turn.retryable, claimed.backend AS pin, claimed.state, claimed.attempt
+SELECT turn.id, turn.conversation_id, turn.role, turn.content, turn.status, turn.model, turn.max_tokens,
+       turn.created_at, turn.finish_reason, turn.usage::text AS usage, turn.code, turn.retryable,
+       claimed.backend AS pin, claimed.state, claimed.attempt
 FROM claimed
 JOIN message AS answer ON answer.id = claimed.message_id
 JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
 ORDER BY turn.seq
 """
 PIN = """
-SELECT stream.backend, stream.state, usage::text, status, content, finish_reason, code, retryable, message.created_at
+SELECT stream.backend, stream.state, message.id, usage::text, status, content, finish_reason, code, retryable,
+       message.created_at
 FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id = $1
 """
 COMMIT = """

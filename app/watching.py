@@ -1,7 +1,9 @@
 """What a process looks at now and then, because nothing that happens would tell it."""
 
 import asyncio
+import contextlib
 import logging
+from math import nan
 from typing import Protocol
 
 from app.broker import BrokerUnavailableError, Queue
@@ -60,10 +62,11 @@ async def watch_flag(records: FlagRecords, follower: Follower) -> None:
 
 
 async def watch_queue(queue: Queue) -> None:
-    """Report for ever how many messages wait in the broker; one that can't be asked is not known, which is not 0."""
+    """Report for ever how many messages wait in the broker, and how long; what can't be asked is not known, not 0."""
     while True:
-        try:
-            metrics.QUEUE_DEPTH.set(await queue.depth())
-        except BrokerUnavailableError:
-            metrics.QUEUE_DEPTH.set(float("nan"))
+        depth = oldest_s = nan
+        with contextlib.suppress(BrokerUnavailableError):
+            depth, oldest_s = await queue.depth(), await queue.oldest_s()
+        metrics.QUEUE_DEPTH.set(depth)
+        metrics.QUEUE_OLDEST_SECONDS.set(oldest_s)
         await asyncio.sleep(QUEUE_EVERY_S)

@@ -5,8 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from time import time_ns
+from typing import Any
 from uuid import UUID
 
+from celery.signals import celeryd_init, setup_logging
 from prometheus_client import start_http_server
 
 from app import pool
@@ -22,7 +24,7 @@ from app.records import Records
 from app.settings import load_settings
 from app.streaming.backends import open_backends
 from app.streaming.contract import StoreUnavailableError
-from app.telemetry import metrics
+from app.telemetry import logs, metrics
 from app.telemetry.tracing import tracing
 from app.watching import watch_flag
 
@@ -68,6 +70,18 @@ def _metrics_server() -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery publishes no types
+def _configure_logs(instance: Any, **_: Any) -> None:
+    """Log our way from a worker's first word on; its banner is for people."""
+    logs.configure(settings)
+    instance.quiet = instance.quiet or not logs.is_for_people(settings)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _keep_logs(**_: Any) -> None:
+    """Keep Celery from setting up its own: it asks whether anybody listens."""
 
 
 celery_app = make_celery(settings.broker_url)

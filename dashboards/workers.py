@@ -20,6 +20,12 @@ BOARD = Board(
                     Query(largest(metrics.QUEUE_DEPTH), "waiting"),
                 ),
                 lines(
+                    "Oldest message",
+                    "How long the next message to be fetched has waited.",
+                    SECONDS,
+                    Query(largest(metrics.QUEUE_OLDEST_SECONDS), "oldest"),
+                ),
+                lines(
                     "Queue wait",
                     "From the POST to a worker taking the task.",
                     SECONDS,
@@ -54,6 +60,29 @@ BOARD = Board(
                         f"{largest(metrics.DATABASE_POOL_SIZE, 'instance')}",
                         "{{instance}}",
                     ),
+                ),
+                lines(
+                    "Database time",
+                    "A unit of work's wait for a connection of the pool, and how long it keeps it.",
+                    SECONDS,
+                    Query(quantile(0.99, metrics.DATABASE_WAIT_SECONDS), "wait p99"),
+                    Query(quantile(0.99, metrics.DATABASE_UNIT_SECONDS), "kept p99"),
+                    log=True,
+                ),
+                lines(
+                    "Chunk store",
+                    "Commands that it answered, and connections to it that were made anew.",
+                    PER_SECOND,
+                    Query(rate(metrics.STORE_OPERATIONS, "instance"), "commands, {{instance}}"),
+                    Query(rate(metrics.STORE_RECONNECTS, "instance"), "reconnects, {{instance}}"),
+                ),
+                lines(
+                    "Subscription lag",
+                    "A question's round trip on the connection that brings chunks, behind all of them.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.HUB_LAG_SECONDS, "backend"), "p50, {{backend}}"),
+                    Query(quantile(0.99, metrics.HUB_LAG_SECONDS, "backend"), "p99, {{backend}}"),
+                    log=True,
                 ),
                 lines(
                     "Versions",

@@ -1,6 +1,7 @@
 """Conversations and their messages. Posting a message starts the stream of its answer."""
 
 import contextlib
+import logging
 from datetime import datetime
 from time import time_ns
 from typing import Annotated
@@ -19,7 +20,9 @@ from app.streaming.backends import SAFE, offered
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag_document import FORCED, USER
 from app.tables import IN_ROWS, Message
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
@@ -134,6 +137,7 @@ async def post_message(
             metrics.MESSAGES_POSTED.labels(backend).inc()
             metrics.MESSAGES_REROUTED.inc(backend != chosen)
             response.headers[BACKEND_HEADER] = backend
+            log.debug("message accepted")
             return Accepted(task_id=posted.task_id, message_id=posted.message_id)
     raise DatabaseUnavailableError(f"the flag or the chunk store changed {TRIES} times while one message was posted")
 
@@ -152,6 +156,7 @@ async def _accept(services: Services, conversation_id: UUID, body: NewMessage, b
     )
     if posted is None:
         raise _unknown(conversation_id)
+    logs.about(posted.task_id, posted.message_id, backend)
     with tracing.message_span(posted.task_id, started_ns, backend=backend):
         await _start(services, backend, posted)
     return posted

@@ -1,6 +1,7 @@
 """A stream as Server-Sent Events, and its cancellation."""
 
 import asyncio
+import logging
 from typing import Annotated
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
 from app.draining import Drain
 from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
-from app.telemetry import metrics
+from app.telemetry import logs, metrics
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/stream", tags=["streams"])
 
@@ -60,6 +63,7 @@ class Serving:
         outlet = outlet_of(scope, receive, send)
         with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
             is_whole = await self._is_served(outlet)
+        log.debug("a viewer saw the stream's end" if is_whole else "a viewer was let go before the stream's end")
         if not is_whole and not self._drain.is_over:
             return  # the viewer has left
         if not is_whole:
@@ -130,6 +134,7 @@ async def cancel_stream(services: Open, task_id: UUID) -> Cancelling:
     pin = await services.records.pin(task_id)
     if pin is None:
         raise _unknown(task_id)
+    logs.about(task_id, pin.message_id, pin.backend)
     try:
         state = await services.backends.writers[pin.backend].cancel(task_id)
     except StreamMissingError:

@@ -49,7 +49,7 @@ class PubSubReader(StoreReader):
     """The viewer's side: the process's shared subscription first, then the log, then both stitched."""
 
     def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, settings: Settings) -> None:
-        super().__init__(valkey, LAYOUT, settings)
+        super().__init__(valkey, LAYOUT, settings, "pubsub")
         self._hub = hub
 
     def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:

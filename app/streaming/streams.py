@@ -85,7 +85,7 @@ class StreamsReader(StoreReader):
     """The viewer's side: the process's shared read first, then the log, then both stitched."""
 
     def __init__(self, valkey: Valkey | Refusal, tail: Tail | Refusal, settings: Settings) -> None:
-        super().__init__(valkey, LAYOUT, settings)
+        super().__init__(valkey, LAYOUT, settings, "streams")
         self._tail = tail
 
     def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:

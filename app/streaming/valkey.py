@@ -14,11 +14,13 @@ from functools import partial
 from typing import Any
 
 import hiredis
+from prometheus_client import Histogram
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.script import Heard, Prepared, Script
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,10 @@ LOOKS = 4
 BACKOFF_S = (0.05, 2.0)
 
 Push = Callable[[list[Any]], None]
+
+
+def _ignore(_reply: Any) -> None:
+    """Hear nothing."""
 
 
 class Wire(asyncio.Protocol):
@@ -85,11 +91,13 @@ class Valkey:
         on_connect: Callable[[], None] | None = None,
         on_loss: Callable[[], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
+        lag: Histogram | None = None,
     ) -> None:
         self._pool = ConnectionPool.from_url(
             url, protocol=3, socket_connect_timeout=PATIENCE_S, health_check_interval=0
         )
         self._on_push, self._on_connect, self._on_loss, self._on_refusal = on_push, on_connect, on_loss, on_refusal
+        self._lag = lag
         self._out: list[bytes] = []
         self._replies: deque[Heard] = deque()
         self._transport: asyncio.Transport | None = None
@@ -108,9 +116,10 @@ class Valkey:
         on_connect: Callable[[], None] | None = None,
         on_loss: Callable[[], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
+        lag: Histogram | None = None,
     ) -> AsyncIterator["Valkey"]:
         """Own a connection for the length of the block; it is made in the background and remade when lost."""
-        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss, on_refusal=on_refusal)
+        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss, on_refusal=on_refusal, lag=lag)
         tasks = [asyncio.create_task(valkey._stay_connected()), asyncio.create_task(valkey._watch_replies())]
         try:
             with contextlib.suppress(TimeoutError):
@@ -128,9 +137,9 @@ class Valkey:
         if self._transport is not None:
             self._write(hiredis.pack_command(command))
 
-    def tell(self, *command: Any) -> None:
-        """Send a command whose reply nobody needs."""
-        self._submit(hiredis.pack_command(command)).add_done_callback(_forget)
+    def tell(self, *command: Any, heard: Heard = _ignore) -> None:
+        """Send a command whose reply nobody waits for."""
+        self.begin(hiredis.pack_command(command), heard)
 
     async def call(self, *command: Any) -> Any:
         """Send one command and give its reply. Raises `StoreUnavailableError`; as `RefusedError` the server's own."""
@@ -205,6 +214,7 @@ class Valkey:
         transport.set_protocol(wire)
         self._out, self._transport = [], transport
         self.connected_at = asyncio.get_running_loop().time()
+        metrics.STORE_RECONNECTS.inc(self.losses > 0)
         self.connected.set()
         try:
             if self._on_connect:
@@ -243,9 +253,10 @@ class Valkey:
         while True:
             served, transport = self._served, self._transport
             if transport is not None and not self._replies:
-                self.tell("PING")
+                self.tell("PING", heard=partial(self._hear_pong, loop.time()))
             due = loop.time() + pause
             await asyncio.sleep(pause)
+            metrics.STORE_OPERATIONS.inc(self._served - served)
             if loop.time() - due > pause:  # it is this loop that stood still; replies may wait in the socket
                 silent = 0
                 continue
@@ -255,6 +266,11 @@ class Valkey:
                 silent = 0
                 transport.abort()
 
+    def _hear_pong(self, asked: float, reply: Any) -> None:
+        """Observe how long a ping's answer took; it came behind every push that waited in the server."""
+        if self._lag is not None and isinstance(reply, (bytes, str)):
+            self._lag.observe(asyncio.get_running_loop().time() - asked)
+
 
 def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
     if future.done():
@@ -263,8 +279,3 @@ def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
         future.set_exception(reply)
     else:
         future.set_result(reply)
-
-
-def _forget(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()
