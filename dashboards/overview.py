@@ -1,6 +1,7 @@
 """Streaming overview: what viewers get now, per backend, side by side."""
 
 from app.telemetry import metrics
+from dashboards.flips import FLIPS
 from dashboards.panels import COUNT, PER_SECOND, SECONDS, SHARE, Board, Query, Section, heat, lines, number
 from dashboards.promql import buckets, quantile, rate, total
 
@@ -12,6 +13,7 @@ BOARD = Board(
     title="streamgauge / Streaming overview",
     description="What viewers get now: latency, concurrency and errors, per backend side by side.",
     leads_to="streamgauge-lifecycle",
+    marks=[FLIPS],
     sections=[
         Section(
             "Now",

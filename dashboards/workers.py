@@ -8,7 +8,7 @@ BOARD = Board(
     uid="streamgauge-workers",
     title="streamgauge / Workers and queue",
     description="How much waits, how full the workers are, and whether loops and pools keep up.",
-    leads_to="streamgauge-comparison",
+    leads_to="streamgauge-rollout",
     sections=[
         Section(
             "Queue",
@@ -89,23 +89,6 @@ BOARD = Board(
                     "Processes by the version they run: two curves while a release is under way.",
                     COUNT,
                     Query(total(metrics.BUILD, "version"), "{{version}}"),
-                ),
-            ],
-        ),
-        Section(
-            "Flag",
-            [
-                lines(
-                    "Flag generation",
-                    "The document that each API follows; one that takes no messages learns of none.",
-                    COUNT,
-                    Query(largest(metrics.FLAG_GENERATION, "instance"), "{{instance}}"),
-                ),
-                lines(
-                    "Backends chosen",
-                    "What the flag, or a forced header, chose for new messages.",
-                    PER_SECOND,
-                    Query(rate(metrics.FLAG_EVALUATIONS, "backend")),
                 ),
             ],
         ),

@@ -6,6 +6,7 @@ All instants are integer nanoseconds of the wall clock, null when the stream nev
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, TypeVar
+from typing import Protocol as Interface
 
 import msgspec
 
@@ -94,6 +95,22 @@ class StreamRow(msgspec.Struct, frozen=True):
     protocol: Protocol = "streamgauge"
 
 
+class Watcher(Interface):
+    """Somebody who follows all recordings of this process while they run."""
+
+    def began(self, recording: "Recording") -> None:
+        """One begins."""
+        ...
+
+    def ended(self, recording: "Recording", row: StreamRow) -> None:
+        """It has become this row."""
+        ...
+
+
+WATCHERS: list[Watcher] = []
+"""Nobody, unless the run is exposed while it runs."""
+
+
 class Recording:
     """A stream being recorded; `row` freezes it as ended, failed (with the error) or censored at the stop."""
 
@@ -119,6 +136,8 @@ class Recording:
         self.committed: Committed | None = None
         self.comments: list[str] = []
         self._events: list[tuple[str, Record, int]] = []
+        for watcher in WATCHERS:
+            watcher.began(self)
 
     @property
     def events(self) -> int:
@@ -139,7 +158,7 @@ class Recording:
     def row(self, outcome: Outcome, error: str | None = None) -> StreamRow:
         """The finished row."""
         records = [record for _, record, _ in self._events]
-        return StreamRow(
+        row = StreamRow(
             block=self._block.index,
             arrival=self._arrival_index,
             backend=self.arrival.backend,
@@ -175,6 +194,9 @@ class Recording:
             cancelled_ns=self.cancelled_ns,
             protocol=self.protocol,
         )
+        for watcher in WATCHERS:
+            watcher.ended(self, row)
+        return row
 
 
 class GeneratorRow(msgspec.Struct, frozen=True):

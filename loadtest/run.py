@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from loadtest import bench_page, catalogue, clock, host, plan, recorder, report,
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
 from loadtest.drift import MemorySample
-from loadtest.generator import Generator, GeneratorError
+from loadtest.generator import Generator, GeneratorError, exposing
 from loadtest.plan import Plan
 from loadtest.progress import Display
 from loadtest.usage import BlockCounters
@@ -52,6 +52,7 @@ class BenchOptions:
     time_scale: float = 1.0
     seed: int | None = None
     model: str | None = "scripted"
+    metrics_port: int | None = None
 
 
 def run_bench(
@@ -83,7 +84,8 @@ def run_bench(
     folder = _folder(options.out, began_at)
     plan.save(played, folder / "plan.json")
     with Meter(database_url, redis_url, time.time_ns) as meter:
-        load = play(played, target, folder, meter, console, processes if played.soak_s is not None else None)
+        watched = processes if played.soak_s is not None else None
+        load = play(played, target, folder, meter, console, watched, exposing(options.metrics_port, offset))
     for name, rows in (("counters", load.counters), ("host", load.host), ("memory", load.memory)):
         with (folder / f"{name}.jsonl").open("wb") as file:
             recorder.append(file, rows)
@@ -215,14 +217,15 @@ def play(
     meter: Meter,
     console: Console,
     processes: Mapping[str, int] | None = None,
+    exposed: Sequence[str] = (),
 ) -> Load:
     """Run the generator over the whole plan, reading the servers' counters around each block.
 
-    Given processes, their memory is sampled all along.
+    Given processes, their memory is sampled all along; `exposed` are options of a generator that shows its own figures.
     """
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
-    with Display(console, played) as display, Generator(target, folder / "plan.json", folder) as generator:
+    with Display(console, played) as display, Generator(target, folder / "plan.json", folder, exposed) as generator:
         try:
             for seen in generator.reports():
                 display.update(seen)

@@ -1,0 +1,156 @@
+"""Rollout: who gets the candidate, who follows which flag document, and how it does beside its baseline."""
+
+from prometheus_client import Counter, Histogram
+
+from app.telemetry import metrics
+from dashboards.flips import FLIPS
+from dashboards.panels import COUNT, PER_SECOND, RATIO, SECONDS, SHARE, Board, Panel, Query, Section, lines, number
+from dashboards.promql import largest, name_of, quantile, rate, selector
+
+BASELINE, CANDIDATE = 'backend="$baseline"', 'backend="$candidate"'
+FAILED = 'outcome="failed"'
+GENERATION = selector(name_of(metrics.FLAG_GENERATION))
+# One that takes no messages learns of no document.
+TAKING = f"sum by (instance) (rate({selector(f'{name_of(metrics.FLAG_EVALUATIONS)}_total')}[$__rate_interval])) > 0"
+APART = f"max({GENERATION} and on (instance) {TAKING}) - min({GENERATION} and on (instance) {TAKING})"
+CHOSEN_SHARE = f"{rate(metrics.FLAG_EVALUATIONS, 'backend')} / on () group_left () {rate(metrics.FLAG_EVALUATIONS)}"
+
+
+def latency(name: str, fraction: float, histogram: Histogram, description: str) -> list[Panel]:
+    """The two side by side over time, and their ratio now."""
+    both = [(CANDIDATE, "$candidate"), (BASELINE, "$baseline")]
+    now = " / ".join(quantile(fraction, histogram, where=where) for where, _ in both)
+    return [
+        number(
+            f"{name}, $candidate ÷ $baseline",
+            f"How many times as long it takes through $candidate. {description}",
+            RATIO,
+            Query(now, "ratio"),
+            width=6,
+            bad_from=1.5,
+        ),
+        lines(
+            f"{name}, side by side",
+            description,
+            SECONDS,
+            *(Query(quantile(fraction, histogram, where=where), legend) for where, legend in both),
+            width=18,
+            log=True,
+            exemplars=True,
+        ),
+    ]
+
+
+def share(counter: Counter, of: Counter, where: str = "") -> list[Query]:
+    """The part of a whole, of the two."""
+    return [
+        Query(f"{rate(counter, where=', '.join(filter(None, [side, where])))} / {rate(of, where=side)}", legend)
+        for side, legend in ((CANDIDATE, "$candidate"), (BASELINE, "$baseline"))
+    ]
+
+
+BOARD = Board(
+    uid="streamgauge-rollout",
+    title="streamgauge / Rollout",
+    description="Who gets the candidate, which flag document each process follows, and how the candidate does beside "
+    "its baseline at the same time.",
+    leads_to="streamgauge-lifecycle",
+    baseline="polling",
+    candidate="pubsub",
+    marks=[FLIPS],
+    sections=[
+        Section(
+            "Share",
+            [
+                number(
+                    "$candidate's share",
+                    "Of the messages posted now. It follows the step of the rollout, as far as chance lets it.",
+                    SHARE,
+                    Query(
+                        f"{rate(metrics.FLAG_EVALUATIONS, where=CANDIDATE)} / {rate(metrics.FLAG_EVALUATIONS)}", "share"
+                    ),
+                ),
+                lines(
+                    "Share of each backend",
+                    "What the flag, or a forced header, chose for new messages.",
+                    SHARE,
+                    Query(CHOSEN_SHARE),
+                    width=10,
+                ),
+                lines(
+                    "Backends chosen",
+                    "How many messages stand behind those shares: few make any figure below a matter of chance.",
+                    PER_SECOND,
+                    Query(rate(metrics.FLAG_EVALUATIONS, "backend")),
+                    width=10,
+                ),
+                number(
+                    "Generations apart",
+                    "Between processes that take messages. Above 0 for longer than a moment, a change is half done.",
+                    COUNT,
+                    Query(APART, "apart"),
+                    bad_from=1,
+                ),
+                lines(
+                    "Flag generation",
+                    "The document that each API follows; one that takes no messages learns of none.",
+                    COUNT,
+                    Query(largest(metrics.FLAG_GENERATION, "instance"), "{{instance}}"),
+                    width=20,
+                ),
+            ],
+        ),
+        Section(
+            "What a guard holds it to: latency",
+            [
+                *latency(
+                    "Delivery p99",
+                    0.99,
+                    metrics.DELIVERY_SECONDS,
+                    "From the producer holding a chunk to the socket write's return.",
+                ),
+                *latency(
+                    "First token p95",
+                    0.95,
+                    metrics.FIRST_TOKEN_SECONDS,
+                    "From the POST to the first content written; the model's own time is in it.",
+                ),
+                *latency(
+                    "First byte p95",
+                    0.95,
+                    metrics.FIRST_BYTE_SECONDS,
+                    "From a viewer's request to the first bytes of its body.",
+                ),
+            ],
+        ),
+        Section(
+            "What a guard holds it to: failures",
+            [
+                lines(
+                    "Failed share",
+                    "Streams that ended in `failed`, of all that ended.",
+                    SHARE,
+                    *share(metrics.STREAMS_ENDED, metrics.STREAMS_ENDED, FAILED),
+                ),
+                lines(
+                    "Lost share",
+                    "Streams closed because their producer was gone, of all that ended. Empty as long as none was.",
+                    SHARE,
+                    *share(metrics.REAPED, metrics.STREAMS_ENDED),
+                ),
+                lines(
+                    "Repaired share",
+                    "Reads of the log that filled a gap in what was heard, of all events sent. Viewers see no gap.",
+                    SHARE,
+                    *share(metrics.GAP_REPAIRS, metrics.EVENTS_SENT),
+                ),
+                lines(
+                    "Repeated share",
+                    "Appends that the store had already, of all appends. Empty as long as none was.",
+                    SHARE,
+                    *share(metrics.DUPLICATE_APPENDS, metrics.CHUNKS_APPENDED),
+                ),
+            ],
+        ),
+    ],
+)
