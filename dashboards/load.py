@@ -1,7 +1,7 @@
 """Load test: what `streamgauge bench --metrics-port` sees as a client, beside what the servers say of the same time."""
 
 from app.telemetry import metrics
-from dashboards.panels import COUNT, PER_SECOND, SECONDS, Board, Query, Section, heat, lines, number
+from dashboards.panels import COUNT, PER_SECOND, SECONDS, TALL, Board, Query, Section, heat, lines, number
 from dashboards.promql import buckets, largest, quantile, rate, total
 
 # As in loadtest/exposition.py, which these pages may not import: a test holds the two together.
@@ -26,6 +26,7 @@ BOARD = Board(
                     "As the load generator counts them.",
                     COUNT,
                     Query(total(OPEN), "open"),
+                    height=TALL,
                 ),
                 lines(
                     "Streams, from both sides",

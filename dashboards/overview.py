@@ -3,10 +3,10 @@
 from app.telemetry import metrics
 from dashboards.flips import FLIPS
 from dashboards.panels import COUNT, PER_SECOND, SECONDS, SHARE, Board, Query, Section, heat, lines, number
-from dashboards.promql import buckets, quantile, rate, total
+from dashboards.promql import buckets, quantile, rate, share, total
 
 FAILED = 'outcome="failed"'
-FAILED_SHARE = f"{rate(metrics.STREAMS_ENDED, where=FAILED)} / {rate(metrics.STREAMS_ENDED)}"
+FAILED_SHARE = share(metrics.STREAMS_ENDED, metrics.STREAMS_ENDED, where=FAILED)
 
 BOARD = Board(
     uid="streamgauge-overview",

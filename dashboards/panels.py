@@ -16,6 +16,8 @@ TAG, BESIDE = "streamgauge", "streamgauge-beside"
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 ANY_SERIES = "streamgauge_.+"
 WIDTH = 24
+TALL = 8
+"""Of curves, and of a number beside them."""
 MARKED_EVERY = "60s"
 """How far apart Grafana looks for what to mark: an expression looks back as far."""
 SECONDS, PER_SECOND, BYTES_PER_SECOND, BYTES = "s", "cps", "binBps", "bytes"
@@ -116,6 +118,7 @@ def number(
     unit: str,
     *queries: Query,
     width: int = 4,
+    height: int = 5,
     bad_from: float | None = None,
     named: bool = False,
 ) -> Panel:
@@ -127,7 +130,7 @@ def number(
     mode = common_models.BigValueTextMode.VALUE_AND_NAME if named else common_models.BigValueTextMode.AUTO
     panel = stat.Panel().thresholds(thresholds).graph_mode(common_models.BigValueGraphMode.AREA).text_mode(mode)
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"])
-    return _finish(panel.reduce_options(reduce), title, description, unit, queries, width, height=5)
+    return _finish(panel.reduce_options(reduce), title, description, unit, queries, width, height=height)
 
 
 def heat(title: str, description: str, expr: str) -> Panel:
@@ -178,7 +181,7 @@ def _finish(
     queries: Sequence[Query],
     width: int,
     *,
-    height: int = 8,
+    height: int = TALL,
     form: Any = prometheus_models.PromQueryFormat.TIME_SERIES,
     exemplars: bool = False,
 ) -> Panel:

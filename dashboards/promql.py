@@ -23,6 +23,11 @@ def rate(counter: Counter | str, *by: str, where: str = "") -> str:
     return f"sum{_by(by)} (rate({_chosen(_series(counter, '_total'), by, where)}[$__rate_interval]))"
 
 
+def share(counter: Counter, of: Counter, *, where: str = "", side: str = "") -> str:
+    """The part of what `of` counts on this side; 0 before the first, for a counter that is not there counts none."""
+    return f"({rate(counter, where=', '.join(filter(None, [side, where])))} or vector(0)) / {rate(of, where=side)}"
+
+
 def total(gauge: Gauge | Info | str, *by: str, where: str = "") -> str:
     """The gauge's sum over processes."""
     return f"sum{_by(by)} ({_chosen(_series(gauge, '_info' if isinstance(gauge, Info) else ''), by, where)})"

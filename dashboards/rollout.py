@@ -4,8 +4,21 @@ from prometheus_client import Counter, Histogram
 
 from app.telemetry import metrics
 from dashboards.flips import FLIPS
-from dashboards.panels import COUNT, PER_SECOND, RATIO, SECONDS, SHARE, Board, Panel, Query, Section, lines, number
-from dashboards.promql import largest, name_of, quantile, rate, selector
+from dashboards.panels import (
+    COUNT,
+    PER_SECOND,
+    RATIO,
+    SECONDS,
+    SHARE,
+    TALL,
+    Board,
+    Panel,
+    Query,
+    Section,
+    lines,
+    number,
+)
+from dashboards.promql import largest, name_of, quantile, rate, selector, share
 
 BASELINE, CANDIDATE = 'backend="$baseline"', 'backend="$candidate"'
 FAILED = 'outcome="failed"'
@@ -18,8 +31,8 @@ CHOSEN_SHARE = f"{rate(metrics.FLAG_EVALUATIONS, 'backend')} / on () group_left 
 
 def latency(name: str, fraction: float, histogram: Histogram, description: str) -> list[Panel]:
     """The two side by side over time, and their ratio now."""
-    both = [(CANDIDATE, "$candidate"), (BASELINE, "$baseline")]
-    now = " / ".join(quantile(fraction, histogram, where=where) for where, _ in both)
+    sides = [(CANDIDATE, "$candidate"), (BASELINE, "$baseline")]
+    now = " / ".join(quantile(fraction, histogram, where=where) for where, _ in sides)
     return [
         number(
             f"{name}, $candidate ÷ $baseline",
@@ -28,12 +41,13 @@ def latency(name: str, fraction: float, histogram: Histogram, description: str) 
             Query(now, "ratio"),
             width=6,
             bad_from=1.5,
+            height=TALL,
         ),
         lines(
             f"{name}, side by side",
             description,
             SECONDS,
-            *(Query(quantile(fraction, histogram, where=where), legend) for where, legend in both),
+            *(Query(quantile(fraction, histogram, where=where), legend) for where, legend in sides),
             width=18,
             log=True,
             exemplars=True,
@@ -41,12 +55,10 @@ def latency(name: str, fraction: float, histogram: Histogram, description: str) 
     ]
 
 
-def share(counter: Counter, of: Counter, where: str = "") -> list[Query]:
+def both(counter: Counter, of: Counter, where: str = "") -> list[Query]:
     """The part of a whole, of the two."""
-    return [
-        Query(f"{rate(counter, where=', '.join(filter(None, [side, where])))} / {rate(of, where=side)}", legend)
-        for side, legend in ((CANDIDATE, "$candidate"), (BASELINE, "$baseline"))
-    ]
+    sides = ((CANDIDATE, "$candidate"), (BASELINE, "$baseline"))
+    return [Query(share(counter, of, where=where, side=side), legend) for side, legend in sides]
 
 
 BOARD = Board(
@@ -69,6 +81,7 @@ BOARD = Board(
                     Query(
                         f"{rate(metrics.FLAG_EVALUATIONS, where=CANDIDATE)} / {rate(metrics.FLAG_EVALUATIONS)}", "share"
                     ),
+                    height=TALL,
                 ),
                 lines(
                     "Share of each backend",
@@ -90,6 +103,7 @@ BOARD = Board(
                     COUNT,
                     Query(APART, "apart"),
                     bad_from=1,
+                    height=TALL,
                 ),
                 lines(
                     "Flag generation",
@@ -130,25 +144,25 @@ BOARD = Board(
                     "Failed share",
                     "Streams that ended in `failed`, of all that ended.",
                     SHARE,
-                    *share(metrics.STREAMS_ENDED, metrics.STREAMS_ENDED, FAILED),
+                    *both(metrics.STREAMS_ENDED, metrics.STREAMS_ENDED, FAILED),
                 ),
                 lines(
                     "Lost share",
-                    "Streams closed because their producer was gone, of all that ended. Empty as long as none was.",
+                    "Streams closed because their producer was gone, of all that ended.",
                     SHARE,
-                    *share(metrics.REAPED, metrics.STREAMS_ENDED),
+                    *both(metrics.REAPED, metrics.STREAMS_ENDED),
                 ),
                 lines(
                     "Repaired share",
                     "Reads of the log that filled a gap in what was heard, of all events sent. Viewers see no gap.",
                     SHARE,
-                    *share(metrics.GAP_REPAIRS, metrics.EVENTS_SENT),
+                    *both(metrics.GAP_REPAIRS, metrics.EVENTS_SENT),
                 ),
                 lines(
                     "Repeated share",
-                    "Appends that the store had already, of all appends. Empty as long as none was.",
+                    "Appends that the store had already, of all appends.",
                     SHARE,
-                    *share(metrics.DUPLICATE_APPENDS, metrics.CHUNKS_APPENDED),
+                    *both(metrics.DUPLICATE_APPENDS, metrics.CHUNKS_APPENDED),
                 ),
             ],
         ),

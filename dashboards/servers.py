@@ -10,6 +10,7 @@ from dashboards.panels import (
     PER_SECOND,
     SECONDS,
     SHARE,
+    TALL,
     Board,
     Query,
     Section,
@@ -42,6 +43,7 @@ BOARD = Board(
                     "How many servers answer their exporter. With none, messages are refused, or go to polling.",
                     COUNT,
                     Query(total("redis_up"), "up"),
+                    height=TALL,
                 ),
                 lines(
                     "Commands",
@@ -128,6 +130,7 @@ BOARD = Board(
                     "How many servers answer their exporter. With none, messages are refused.",
                     COUNT,
                     Query(total("pg_up"), "up"),
+                    height=TALL,
                 ),
                 lines(
                     "Transactions",

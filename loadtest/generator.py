@@ -93,7 +93,8 @@ class Generator:
     def _command(self, target: str, plan: Path, control_fd: int) -> list[str]:
         files = [SCENARIO, EXPOSING] if self._exposed else [SCENARIO]
         return [
-            sys.executable, "-m", "locust", "-f", ",".join(map(str, files)), *self._exposed, "--headless", "--users", "1", "--spawn-rate", "1",
+            sys.executable, "-m", "locust", "-f", ",".join(map(str, files)), *self._exposed,
+            "--headless", "--users", "1", "--spawn-rate", "1",
             "--host", target, "--plan", str(plan), "--results", str(self._results), "--control-fd", str(control_fd),
             "--logfile", str(self._log), "--only-summary", "--exit-code-on-error", "0",
         ]  # fmt: skip
