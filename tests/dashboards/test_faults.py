@@ -31,7 +31,7 @@ INTEGRITY = "Fenced, repeated, reaped"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One with short leases; each test mends what it breaks."""
+    """One with short leases; each test mends what it breaks, and not in a thread: the part would end with that."""
     needs("prometheus", "prometheus-redis-exporter", "prometheus-postgres-exporter")
     environment = {**os.environ, **HASTY}
     options = StackOptions(tmp_path_factory.mktemp("faults"), port=0, observe=True, environment=environment)
@@ -112,7 +112,7 @@ async def test_a_dead_workers_stream_is_reaped(stack: Stack, client: Client) -> 
         try:
             await shows(stack, INTEGRITY, "reaped, ")
         finally:
-            await asyncio.to_thread(stack.restart, "worker-1")
+            stack.restart("worker-1")
 
 
 async def test_a_lost_task_is_enqueued_again(stack: Stack, client: Client) -> None:
@@ -124,7 +124,7 @@ async def test_a_lost_task_is_enqueued_again(stack: Stack, client: Client) -> No
             assert broker.delete("celery")
         await shows(stack, "Repaired")
     finally:
-        await asyncio.to_thread(stack.restart, "worker-1")
+        stack.restart("worker-1")
 
 
 async def test_a_message_is_refused_while_the_broker_is_away(stack: Stack, client: Client) -> None:
@@ -136,7 +136,7 @@ async def test_a_message_is_refused_while_the_broker_is_away(stack: Stack, clien
         assert refused.status_code == 503
         await shows(stack, "Messages refused, by dependency")
     finally:
-        await asyncio.to_thread(stack.restart, "valkey")
+        stack.restart("valkey")
 
 
 async def test_a_limit_of_memory_is_shown(stack: Stack) -> None:
