@@ -51,12 +51,14 @@ BOARD = Board(
                     "Requests that named a last event id. A jump means that viewers lost their connections together.",
                     PER_SECOND,
                     Query(rate(metrics.RESUMES, "backend")),
+                    width=8,
                 ),
                 lines(
                     "Events replayed",
                     "Events that were stored before their viewer came: the work of late joins and resumes.",
                     PER_SECOND,
                     Query(rate(metrics.EVENTS_REPLAYED, "backend")),
+                    width=8,
                 ),
                 lines(
                     "Length of a replay",
@@ -64,6 +66,7 @@ BOARD = Board(
                     COUNT,
                     Query(quantile(0.5, metrics.REPLAY_EVENTS, "backend"), "p50, {{backend}}"),
                     Query(quantile(0.95, metrics.REPLAY_EVENTS, "backend"), "p95, {{backend}}"),
+                    width=8,
                 ),
             ],
         ),
@@ -103,6 +106,7 @@ BOARD = Board(
                     PER_SECOND,
                     Query(rate(metrics.GAP_REPAIRS, "backend"), "repaired, {{backend}}"),
                     Query(rate(metrics.DUPLICATES_DROPPED, "backend"), "dropped, {{backend}}"),
+                    width=8,
                 ),
                 lines(
                     "Transit",
@@ -112,6 +116,7 @@ BOARD = Board(
                     Query(quantile(0.99, metrics.TRANSIT_SECONDS, "backend"), "p99, {{backend}}"),
                     log=True,
                     exemplars=True,
+                    width=8,
                 ),
                 lines(
                     "Socket writes",
@@ -120,6 +125,7 @@ BOARD = Board(
                     Query(quantile(0.5, metrics.WRITE_SECONDS, "backend"), "p50, {{backend}}"),
                     Query(quantile(0.99, metrics.WRITE_SECONDS, "backend"), "p99, {{backend}}"),
                     log=True,
+                    width=8,
                 ),
             ],
         ),

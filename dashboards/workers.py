@@ -8,7 +8,7 @@ BOARD = Board(
     uid="streamgauge-workers",
     title="streamgauge / Workers and queue",
     description="How much waits, how full the workers are, and whether loops and pools keep up.",
-    leads_to="streamgauge-comparison",
+    leads_to="streamgauge-rollout",
     sections=[
         Section(
             "Queue",
@@ -18,12 +18,14 @@ BOARD = Board(
                     "In the broker, fetched by no worker. Each API sees the same queue, every 5 s.",
                     COUNT,
                     Query(largest(metrics.QUEUE_DEPTH), "waiting"),
+                    width=8,
                 ),
                 lines(
                     "Oldest message",
                     "How long the next message to be fetched has waited.",
                     SECONDS,
                     Query(largest(metrics.QUEUE_OLDEST_SECONDS), "oldest"),
+                    width=8,
                 ),
                 lines(
                     "Queue wait",
@@ -32,6 +34,7 @@ BOARD = Board(
                     Query(quantile(0.5, metrics.QUEUE_WAIT_SECONDS), "p50"),
                     Query(quantile(0.99, metrics.QUEUE_WAIT_SECONDS), "p99"),
                     exemplars=True,
+                    width=8,
                 ),
             ],
         ),
@@ -75,6 +78,7 @@ BOARD = Board(
                     PER_SECOND,
                     Query(rate(metrics.STORE_OPERATIONS, "instance"), "commands, {{instance}}"),
                     Query(rate(metrics.STORE_RECONNECTS, "instance"), "reconnects, {{instance}}"),
+                    width=8,
                 ),
                 lines(
                     "Subscription lag",
@@ -83,29 +87,14 @@ BOARD = Board(
                     Query(quantile(0.5, metrics.HUB_LAG_SECONDS, "backend"), "p50, {{backend}}"),
                     Query(quantile(0.99, metrics.HUB_LAG_SECONDS, "backend"), "p99, {{backend}}"),
                     log=True,
+                    width=8,
                 ),
                 lines(
                     "Versions",
                     "Processes by the version they run: two curves while a release is under way.",
                     COUNT,
                     Query(total(metrics.BUILD, "version"), "{{version}}"),
-                ),
-            ],
-        ),
-        Section(
-            "Flag",
-            [
-                lines(
-                    "Flag generation",
-                    "The document that each API follows; one that takes no messages learns of none.",
-                    COUNT,
-                    Query(largest(metrics.FLAG_GENERATION, "instance"), "{{instance}}"),
-                ),
-                lines(
-                    "Backends chosen",
-                    "What the flag, or a forced header, chose for new messages.",
-                    PER_SECOND,
-                    Query(rate(metrics.FLAG_EVALUATIONS, "backend")),
+                    width=8,
                 ),
             ],
         ),

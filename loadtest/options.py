@@ -33,6 +33,7 @@ class BenchOptions:
     time_scale: float = 1.0
     seed: int | None = None
     model: str | None = "scripted"
+    metrics_port: int | None = None
     flipping: Flipping = field(default_factory=Flipping)
 
 

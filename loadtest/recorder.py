@@ -6,6 +6,7 @@ All instants are integer nanoseconds of the wall clock, null when the stream nev
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, TypeVar
+from typing import Protocol as Interface
 
 import msgspec
 
@@ -98,6 +99,22 @@ class StreamRow(msgspec.Struct, frozen=True):
     served: tuple[str | None, ...] = ()
 
 
+class Watcher(Interface):
+    """Somebody who follows all recordings of this process while they run."""
+
+    def began(self, recording: "Recording") -> None:
+        """One begins."""
+        ...
+
+    def ended(self, recording: "Recording", row: StreamRow) -> None:
+        """It has become this row."""
+        ...
+
+
+WATCHERS: list[Watcher] = []
+"""Nobody, unless the run is exposed while it runs."""
+
+
 class Recording:
     """A stream being recorded; `row` freezes it as ended, failed (with the error) or censored at the stop."""
 
@@ -125,6 +142,8 @@ class Recording:
         self.committed: Committed | None = None
         self.comments: list[str] = []
         self._events: list[tuple[str, Record, int]] = []
+        for watcher in WATCHERS:
+            watcher.began(self)
 
     @property
     def events(self) -> int:
@@ -145,7 +164,7 @@ class Recording:
     def row(self, outcome: Outcome, error: str | None = None) -> StreamRow:
         """The finished row."""
         records = [record for _, record, _ in self._events]
-        return StreamRow(
+        row = StreamRow(
             block=self._block.index,
             arrival=self._arrival_index,
             backend=self.arrival.backend or self.chosen or "",
@@ -183,6 +202,9 @@ class Recording:
             flagged=not self.arrival.backend,
             served=tuple(self.served),
         )
+        for watcher in WATCHERS:
+            watcher.ended(self, row)
+        return row
 
 
 class GeneratorRow(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from loadtest.counters import Counters, Meter
 from loadtest.drift import MemorySample
 from loadtest.flipper import Flipper
 from loadtest.flips import Controls, Done
-from loadtest.generator import Generator, GeneratorError
+from loadtest.generator import Generator, GeneratorError, exposing
 from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import Display
@@ -74,7 +74,8 @@ def run_bench(
     plan.save(played, folder / "plan.json")
     with Meter(database_url, redis_url, time.time_ns) as meter:
         watched = processes if played.soak_s is not None else None
-        load = play(played, target, folder, meter, console, watched, controls)
+        exposed = exposing(options.metrics_port, offset)
+        load = play(played, target, folder, meter, console, watched, controls, exposed)
     if load.flips is not None:
         (folder / "flips.json").write_bytes(msgspec.json.encode(load.flips))
     for name, rows in (("counters", load.counters), ("host", load.host), ("memory", load.memory)):
@@ -180,14 +181,16 @@ def play(
     console: Console,
     processes: Mapping[str, int] | None = None,
     controls: Controls | None = None,
+    exposed: Sequence[str] = (),
 ) -> Load:
     """Run the generator over the whole plan, reading the servers' counters around each block.
 
-    Given processes, their memory is sampled all along; a plan with flips needs the controls for them.
+    Given processes, their memory is sampled all along; a plan with flips needs the controls for them; `exposed` are
+    options of a generator that shows its own figures.
     """
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
-    with Display(console, played) as display, Generator(target, folder / "plan.json", folder) as generator:
+    with Display(console, played) as display, Generator(target, folder / "plan.json", folder, exposed) as generator:
         flipper = Flipper(played, controls, display.note)
         try:
             flipper.prepare()

@@ -107,6 +107,10 @@ def bench(
         typer.Option(help="openai asks the model itself: what is left when there is no streamgauge."),
     ] = "streamgauge",
     seed: Annotated[int | None, typer.Option(help="Repeat the plan of an earlier run.")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve what the load sees as Prometheus metrics, for the page Load test."),
+    ] = None,
     workers: Workers = 1,
     apis: Apis = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say what the system under test consists of.")] = False,
@@ -132,6 +136,7 @@ def bench(
         trace=trace,
         time_scale=time_scale,
         seed=seed,
+        metrics_port=metrics_port,
     )
     is_rollback = scenario == "rollback"
     if is_rollback:
