@@ -48,8 +48,9 @@ async def watch_flag(records: FlagRecords, follower: Follower) -> None:
         await asyncio.sleep(FLAG_EVERY_S)
         if follower.is_fresh():
             continue
+        known = follower.known()
         try:
-            newest = await records.newest(follower.known())
+            newest = await records.newest(known)
         except DatabaseUnavailableError as error:
             if not is_away:
                 log.warning("the flag can't be followed, generation %d holds: %s", follower.known(), error)
@@ -57,7 +58,7 @@ async def watch_flag(records: FlagRecords, follower: Follower) -> None:
         else:
             is_away = False
             generation, document = newest or (0, None)
-            if generation != follower.known():
+            if generation != known == follower.known():  # else a message has learned of it meanwhile
                 follower.learn(generation, document)
 
 

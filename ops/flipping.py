@@ -11,6 +11,7 @@ from app.streaming.backends import NAMES, SAFE
 from app.streaming.flag import NO_GENERATION
 from app.streaming.flag_document import document_for
 from app.streaming.health import LOOK_EVERY_S
+from app.streaming.valkey import BACKOFF_S, PATIENCE_S
 from app.tables import IN_ROWS
 from loadtest.flips import Controls, Flipping
 from ops.flag_access import recorded
@@ -18,8 +19,10 @@ from ops.stack import Stack
 
 OUTAGE_S = 2.0
 """Long enough for every process to miss the store, short enough to leave time for the flips."""
-SLACK_S = 4 * LOOK_EVERY_S
-"""How much later than the setting says a busy API may send new messages to the store again."""
+SLACK_S = BACKOFF_S[1] + PATIENCE_S + 4 * LOOK_EVERY_S
+"""How much later than the setting says an API may send new messages to the store again: its connection comes back by
+then, one look at it may go wrong, and a busy one is late.
+"""
 HANDOVERS = re.compile(r"^streamgauge_handovers_total ([0-9.e+]+)$", re.MULTILINE)
 CHUNK_STORE = "valkey"
 WHO = "streamgauge bench --scenario rollback"

@@ -84,7 +84,7 @@ async def test_what_can_not_be_is_refused(system: Stack, arguments: tuple[str, .
 
 async def test_a_rollback_waits_for_what_still_streams(client: Client, system: Stack) -> None:
     """`--drain` says how much that is; when the time is up the flag is back all the same."""
-    live = await client.post("ttft=0.02&gap=0.05&chunks=60", backend="pubsub")
+    live = await client.post("ttft=0.02&gap=0.05&chunks=250", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
     hasty = await asyncio.to_thread(streamgauge, system, "rollback", "--drain", "--within", "0.1")
     assert hasty.returncode == NOT_DRAINED
