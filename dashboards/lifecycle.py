@@ -84,6 +84,12 @@ BOARD = Board(
                     Query(rate(metrics.MESSAGES_REPAIRED, "finding"), "{{finding}}"),
                 ),
                 lines(
+                    "Missed pushes",
+                    "Times that a viewer was not pushed what the log held. It finds it there, and loses only time.",
+                    PER_SECOND,
+                    Query(rate(metrics.GAP_REPAIRS, "backend")),
+                ),
+                lines(
                     "Slow viewers",
                     "Times that a viewer's box was full and it went back to the log. It loses nothing by that.",
                     PER_SECOND,

@@ -109,7 +109,7 @@ class NotifyReader(RowReader, PushedReader):
 
     def __init__(self, database: Database, listener: Listener, settings: Settings) -> None:
         RowReader.__init__(self, database)
-        PushedReader.__init__(self, settings.silence_s)
+        PushedReader.__init__(self, settings.silence_s, "notify")
         self._listener = listener
 
     def listen(self, task_id: UUID) -> contextlib.AbstractAsyncContextManager[Box]:

@@ -17,6 +17,7 @@ from app.streaming.valkey import Script, Valkey
 
 CANCEL, DISCARD = map(Script.load, ("cancel", "discard"))
 LAYOUT = Layout(
+    "pubsub",
     keys.chunks_key,
     lambda task_id: (keys.channel(task_id),),
     *map(Script.load, ("open", "append", "status", "reap")),

@@ -7,13 +7,15 @@ from uuid import UUID
 
 from app.streaming.box import Box
 from app.streaming.contract import ChunkType, Entry, Offer, Status, StreamMissingError, decline
+from app.telemetry import metrics
 
 
 class PushedReader(ABC):
     """The part of a reader's `follow` that does not depend on how its entries are pushed."""
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, silence_s: float, backend: str) -> None:
         self._silence_s = silence_s
+        self._repairs = metrics.GAP_REPAIRS.labels(backend)
 
     @abstractmethod
     def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:
@@ -68,4 +70,6 @@ class PushedReader(ABC):
         entries = await self.get_chunks(task_id, position)
         if status is None or not status.explains(position, entries):
             raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")
+        if heard is not None and entries:  # nothing sent it to the log but a hole, or a silence where there was more
+            self._repairs.inc()
         return None if status.ended_before(position) else entries

@@ -54,8 +54,9 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the log is: its key, the channels on which it is announced, and the scripts that know its type."""
+    """What the log is: whose, its key, the channels on which it is announced, and the scripts that know its type."""
 
+    backend: str
     log: Callable[[UUID], str]
     channels: Callable[[UUID], tuple[str, ...]]
     open: Script
@@ -148,7 +149,7 @@ class StoreReader(PushedReader):
     """The viewer's side: what is heard, stitched to what the log holds."""
 
     def __init__(self, store: Store, layout: Layout, settings: Settings) -> None:
-        super().__init__(settings.silence_s)
+        super().__init__(settings.silence_s, layout.backend)
         self._store, self._layout, self._ttl_s = store, layout, settings.chunk_ttl_s
 
     async def status(self, task_id: UUID) -> Status | None:

@@ -20,6 +20,7 @@ from app.streaming.valkey import Script, Valkey
 
 CANCEL = Script.load("streams_cancel")
 LAYOUT = Layout(
+    "streams",
     keys.log_key,
     lambda _: (),  # whoever reads the log is woken by the entry itself
     *map(Script.load, ("streams_open", "streams_append", "streams_status", "streams_reap")),

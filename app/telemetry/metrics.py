@@ -106,6 +106,11 @@ EVENTS_REPLAYED = Counter(
 CATCH_UPS = Counter(
     "streamgauge_catch_ups", "Times a slow viewer's box was full, so that it went back to reading the log."
 )
+GAP_REPAIRS = Counter(
+    "streamgauge_gap_repairs",
+    "Times a viewer's push did not come, so that what it brought had to be found in the log.",
+    BACKEND,
+)
 DUPLICATE_APPENDS = Counter(
     "streamgauge_duplicate_appends", "Appends that the store had already: the reply before was lost.", BACKEND
 )
