@@ -10,7 +10,6 @@ from rich.console import Console
 
 from app.settings import load_settings
 from app.streaming.backends import NAMES, offered
-from ops.processes import StackError
 from ops.rollout.controller import Controller, FlagAwayError, Surroundings
 from ops.rollout.flag import SplitFlag, in_force
 from ops.rollout.gates import Gates
@@ -104,22 +103,25 @@ def _begun(candidate: str | None, steps: str, interval: str, guard: Path, baseli
         if name not in names:
             raise UsageError(f"There is no backend {name!r} here: use one of {', '.join(names)}.")
     try:
-        beside = baseline or in_force(settings)
-        generation, _ = SplitFlag(settings, str(candidate), beside).look()
-    except FlagAwayError as error:
-        raise StackError(f"{error}. Set DATABASE_URL to the one the API uses.") from error
-    if beside == candidate:
-        raise UsageError(f"New messages go to {candidate} already: name another --baseline to hold it against.")
-    try:
         seconds = duration("--interval", interval)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    percents, rules = parsed_steps(steps), read_guard(guard)
+    if idle := [gate for gate in rules.gates if gate not in percents[1:]]:
+        raise UsageError(f"{guard}: gates: no step after the first is {idle[0]:g} %: write some of --steps {steps}.")
+    try:
+        beside = baseline or in_force(settings)
+        generation, _ = SplitFlag(settings, str(candidate), beside).look()
+    except FlagAwayError as error:
+        raise UsageError(f"{error}. Set DATABASE_URL to the one the API uses.") from error
+    if beside == candidate:
+        raise UsageError(f"New messages go to {candidate} already: name another --baseline to hold it against.")
     return State(
         candidate=str(candidate),
         baseline=beside,
-        steps=parsed_steps(steps),
+        steps=percents,
         interval_s=seconds,
-        guard=read_guard(guard),
+        guard=rules,
         generation=generation,
     )
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ops.rollout.figures import Figures, Scrape, figures_of, grown
-from ops.rollout.judge import Check, Judged, Verdict, has_enough, judge
+from ops.rollout.judge import Beside, Check, Judged, Verdict, has_enough, judge
 from ops.rollout.show import lines
 from ops.rollout.sources import Source, SourceError
 from ops.rollout.state import Journal, Judgement, Phase, State
@@ -141,20 +141,21 @@ class Controller:
             away = Check("source", Verdict.HOLD, later if isinstance(later, str) else str(earlier))
             return Judged(Verdict.HOLD, (away,)), "nothing", ended - began
         growth = grown(earlier, later)
-        baseline, whose = self._reference(figures_of(self._state.baseline, growth))
-        judged = judge(self._state.guard, figures_of(self._state.candidate, growth), baseline, whose)
-        return judged, whose, ended - began
+        beside = self._beside(figures_of(self._state.baseline, growth))
+        judged = judge(self._state.guard, figures_of(self._state.candidate, growth), beside)
+        return judged, beside.whose, ended - began
 
-    def _reference(self, baseline: Figures) -> tuple[Figures | None, str]:
+    def _beside(self, baseline: Figures) -> Beside:
         """Choose what the candidate is held against: the baseline of now, or what is left of it at 100 %."""
         state = self._state
         if state.percent < 100:
             if has_enough(state.guard, baseline):
                 state.last_baseline, state.last_baseline_at = baseline, _moment(self._around.now())
-            return baseline, f"{state.baseline} now"
+            return Beside(baseline, f"{state.baseline} now")
         if state.last_baseline is not None:
-            return state.last_baseline, f"{state.baseline} as it last was, at {state.last_baseline_at}"
-        return None, "limits alone"
+            whose = f"{state.baseline} as it last was, at {state.last_baseline_at}"
+            return Beside(state.last_baseline, whose, is_now=False)
+        return Beside(None, "limits alone")
 
     def _check_flag(self) -> None:
         """Make sure that nobody else has changed the flag; while that can't be asked, go on."""

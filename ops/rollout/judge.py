@@ -53,16 +53,24 @@ class Judged(msgspec.Struct, frozen=True):
         return [check.reason for check in self.checks if check.verdict is self.verdict]
 
 
-def judge(guard: Guard, candidate: Figures, baseline: Figures | None, whose: str = "the baseline") -> Judged:
-    """Judge an interval. Without a baseline limits alone hold; `whose` says which one it is."""
-    lacking = [] if baseline is None else _lacking(guard, baseline, whose)
-    checks = [
-        _check(objective, guard, candidate, None if lacking else baseline, whose) for objective in guard.objectives
-    ]
+class Beside(msgspec.Struct, frozen=True):
+    """What the candidate is held against, and what to call it. Without figures limits alone hold."""
+
+    figures: Figures | None
+    whose: str
+    is_now: bool = True
+    """Of the same time. What is not can't tell a bad candidate from a bad moment: it holds, and rolls nothing back."""
+
+
+def judge(guard: Guard, candidate: Figures, beside: Beside) -> Judged:
+    """Judge an interval."""
+    lacking = [] if beside.figures is None else _lacking(guard, beside.figures, beside.whose)
+    known = msgspec.structs.replace(beside, figures=None) if lacking else beside
+    checks = [_check(objective, guard, candidate, known) for objective in guard.objectives]
     found = [check for check in checks if check is not None]
     found += _lacking(guard, candidate, "the candidate") + lacking
     if not found:
-        found.append(Check("", Verdict.HOLD, f"no objective has a limit, and there is nothing but {whose}"))
+        found.append(Check("", Verdict.HOLD, f"no objective has a limit, and there is nothing but {beside.whose}"))
     verdicts = {check.verdict for check in found}
     verdict = next(verdict for verdict in (Verdict.FAIL, Verdict.HOLD, Verdict.PASS) if verdict in verdicts)
     return Judged(verdict, tuple(found))
@@ -81,35 +89,37 @@ def _lacking(guard: Guard, figures: Figures, whose: str) -> list[Check]:
     return [Check("minimum", Verdict.HOLD, f"{whose} has too few samples: {seen}", few=True)]
 
 
-def _check(
-    objective: Objective, guard: Guard, candidate: Figures, baseline: Figures | None, whose: str
-) -> Check | None:
-    """Hold one objective against all that can be said of it; None if that is nothing."""
+def _check(objective: Objective, guard: Guard, candidate: Figures, beside: Beside) -> Check | None:
+    """Hold one objective against its limit, then against the other backend; None if neither says anything."""
     value, samples = _value(objective, candidate), _samples(objective, candidate)
-    beside = None if baseline is None else _value(objective, baseline)
-    allowed = None if beside is None else objective.allowed(beside)
-    bounds = [
-        (bound, f"{shown(objective, bound)} {words}")
-        for bound, words in (
-            (allowed, f"allowed beside {shown(objective, beside)} of {whose}"),
-            (objective.limit, "at most"),
-        )
-        if bound is not None
-    ]
-    if not bounds:
+    other = None if beside.figures is None else _value(objective, beside.figures)
+    allowed = None if other is None else objective.allowed(other)
+    if allowed is None and objective.limit is None:
         return None
     enough = guard.chunks if objective.what in ("delivery_latency", "repairs", "duplicates") else guard.streams
     if value is None or samples < enough:
         few = f"{objective.name}: {samples} of {enough} samples"
-        return Check(objective.name, Verdict.HOLD, few, value, beside, few=True)
-    bound, words = min(bounds)
-    reason = f"{objective.name}: {shown(objective, value)}, {words}"
-    if value <= bound:
-        return Check(objective.name, Verdict.PASS, reason, value, beside)
+        return Check(objective.name, Verdict.HOLD, few, value, other, few=True)
+    verdict, reason = Verdict.PASS, f"{objective.name}: {shown(objective, value)}"
+    if objective.limit is not None:
+        verdict = _held_to(objective, candidate, objective.limit)
+        words = f"{shown(objective, objective.limit)} at most"
+    if allowed is not None and verdict is Verdict.PASS:
+        verdict = _held_to(objective, candidate, allowed)
+        words = f"{shown(objective, allowed)} allowed beside {shown(objective, other)} of {beside.whose}"
+        if verdict is Verdict.FAIL and not beside.is_now:
+            return Check(objective.name, Verdict.HOLD, f"{reason}, {words}: it may be the time", value, other)
+    if verdict is Verdict.HOLD:
+        words += ": worse, by no more than chance"
+    return Check(objective.name, verdict, f"{reason}, {words}", value, other)
+
+
+def _held_to(objective: Objective, candidate: Figures, bound: float) -> Verdict:
+    value, samples = _value(objective, candidate), _samples(objective, candidate)
+    if value is None or value <= bound:
+        return Verdict.PASS
     above, room = _excess(objective, candidate, bound)
-    if chance_of(above, samples, room) > CHANCE:
-        return Check(objective.name, Verdict.HOLD, f"{reason}: worse, by no more than chance", value, beside)
-    return Check(objective.name, Verdict.FAIL, reason, value, beside)
+    return Verdict.HOLD if chance_of(above, samples, room) > CHANCE else Verdict.FAIL
 
 
 def chance_of(above: float, samples: int, room: float) -> float:

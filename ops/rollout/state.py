@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from ops.processes import StackError
 from ops.rollout.figures import Figures
 from ops.rollout.guard import Guard
 from ops.rollout.judge import Check, Verdict
+from ops.usage import UsageError
 
 
 class Phase(StrEnum):
@@ -96,14 +96,14 @@ class Journal:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Be the only controller for the length of the block. Raises `StackError` if another one is."""
+        """Be the only controller for the length of the block. Raises `UsageError` if another one is."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StackError(
+                raise UsageError(
                     f"A rollout runs in {self.folder} already: `streamgauge rollout --status` shows it."
                 ) from error
             yield
@@ -111,13 +111,13 @@ class Journal:
             os.close(lock)
 
     def read(self) -> State | None:
-        """Give the state, or None if there never was one. Raises `StackError` if it is no state of this version."""
+        """Give the state, or None if there never was one. Raises `UsageError` if it is no state of this version."""
         try:
             return msgspec.json.decode(self._state.read_bytes(), type=State)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
-            raise StackError(
+            raise UsageError(
                 f"{self._state} is no rollout of this version ({error}): remove it to begin anew."
             ) from error
 

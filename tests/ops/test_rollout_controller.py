@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.processes import StackError
 from ops.rollout.controller import Controller
 from ops.rollout.judge import Verdict
 from ops.rollout.state import Phase
+from ops.usage import UsageError
 from tests.ops.rollout_parts import GUARD, Did, World
 
 SLOW, WELL = Did(latency_s=0.3), Did()
@@ -155,5 +155,5 @@ def test_a_gate_holds_a_step_until_somebody_opens_it_and_judging_goes_on(world: 
 
 def test_two_controllers_can_not_run_at_once(world: World) -> None:
     """The second one is told so before it touches anything."""
-    with world.journal.held(), pytest.raises(StackError, match="--status"), world.journal.held():
+    with world.journal.held(), pytest.raises(UsageError, match="--status"), world.journal.held():
         pass

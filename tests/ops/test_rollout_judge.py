@@ -6,17 +6,17 @@ import pytest
 
 from ops.rollout.figures import Latency, figures_of, grown
 from ops.rollout.guard import DEFAULT, parse_guard, read_guard
-from ops.rollout.judge import Verdict, chance_of, judge
+from ops.rollout.judge import Beside, Verdict, chance_of, judge
 from ops.usage import UsageError
 from tests.ops.rollout_parts import GUARD, Did, grow
 
 
-def judged(candidate: Did, baseline: Did | None, guard: str = GUARD) -> tuple[Verdict, str]:
+def judged(candidate: Did, baseline: Did | None, guard: str = GUARD, *, is_now: bool = True) -> tuple[Verdict, str]:
     before = grow(grow({}, "pubsub", Did()), "polling", Did())
     after = grow(grow(before, "pubsub", candidate), "polling", baseline or Did(streams=0))
     growth = grown(before, after)
-    beside = figures_of("polling", growth) if baseline else None
-    found = judge(parse_guard(guard), figures_of("pubsub", growth), beside, "polling now")
+    beside = Beside(figures_of("polling", growth) if baseline else None, "polling now", is_now=is_now)
+    found = judge(parse_guard(guard), figures_of("pubsub", growth), beside)
     return found.verdict, "" if found.verdict is Verdict.PASS else "; ".join(found.reasons)
 
 
@@ -68,6 +68,15 @@ def test_without_a_baseline_limits_alone_hold() -> None:
     assert "no objective has a limit" in reason
     _, reason = judged(Did(), Did(streams=5), "objectives: {ttfb.p95: {ratio: 2}}")
     assert "polling now has too few samples" in reason
+
+
+def test_a_baseline_of_another_time_holds_and_only_a_limit_fails() -> None:
+    """At 100 % a machine that got busier looks like a candidate that got worse: that is no reason to go back."""
+    verdict, reason = judged(Did(latency_s=0.3), Did(), is_now=False)
+    assert verdict is Verdict.HOLD
+    assert "it may be the time" in reason
+    limited = "objectives: {delivery_latency.p99: {slack: 50ms, limit: 200ms}}"
+    assert judged(Did(latency_s=0.3), Did(), limited, is_now=False)[0] is Verdict.FAIL
 
 
 def test_missed_pushes_are_a_share_of_the_events() -> None:
