@@ -261,6 +261,14 @@ def rollback(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASSED_ON)
+def rollout(context: typer.Context) -> None:
+    """Move new messages to a backend step by step, and back by itself if it does worse; `rollout --help` lists how."""
+    from ops.rollout.command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge rollout")
+
+
+@app.command(context_settings=PASSED_ON)
 def model(context: typer.Context) -> None:
     """Serve the scripted OpenAI-compatible model; `streamgauge model --help` lists its options."""
     os.execv(sys.executable, [sys.executable, "-m", "ops.model_server", *context.args])  # noqa: S606

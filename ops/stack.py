@@ -4,6 +4,7 @@ A person's own servers are used instead of ours where REDIS_URL, BROKER_URL, DAT
 """
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -29,6 +30,8 @@ from ops.supervisor import Supervisor
 from ops.valkey_server import start_valkey
 
 FOLDER = Path(".streamgauge")
+ADDRESSES = "addresses.json"
+"""In the stack's folder, while it runs: where its processes serve their metrics."""
 PREFERRED_PORT = 8000
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
@@ -161,6 +164,14 @@ class Stack:
             starting += [*self._start_exporters(), self._start_prometheus()]
         for wait in starting:
             wait()
+        self._leave_addresses()
+
+    def _leave_addresses(self) -> None:
+        """Let commands that watch this system find it, for as long as it runs."""
+        addresses = self._supervisor.folder / ADDRESSES
+        found = {"metrics": [*(f"{url}/metrics" for url in self.api_urls), *self.worker_metrics_urls]}
+        addresses.write_text(json.dumps(found, indent=1))
+        self._supervisor.after_stop.append(lambda: addresses.unlink(missing_ok=True))
 
     def _start_servers(self, home: ServerHome) -> None:
         if self.redis_url:
