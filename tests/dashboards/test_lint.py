@@ -21,7 +21,7 @@ VALID_UNITS = {"s", "cps", "binBps", "bytes", "short", "percentunit", "none"}
 SAMPLES = {"__rate_interval": "5m", "job": "a", "instance": "b", "backend": "c", "baseline": "d", "candidate": "e"}
 
 
-@pytest.fixture(params=PAGES.values(), ids=PAGES.keys())
+@pytest.fixture(params=list(PAGES.values()), ids=list(PAGES))
 def page(request: pytest.FixtureRequest) -> dict[str, Any]:
     found: dict[str, Any] = request.param
     return found
