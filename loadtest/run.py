@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +31,7 @@ from loadtest.progress import Display
 from loadtest.usage import BlockCounters
 
 MEMORY_EVERY_S = 1.0
+LOOPBACK = "127.0.0.1"
 
 
 class BenchError(RuntimeError):
@@ -151,6 +153,13 @@ def check(options: BenchOptions) -> None:
     nearest = next(path for path in (options.out.absolute(), *options.out.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"{options.out} can't be a folder, as {nearest} is none to write in: name another with --out")
+    if options.metrics_port is not None:
+        with socket.socket() as port:
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                port.bind((LOOPBACK, options.metrics_port))
+            except OSError as error:
+                raise ValueError(f"port {options.metrics_port} is taken: choose another --metrics-port") from error
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dashboards.preview.paper import COLOURS, Linear, Log, element, place, shown
 
 LETTER = 6.1
 """How wide a letter of the legend is, more or less."""
-MOST_NAMES = 12
+MOST_NAMES = 14
 DEPTHS = 6
 
 

@@ -48,7 +48,8 @@ def round_step(value: float, *, of_bytes: bool = False) -> float:
     """The nearest 1, 2 or 5 of a power of ten that is no less; for bytes of KiB, MiB and so on."""
     if of_bytes:
         size = next((factor for factor, _ in BINARY if value >= factor), 1.0)
-        return round_step(value / size) * size
+        step = round_step(value / size)
+        return (step if step <= 500 else 1024.0) * size
     power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
     return next(step * power for step in STEPS if step * power >= value * 0.999999)
 

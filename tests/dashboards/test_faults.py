@@ -58,25 +58,41 @@ async def shows(stack: Stack, panel: str, legend: str = "", strike: Callable[[],
     await until_awaited(struck, f"{panel} ({legend}) has data", PATIENCE_S)
 
 
+async def accepted(client: Client, script: str, backend: str) -> str:
+    """Post until a system that may just have been mended takes it; gives the task's id."""
+    conversation, taken = await client.conversation(), list[str]()
+
+    async def is_taken() -> bool:
+        answer = await client.http.post(
+            f"/conversations/{conversation}/messages",
+            json={"content": "Hello", "model": f"scripted?{script}"},
+            headers={"X-Streamgauge-Backend": backend},
+        )
+        taken.extend([answer.json()["task_id"]] if answer.status_code == 202 else [])
+        return bool(taken)
+
+    await until_awaited(is_taken, "the message is accepted", PATIENCE_S)
+    return taken[0]
+
+
 @contextlib.asynccontextmanager
 async def watched(client: Client, backend: str = "pubsub") -> AsyncIterator[UUID]:
     """A long answer under way, with a viewer; gives its task."""
-    posted = await client.post(LONG, backend)
-    begun = asyncio.Event()
+    task_id, begun = await accepted(client, LONG, backend), asyncio.Event()
 
     async def follow() -> None:
         with contextlib.suppress(httpx2.HTTPError):
-            async for _ in client.follow(posted.task_id):
+            async for _ in client.follow(task_id):
                 begun.set()
 
     following = asyncio.create_task(follow())
     try:
         await asyncio.wait_for(begun.wait(), PATIENCE_S)
-        yield UUID(posted.task_id)
+        yield UUID(task_id)
     finally:
         following.cancel()
         await asyncio.wait([following])
-        await client.http.post(f"/stream/{posted.task_id}/cancel")
+        await client.http.post(f"/stream/{task_id}/cancel")
 
 
 async def test_a_second_attempt_fences_the_first(stack: Stack, client: Client) -> None:
@@ -121,7 +137,7 @@ async def test_a_lost_task_is_enqueued_again(stack: Stack, client: Client) -> No
     """No worker had taken it when the broker forgot it."""
     stack.processes["worker-1"].kill()
     try:
-        await client.post("chunks=1", "polling")
+        await accepted(client, "chunks=1", "polling")
         with redis.Redis.from_url(stack.broker_url) as broker:
             assert broker.delete("celery")
         await shows(stack, "Repaired")

@@ -1,17 +1,19 @@
 """What a bench shows of itself while it runs: `streamgauge bench --metrics-port`."""
 
 import io
+import socket
 import threading
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from rich.console import Console
 
 from loadtest import recorder
 from loadtest.options import BenchOptions
-from loadtest.run import run_bench
+from loadtest.run import check, run_bench
 from ops.ports import free_port
 from tests.support.targets import running_target
 from tests.support.waiting import until
@@ -24,7 +26,8 @@ def scrape(port: int) -> Samples:
     asked = Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"})
     try:
         with urlopen(asked, timeout=5) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))  # type: ignore[no-untyped-call]  # it has no types
+            text = answer.read().decode()
+            families = list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]  # it publishes none
     except (URLError, ConnectionError):
         return {}
     found: Samples = {}
@@ -34,6 +37,14 @@ def scrape(port: int) -> Samples:
                 key = sample.name, sample.labels.get("backend", "")
                 found[key] = found.get(key, 0) + sample.value
     return found
+
+
+def test_a_taken_port_is_refused_before_anything_begins(tmp_path: Path) -> None:
+    """With the way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} is taken: choose another --metrics-port"):
+            check(BenchOptions(out=tmp_path, metrics_port=port))
 
 
 def test_a_run_can_be_scraped_while_it_runs_and_is_silent_after(tmp_path: Path) -> None:
