@@ -49,6 +49,8 @@ class StackOptions:
     """Keep every span of this run in the folder, for `streamgauge trace`; a measurement does without."""
     observe: bool = False
     """Start Prometheus beside it."""
+    control_url: str = ""
+    """Where the page may send orders, if anywhere."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -130,6 +132,8 @@ class Stack:
                 "OPENAI_MODEL": "scripted",
                 "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
             }
+        if self._options.control_url:
+            ours["STREAMGAUGE_CONTROL_URL"] = self._options.control_url
         if self._options.traces:
             ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
         return {**self._options.environment, **ours}
