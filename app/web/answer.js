@@ -127,6 +127,7 @@ export class Answer {
     this.message = message;
     this.element.removeAttribute("aria-busy");
     if (message.content !== this.paper.text) this.paper.set(message.content);
+    this.paper.write();
     const [text, tone] = why ? [why, "bad"] : this.#ending(message);
     this.#tell(text, tone);
     if (this.following) this.on.said(text);

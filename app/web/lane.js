@@ -76,6 +76,7 @@ export class Lane {
   /** Hold what was shown against the committed message. */
   async #check(conversation, record, why) {
     const kind = record?.chunk_type ?? "failed";
+    this.paper.write();
     this.#say({ done: "complete", cancelled: "stopped" }[kind] ?? `failed: ${record?.code ?? why}`);
     if (kind !== "done") return;
     const { messages } = await ask(`conversations/${conversation}`);

@@ -26,10 +26,11 @@ export class Paper {
   #later() {
     if (this.isDue) return;
     this.isDue = true;
-    requestAnimationFrame(() => this.#write());
+    requestAnimationFrame(() => this.isDue && this.write());
   }
 
-  #write() {
+  /** Write what is due, at once: before something is said of the whole text. */
+  write() {
     this.isDue = false;
     if (!this.node || this.node.length > NODE_CHARS) {
       this.node = document.createTextNode("");
