@@ -99,16 +99,16 @@ class Handler(BaseHTTPRequestHandler):
     control: Control
     timeout = CLIENT_S
 
-    def do_OPTIONS(self) -> None:  # noqa: N802 - the library's name
+    def do_OPTIONS(self) -> None:
         """Answer a browser that asks whether the page may ask."""
         self._answer(HTTPStatus.NO_CONTENT)
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         """List what can be ordered here."""
         if self._is_allowed():
             self._answer(HTTPStatus.OK, list(self.control.possible))
 
-    def do_POST(self) -> None:  # noqa: N802 - the library's name
+    def do_POST(self) -> None:
         """Carry out an order, and answer when it is done."""
         if not self._is_allowed():
             return

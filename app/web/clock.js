@@ -1,21 +1,37 @@
-// How far this machine's wall clock is from the server's, as NTP asks: of some samples the one with the shortest way.
+// How far this machine's wall clock is from the server's. A question and its answer bound that from both sides: the
+// server's clock was read after the one and before the other. What all bounds leave over is the truth.
 
 import { reach } from "./api.js";
 
-const SAMPLES = 8;
+const FIRST = 12; // questions
 
 export const now = () => performance.timeOrigin + performance.now();
 
-/** Give {offset, bound} in ms: server time = `now()` + offset, wrong by no more than the bound. */
-export async function measure() {
-  let best = { bound: Infinity };
-  for (let number = 0; number < SAMPLES; number += 1) {
+/** Server time = `now()` + `offset`, in ms, wrong by no more than `bound`; more questions make that less. */
+export class Clock {
+  #least = -Infinity;
+  #most = Infinity;
+
+  /** Ask often enough to begin with. */
+  static async compared() {
+    const clock = new Clock();
+    for (let asked = 0; asked < FIRST; asked += 1) await clock.ask();
+    return clock;
+  }
+
+  async ask() {
     const asked = now();
     const response = await reach("clock");
     const { received_ns: received, sent_ns: sent } = await response.json();
-    const answered = now();
-    const bound = (answered - asked - (sent - received) / 1e6) / 2;
-    if (bound < best.bound) best = { bound, offset: (received / 1e6 - asked + (sent / 1e6 - answered)) / 2 };
+    this.#least = Math.max(this.#least, sent / 1e6 - now());
+    this.#most = Math.min(this.#most, received / 1e6 - asked);
   }
-  return best;
+
+  get offset() {
+    return (this.#least + this.#most) / 2;
+  }
+
+  get bound() {
+    return Math.abs(this.#most - this.#least) / 2;
+  }
 }

@@ -9,11 +9,12 @@ import { Following } from "./following.js";
 import { Paper } from "./paper.js";
 
 const SHOWN_S = 12;
+const SHOWN_DOTS = 3000;
 const CUT_MS = 1000;
 
 export class Lane {
   constructor(backend, place) {
-    Object.assign(this, { backend, place, latencies: [], isRunning: false });
+    Object.assign(this, { backend, place, arrivals: [], isRunning: false });
     this.element = copyOf("lane-template");
     this.element.style.setProperty("--series", series(place));
     this.element.querySelector("h2").textContent = backend;
@@ -28,9 +29,9 @@ export class Lane {
     for (const each of this.element.querySelectorAll("[data-figure]")) this.figures[each.dataset.figure] = each;
   }
 
-  /** Run one race to its end; `offset` is what turns this machine's time into the server's. */
-  async run(prompt, model, offset) {
-    Object.assign(this, { latencies: [], chunks: 0, resumes: 0, first: NaN, offset, isRunning: true, task: null });
+  /** Run one race to its end, by this clock. */
+  async run(prompt, model, clock) {
+    Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, clock, isRunning: true, task: null });
     this.paper.set("");
     this.#judge("");
     this.#say("posting");
@@ -70,7 +71,7 @@ export class Lane {
   #take(record, at) {
     this.chunks += 1;
     this.paper.add(record.content);
-    this.latencies.push([at / 1000, at + this.offset - record.ts_ns / 1e6]);
+    this.arrivals.push([at, at - record.ts_ns / 1e6]);
   }
 
   /** Hold what was shown against the committed message. */
@@ -105,13 +106,18 @@ export class Lane {
     if (this.following) this.following.isShown = !isHidden;
   }
 
+  /** The latencies in ms by what is known of the clock now. */
+  get latencies() {
+    return this.arrivals.map(([, behind]) => behind + this.clock.offset);
+  }
+
   get p50() {
-    return this.latencies.length ? percentile(this.latencies.map(([, ms]) => ms), 0.5) : NaN;
+    return this.arrivals.length ? percentile(this.latencies, 0.5) : NaN;
   }
 
   /** Write the figures. */
   show() {
-    const values = this.latencies.map(([, ms]) => ms);
+    const values = this.latencies;
     this.#write("ttfb", duration(this.first));
     this.#write("now", duration(values.at(-1)));
     this.#write("p50", duration(this.p50));
@@ -122,7 +128,8 @@ export class Lane {
 
   draw() {
     this.chart.begin((this.isRunning ? now() : (this.stillAt ?? now())) / 1000);
-    this.chart.dots(this.latencies, this.place);
+    const shown = this.arrivals.slice(-SHOWN_DOTS);
+    this.chart.dots(shown.map(([at, behind]) => [at / 1000, behind + this.clock.offset]), this.place);
   }
 
   #write(figure, text) {

@@ -91,8 +91,8 @@ export class Live {
     };
   }
 
-  #write(cells, { viewers, rate, p50, p95, p99, first }) {
-    const texts = [count(viewers), count(rate, 1), ...[p50, p95, p99, first].map(duration)];
+  #write(cells, { p50, p95, p99, rate, viewers, first }) {
+    const texts = [...[p50, p95, p99].map(duration), count(rate, 1), count(viewers), duration(first)];
     texts.forEach((text, place) => (cells[place].textContent = text));
   }
 

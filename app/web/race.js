@@ -1,6 +1,6 @@
 // The race: one prompt through every backend at once, the model's pace, a background load, and things to break.
 
-import { measure } from "./clock.js";
+import { Clock } from "./clock.js";
 import { order, possible } from "./control.js";
 import { $, telling } from "./elements.js";
 import { count, duration } from "./figures.js";
@@ -10,6 +10,7 @@ import { Load } from "./load.js";
 const LENGTH_S = 12;
 const FEWEST_CHUNKS = 40;
 const FIGURES_MS = 250;
+const ASK_MS = 700;
 const HINT = "To pause the worker or restart Valkey, open the page by the address that `streamgauge up` prints.";
 
 export class Race {
@@ -54,20 +55,30 @@ export class Race {
     if (this.isRunning) return;
     this.#run(true);
     await telling($("race-alert"), async () => {
-      const { offset, bound } = await measure();
-      $("race-clock").textContent = `Clock: within ${duration(bound)} of the server's.`;
+      const clock = await Clock.compared();
       $("race-said").textContent = "Racing.";
-      await this.#race($("prompt").value, this.model, offset);
+      const asking = setInterval(() => this.#compare(clock), ASK_MS);
+      await this.#race($("prompt").value, this.model, clock).finally(() => clearInterval(asking));
+      this.#tellClock(clock);
     });
     this.#run(false);
     this.#sumUp();
   }
 
   /** Run every lane to its end, whatever becomes of the others; then throw what went wrong in the first that failed. */
-  async #race(prompt, model, offset) {
-    const results = await Promise.allSettled(this.lanes.map((lane) => lane.run(prompt, model, offset)));
+  async #race(prompt, model, clock) {
+    const results = await Promise.allSettled(this.lanes.map((lane) => lane.run(prompt, model, clock)));
     const failed = results.find((result) => result.status === "rejected");
     if (failed) throw failed.reason;
+  }
+
+  async #compare(clock) {
+    await clock.ask().catch(() => {}); // what is known already must do
+    this.#tellClock(clock);
+  }
+
+  #tellClock({ bound }) {
+    $("race-clock").textContent = `Clock: within ${duration(bound)} of the server's.`;
   }
 
   #run(isRunning) {

@@ -15,7 +15,7 @@ MISSING = "Chromium is not here, so the page was not looked at: `make debian` as
 QUICK = {"STREAMGAUGE_KEEP_ALIVE_S": "1", "STREAMGAUGE_TIDY_EVERY_S": "3600"}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """The system, and the address that it printed for its operator."""
     folder = tmp_path_factory.mktemp("up")

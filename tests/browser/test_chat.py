@@ -29,6 +29,19 @@ async def test_an_answer_streams_and_stays_among_the_past_conversations(visitor:
     await is_whole(tab)
 
 
+async def test_the_newest_words_stay_in_sight(visitor: Visitor) -> None:
+    """A long conversation keeps its end in view while that grows, and leaves somebody alone who scrolled up."""
+    tab = await visitor.tab()
+    await tab.ask(model="scripted?ttft=0.05&gap=0.005&chunks=600")
+    await tab.grown_to(500)
+    await expect(tab.state).to_be_in_viewport()
+    await tab.page.locator("#scroll").evaluate("(element) => (element.scrollTop = -element.scrollHeight)")
+    first = tab.page.locator(".message").first
+    await expect(first).to_be_in_viewport()
+    await tab.is_complete()
+    await expect(first).to_be_in_viewport()
+
+
 async def test_a_reload_in_mid_answer_goes_on_where_it_was(visitor: Visitor) -> None:
     """The text so far is there at once, the rest is asked for by the last id, and nothing is missing or twice."""
     tab = await visitor.tab()
