@@ -69,7 +69,8 @@ def up(
                 progress.finish()
                 show_stack(console, stack, token)
                 is_up = True
-                control.obey(stack)
+                control.serve(stack)
+                stack.watch(control.obey)
     except KeyboardInterrupt:
         console.print("Everything is stopped.")
         raise typer.Exit(0 if is_up else INTERRUPTED) from None

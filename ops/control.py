@@ -21,7 +21,6 @@ from ops.stack import Stack
 
 PAUSE_S = 5.0
 """Less than a worker's lease, so that no other takes over its streams."""
-LOOK_EVERY_S = 0.2
 PATIENCE_S = 60.0
 CLIENT_S = 5.0
 """How long a client may take for its request: one waits for the other here."""
@@ -55,6 +54,7 @@ class Control:
         self._orders: queue.Queue[tuple[str, Future[None]]] = queue.Queue()
         self.possible: tuple[str, ...] = ()
         self.api_urls: list[str] = []
+        self._stack: Stack
         self.server = HTTPServer((LOOPBACK, 0), self._handler())
 
     @property
@@ -62,16 +62,17 @@ class Control:
         """Where it listens."""
         return f"http://{LOOPBACK}:{self.server.server_port}/"
 
-    def obey(self, stack: Stack) -> None:
-        """Carry out orders for as long as every part runs; raises `PartFailedError` when one ends by itself."""
+    def serve(self, stack: Stack) -> None:
+        """Take orders for this stack from now on."""
         self.possible = tuple(name for name in ORDERS if name != "valkey/restart" or "valkey" in stack.processes)
-        self.api_urls = stack.api_urls
-        while True:
-            stack.check()
-            with contextlib.suppress(queue.Empty):
-                name, done = self._orders.get(timeout=LOOK_EVERY_S)
-                ORDERS[name](stack)
-                done.set_result(None)
+        self.api_urls, self._stack = stack.api_urls, stack
+
+    def obey(self) -> None:
+        """Carry out what has been ordered; the thread that owns the stack calls this again and again."""
+        with contextlib.suppress(queue.Empty):
+            name, done = self._orders.get_nowait()
+            ORDERS[name](self._stack)
+            done.set_result(None)
 
     def allows_origin(self, origin: str) -> bool:
         """Tell whether a page from there may read our answers: one that an API of ours served on this machine."""

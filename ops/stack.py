@@ -113,9 +113,9 @@ class Stack:
         """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""
         self._supervisor.check()
 
-    def watch(self) -> None:
-        """Block for as long as every part runs; raises `PartFailedError` when one ends by itself."""
-        self._supervisor.watch()
+    def watch(self, act: Callable[[], None]) -> None:
+        """Call `act` again and again for as long as every part runs; raises `PartFailedError` when one ends by itself."""
+        self._supervisor.watch(act)
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which a process of the app joins this stack."""

@@ -6,12 +6,15 @@ const TOP = 8;
 const LOG = { low: 0.1, high: 10_000 };
 const LOG_TICKS = new Map([[0.1, "100 µs"], [1, "1 ms"], [10, "10 ms"], [100, "100 ms"], [1000, "1 s"], [10_000, "10 s"]]);
 
-/** A canvas whose vertical axis is logarithmic in ms, or linear from 0 if `linear` gives a tick's text. */
+/**
+ * A canvas whose vertical axis is logarithmic in ms, or linear from 0 if `linear` gives a tick's text. `redraw` is called
+ * when its size or the colours have changed.
+ */
 export class Chart {
-  constructor(canvas, { seconds, linear }) {
+  constructor(canvas, { seconds, redraw, linear }) {
     Object.assign(this, { canvas, seconds, linear, context: canvas.getContext("2d") });
-    this.resized = new ResizeObserver(() => this.redraw?.());
-    this.resized.observe(canvas);
+    new ResizeObserver(redraw).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   }
 
   /** Clear, and draw the axes; `at` is the time at the right edge in s, `highest` the top of a linear axis. */

@@ -23,6 +23,8 @@ export class Following {
     this.isShown = true;
     this.retry = 1000;
     this.failures = 0;
+    this.away = 0; // until when
+    this.gaveWay = false;
     this.closing = new AbortController();
   }
 

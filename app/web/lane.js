@@ -23,8 +23,7 @@ export class Lane {
     const canvas = this.element.querySelector("canvas");
     const what = `Latency of each chunk by ${backend} over the last ${SHOWN_S} seconds, logarithmic; the figures above sum it up`;
     canvas.setAttribute("aria-label", what);
-    this.chart = new Chart(canvas, { seconds: SHOWN_S });
-    this.chart.redraw = () => this.draw();
+    this.chart = new Chart(canvas, { seconds: SHOWN_S, redraw: () => this.draw() });
     this.figures = {};
     for (const each of this.element.querySelectorAll("[data-figure]")) this.figures[each.dataset.figure] = each;
   }
@@ -82,9 +81,8 @@ export class Lane {
     if (kind !== "done") return;
     const { messages } = await ask(`conversations/${conversation}`);
     const { content } = messages.find((each) => each.task_id === this.task);
-    this.isWhole = content === this.paper.text;
     const size = `${count(content.length)} characters`;
-    if (this.isWhole) this.#judge(`Whole: all ${size} as they are in the database.`, "good");
+    if (content === this.paper.text) this.#judge(`Whole: all ${size} as they are in the database.`, "good");
     else this.#judge(`Not whole: ${count(this.paper.text.length)} of ${size} came, or others.`, "bad");
   }
 
@@ -96,10 +94,6 @@ export class Lane {
 
   async stop() {
     if (this.isRunning && this.task) await cancel(this.task);
-  }
-
-  leave() {
-    this.following?.close();
   }
 
   hide(isHidden) {

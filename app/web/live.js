@@ -30,9 +30,9 @@ export class Live {
       return figure;
     });
     this.rows = this.backends.map((backend, place) => this.#row(backend, place));
-    this.throughput = new Chart($("throughput"), { seconds: SHOWN_S, linear: (value) => count(value, 1) });
-    this.latency = new Chart($("latency"), { seconds: SHOWN_S });
-    this.throughput.redraw = this.latency.redraw = () => this.#draw();
+    const redraw = () => this.#draw();
+    this.throughput = new Chart($("throughput"), { seconds: SHOWN_S, redraw, linear: (value) => count(value, 1) });
+    this.latency = new Chart($("latency"), { seconds: SHOWN_S, redraw });
     const links = Object.entries(system.links).map(([name, href]) => make("a", { href, rel: "noreferrer" }, name));
     $("links").append(...links);
   }

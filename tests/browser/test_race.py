@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, Request, expect
 
 from app.streaming.backends import NAMES
 from tests.browser.visitor import ANSWER_MS, Tab, Visitor
@@ -104,7 +104,12 @@ async def test_load_ends_with_its_page(visitor: Visitor) -> None:
     """A tab that is closed leaves no stream running for nobody."""
     tab, watching = await visitor.tab("race"), await visitor.tab("live")
     begun = list[str]()
-    tab.page.on("request", lambda it: it.url.endswith("/messages") and begun.append(it.url.removesuffix("/messages")))
+
+    def note(request: Request) -> None:
+        if request.url.endswith("/messages"):
+            begun.append(request.url.removesuffix("/messages"))
+
+    tab.page.on("request", note)
     await slide(tab, "load", 5)
     await expect(tab.page.locator("#load-shown")).to_have_text("5 streams")
     await tab.page.goto("about:blank")
