@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import conversations, flags, operations, problems, streams
+from app.api import conversations, flags, operations, page, problems, streams
 from app.api.bodies import BodyLimit
 from app.api.dependencies import Services
 from app.broker import Queue
@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = App(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     problems.install(app)
-    for router in (conversations.router, streams.router, operations.router, flags.router):
+    for router in (conversations.router, streams.router, operations.router, flags.router, page.router):
         app.include_router(router)
     return app
 

@@ -96,10 +96,23 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_content: bool = False
 
+    page_links: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    control_url: str = Field("", pattern="^(https?://.*)?$")
+
     @field_validator("allowed_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("page_links", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+        if not all(name and url.startswith(("http://", "https://")) for name, _, url in pairs):
+            raise ValueError("use Name=https://address, with commas between")
+        return {name: url for name, _, url in pairs}
 
     @field_validator("database_url")
     @classmethod

@@ -1,6 +1,7 @@
 """The `streamgauge` command."""
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -55,17 +56,21 @@ def up(
 
     REDIS_URL, BROKER_URL, DATABASE_URL and OPENAI_BASE_URL name servers of your own to use instead.
     """
+    from ops.control import listening_control
     from ops.display import Progress, show_stack
     from ops.stack import StackOptions, running_stack
 
-    options = StackOptions(folder, workers, apis, port, traces=True, observe=observe)
+    token = os.environ.get("STREAMGAUGE_OPERATOR_TOKEN") or secrets.token_urlsafe(18)
     is_up = False
     try:
-        with signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
-            progress.finish()
-            show_stack(console, stack)
-            is_up = True
-            stack.watch()
+        with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
+            options = StackOptions(folder, workers, apis, port, traces=True, observe=observe, control_url=control.url)
+            with running_stack(options, progress.part) as stack:
+                progress.finish()
+                show_stack(console, stack, token)
+                is_up = True
+                control.serve(stack)
+                stack.watch(control.obey)
     except KeyboardInterrupt:
         console.print("Everything is stopped.")
         raise typer.Exit(0 if is_up else INTERRUPTED) from None

@@ -59,8 +59,8 @@ def flip_command(stack: Stack) -> str:
     return " ".join([*ours, *map(shlex.quote, program), "flag set polling"])
 
 
-def show_stack(console: Console, stack: Stack) -> None:
-    """Print what listens where and how to talk to it."""
+def show_stack(console: Console, stack: Stack, token: str = "") -> None:
+    """Print what listens where and how to talk to it, and the page's address with the token for its operator."""
     # Addresses are copied from here, so they stay on one line, however narrow the terminal is.
     for part in stack.parts:
         if part.address:
@@ -69,7 +69,9 @@ def show_stack(console: Console, stack: Stack) -> None:
             console.print(f"  {part.name:<18}{whose:<16}{part.address}", soft_wrap=True, markup=False)
     if stack.scripted_model:
         console.print("Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.")
-    console.print(f"\nPages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
+    # What is behind the # no browser sends: the token is for the page alone.
+    console.print(f"\nLook:  {stack.api_url}/{token and '#token='}{token}", soft_wrap=True, markup=False)
+    console.print(f"Pages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
     if stack.prometheus_url:
         console.print(f"Query: {stack.prometheus_url}/graph {stack.prometheus_url}/alerts", soft_wrap=True)
         if len(stack.exporter_urls) < len(JOBS):

@@ -58,6 +58,8 @@ class StackOptions:
     """Start Prometheus beside it, and the servers' exporters where they are installed."""
     bench_metrics_port: int = BENCH_METRICS_PORT
     """Where that Prometheus looks for a `streamgauge bench --metrics-port`."""
+    control_url: str = ""
+    """Where the page may send orders, if anywhere."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -122,9 +124,9 @@ class Stack:
         """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""
         self._supervisor.check()
 
-    def watch(self) -> None:
-        """Block for as long as every part runs; raises `PartFailedError` when one ends by itself."""
-        self._supervisor.watch()
+    def watch(self, act: Callable[[], None]) -> None:
+        """Call `act` again and again while every part runs; raises `PartFailedError` when one ends by itself."""
+        self._supervisor.watch(act)
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which a process of the app joins this stack."""
@@ -141,6 +143,8 @@ class Stack:
                 "OPENAI_MODEL": "scripted",
                 "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
             }
+        if self._options.control_url:
+            ours["STREAMGAUGE_CONTROL_URL"] = self._options.control_url
         if self._options.traces:
             ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
         return {**self._options.environment, **ours}

@@ -7,8 +7,8 @@ from urllib.request import urlopen
 
 from ops.exporters import HOW_TO_GET, exporters
 from tests.ops.test_cli import streamgauge
-from tests.ops.test_up import streamgauge_up
 from tests.support.prometheus import needs
+from tests.support.up import streamgauge_up
 
 
 def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path) -> None:
