@@ -23,7 +23,7 @@ async def examine_server(name: str, client: Any) -> Findings:
     """Examine the server that `client` reaches, under the name of the job it has here."""
     info: dict[str, Any] = await client.info("everything")
     config = await _config(client)
-    yield _version(name, info)
+    yield judge_version(name, info)
     yield _role(name, info)
     yield _eviction(name, info)
     yield _memory(name, info)
@@ -44,7 +44,7 @@ async def _config(client: Any) -> dict[str, str] | None:
         return None
 
 
-def _version(name: str, info: dict[str, Any]) -> Finding:
+def judge_version(name: str, info: dict[str, Any]) -> Finding:
     found = str(info["redis_version"])
     shown = f"{info.get('server_name', 'redis')} {info.get('valkey_version', found)}"
     least = OLDEST_CLUSTER if info.get("cluster_enabled") else OLDEST

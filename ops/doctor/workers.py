@@ -63,11 +63,12 @@ async def examine_workers(settings: Settings) -> Findings:
     yield well("workers.answer", f"{len(workers)} answered: {', '.join(worker.name for worker in workers)}")
     with make_celery(settings.broker_url) as celery:
         queue = str(celery.conf.task_default_queue)
-    for finding in _judge(workers, queue):
+    for finding in judge_workers(workers, queue):
         yield finding
 
 
-def _judge(workers: list[Worker], queue: str) -> Iterator[Finding]:
+def judge_workers(workers: list[Worker], queue: str) -> Iterator[Finding]:
+    """Judge what workers said of themselves; `queue` is where messages go."""
     yield _consuming(workers, queue)
     strangers = [worker.name for worker in workers if queue in worker.queues and not worker.is_ours]
     if strangers:

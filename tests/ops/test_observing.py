@@ -13,7 +13,7 @@ def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
     rules = (OPS / "prometheus/rules.yml").resolve()
     text = (OPS / "prometheus/prometheus.yml").read_text().replace("/etc/prometheus/rules.yml", str(rules))
     (tmp_path / "prometheus.yml").write_text(text)
-    command = [tool("promtool", "prometheus"), "check", "config", tmp_path / "prometheus.yml"]
+    command = [tool("promtool", "prometheus"), "check", "config", str(tmp_path / "prometheus.yml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rules found" in done.stdout

@@ -12,7 +12,7 @@ import redis
 from app.settings import Settings
 from app.streaming.keys import meta_key
 from ops.doctor.broker import examine_broker
-from ops.doctor.server import _version
+from ops.doctor.server import judge_version
 from ops.doctor.store import examine_store
 from ops.valkey_server import ValkeyServer, running_valkey
 from tests.ops.doctor.findings import only, troubles
@@ -191,6 +191,6 @@ async def test_cluster_and_single_server_are_not_taken_for_each_other(server: Va
 @pytest.mark.parametrize(("told", "is_well"), [("5.0.14", False), ("6.2.0", True), ("7.2.4", True)])
 def test_a_server_that_is_too_old_is_said_to_be(told: str, is_well: bool) -> None:
     """By what it says of itself; none so old can be installed here."""
-    finding = _version("store", {"redis_version": told})
+    finding = judge_version("store", {"redis_version": told})
     assert finding.is_well is is_well
     assert is_well or "Upgrade" in finding.fix

@@ -29,7 +29,7 @@ from ops.doctor.model import examine_model
 from ops.doctor.processes import examine_page, examine_ready
 from ops.doctor.proxy import examine_proxy
 from ops.doctor.versions import installed, judge
-from ops.doctor.workers import examine_workers
+from ops.doctor.workers import Worker, examine_workers, judge_workers
 from ops.ports import free_port
 from ops.stack import Stack, StackOptions, running_stack
 from tests.app.test_away import settings_of
@@ -344,6 +344,18 @@ def test_versions_that_are_known_to_break() -> None:
     assert all(finding.is_well for finding in judge("versions", installed()))
     found = by_check(judge("versions", {"celery": "5.7.0", "kombu": "5.6.2"}))
     only(found, "versions", "celery 5.7.0", "requirements.lock")
+
+
+def test_a_worker_in_another_pool_or_of_another_version() -> None:
+    """By what it would say: our own application always chooses its pool, so only a changed one could be planted."""
+    report = "software -> celery:5.7.0 (recovery) kombu:5.6.2 py:3.11.7"
+    queue, tasks = frozenset({"celery"}), frozenset({"app.generate"})
+    found = by_check(
+        judge_workers([Worker("old@host", queue, tasks, "celery.concurrency.prefork:TaskPool", report)], "celery")
+    )
+    assert set(found) == {"workers.pool", "workers.versions old@host"}
+    assert "-P" in found["workers.pool"].fix
+    assert "requirements.lock" in found["workers.versions old@host"].fix
 
 
 async def test_settings_that_do_not_agree(settings: Settings) -> None:
