@@ -233,7 +233,7 @@ def migrate() -> None:
 @app.command(context_settings=PASSED_ON)
 def doctor(context: typer.Context) -> None:
     """Examine a system and the messages that wait in it; `streamgauge doctor --repair` ends those that wait in vain."""
-    from ops.doctor import commands
+    from ops.doctor.command import commands
 
     commands(args=context.args, prog_name="streamgauge doctor")
 
