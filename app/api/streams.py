@@ -11,11 +11,13 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import BACKEND_HEADER, Open
-from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
+from app.delivery import NothingLeftError, UnknownStreamError
 from app.draining import Drain
+from app.frames import retry_line
 from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
 from app.telemetry import logs, metrics
+from app.view import View
 
 log = logging.getLogger(__name__)
 
