@@ -114,7 +114,7 @@ class Stack:
         self._supervisor.check()
 
     def watch(self, act: Callable[[], None]) -> None:
-        """Call `act` again and again for as long as every part runs; raises `PartFailedError` when one ends by itself."""
+        """Call `act` again and again while every part runs; raises `PartFailedError` when one ends by itself."""
         self._supervisor.watch(act)
 
     def environment(self) -> dict[str, str]:

@@ -112,7 +112,7 @@ class Supervisor:
             raise crash
 
     def watch(self, act: Callable[[], None] = lambda: None) -> None:
-        """Call `act` again and again for as long as every part runs; raises `PartFailedError` when one ends by itself."""
+        """Call `act` again and again while every part runs; raises `PartFailedError` when one ends by itself."""
         while True:
             self.check()
             act()
