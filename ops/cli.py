@@ -64,7 +64,9 @@ def up(
     is_up = False
     try:
         with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
-            options = StackOptions(folder, workers, apis, port, traces=True, observe=observe, control_url=control.url)
+            options = StackOptions(
+                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url, operator_token=token
+            )
             with running_stack(options, progress.part) as stack:
                 progress.finish()
                 show_stack(console, stack, token)

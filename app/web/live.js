@@ -5,6 +5,7 @@ import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
 import { count, duration, series } from "./figures.js";
+import { Flag } from "./flag.js";
 import { parse, quantile, rise, total } from "./metrics.js";
 
 const EVERY_MS = 2000;
@@ -35,6 +36,7 @@ export class Live {
     this.latency = new Chart($("latency"), { seconds: SHOWN_S, redraw });
     const links = Object.entries(system.links).map(([name, href]) => make("a", { href, rel: "noreferrer" }, name));
     $("links").append(...links);
+    this.flag = new Flag(system);
   }
 
   #row(backend, place) {
@@ -57,6 +59,7 @@ export class Live {
   async #read() {
     if (this.isReading || document.visibilityState !== "visible") return;
     this.isReading = true;
+    await this.flag.read();
     await telling($("live-alert"), async () => {
       const text = await (await reach("metrics")).text();
       this.readings.push({ at: now() / 1000, metrics: parse(text) });

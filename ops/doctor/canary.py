@@ -33,10 +33,9 @@ async def follow_canary(
     """Post one short message at an API, watch it, and take it away again."""
     check, begun = f"canary {api}", monotonic()
     try:
-        conversation, task_id = await post(http, api, MAX_TOKENS)
+        conversation, task_id, pin = await post(http, api, MAX_TOKENS)
     except RefusedError as cause:
         return error(check, "stops at the API: it takes no message", str(cause), "Do what its answer says.")
-    pin = await database.fetchval(_PIN, task_id)
     view = View()
     try:
         await asyncio.wait_for(view.follow(http, api, task_id), PATIENCE_S)

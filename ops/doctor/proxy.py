@@ -20,7 +20,7 @@ async def examine_proxy(http: httpx2.AsyncClient, through: str, api: str, databa
     """Watch one message twice at once, at the API and through the proxy, and compare when each chunk came."""
     check, direct, proxied = f"proxy {through}", View(), View()
     try:
-        conversation, task_id = await post(http, api, TOKENS)
+        conversation, task_id, _ = await post(http, api, TOKENS)
     except RefusedError:  # which the canary says
         return
     try:

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import httpx2
@@ -54,18 +54,26 @@ async def _records(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
             yield json.loads(line[6:])
 
 
-async def post(http: httpx2.AsyncClient, api: str, max_tokens: int) -> tuple[UUID, UUID]:
-    """Post a message in a conversation of its own; gives conversation and task. Raises `RefusedError`."""
-    conversation = await _posted(http, f"{api}/conversations", {"title": TITLE}, "id")
+class Message(NamedTuple):
+    """A message of the doctor's, and the backend that its stream was pinned to."""
+
+    conversation: UUID
+    task_id: UUID
+    backend: str
+
+
+async def post(http: httpx2.AsyncClient, api: str, max_tokens: int) -> Message:
+    """Post a message in a conversation of its own. Raises `RefusedError`."""
+    conversation, _ = await _posted(http, f"{api}/conversations", {"title": TITLE}, "id")
     body = {"content": QUESTION, "max_tokens": max_tokens}
-    return conversation, await _posted(http, f"{api}/conversations/{conversation}/messages", body, "task_id")
+    return Message(conversation, *await _posted(http, f"{api}/conversations/{conversation}/messages", body, "task_id"))
 
 
-async def _posted(http: httpx2.AsyncClient, url: str, body: dict[str, Any], wanted: str) -> UUID:
+async def _posted(http: httpx2.AsyncClient, url: str, body: dict[str, Any], wanted: str) -> tuple[UUID, str]:
     try:
         answer = await http.post(url, json=body)
         if answer.is_success:
-            return UUID(answer.json()[wanted])
+            return UUID(answer.json()[wanted]), answer.headers.get("X-Streamgauge-Backend", "")
     except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError) as cause:
         raise RefusedError(str(cause) or type(cause).__name__) from cause
     raise RefusedError(f"{answer.status_code} {answer.text[:300]}")

@@ -34,6 +34,8 @@ async def flags_of(system: Stack) -> AsyncIterator[tuple[Flags, FlagRecords, Dat
     settings = settings_of(system)
     async with Database.connect(settings.database_url, 1) as database:
         records = FlagRecords(database)
+        async with database.driver() as connection:
+            await connection.execute("DELETE FROM flag_document")  # of other files' tests
         try:
             yield Flags(records, settings), records, database
         finally:

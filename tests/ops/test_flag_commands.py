@@ -4,25 +4,40 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import httpx2
 import pytest
 
 from app.database import Database
-from ops.stack import Stack
+from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
+from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
 DONE, REFUSED, NOT_DRAINED = 0, 2, 3
 
 
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A system of its own, on which nobody else has left a message unanswered."""
+    with running_stack(StackOptions(tmp_path_factory.mktemp("stack"), port=0, keep_data=False)) as stack:
+        yield stack
+
+
 @pytest.fixture(autouse=True)
 async def forgotten(system: Stack) -> AsyncIterator[None]:
-    """The system's flag forgets what a test told it, and every message of an earlier one has its end."""
-    async with Database.connect(system.database_url, 1) as database:
-        yield
-        async with database.driver() as connection:
-            await connection.execute("DELETE FROM flag_document")
+    """The flag forgets what a test told it, in every process."""
+    yield
+    async with Database.connect(system.database_url, 1) as database, database.driver() as connection:
+        await connection.execute("DELETE FROM flag_document")
+    async with httpx2.AsyncClient() as http:
+
+        async def have_forgotten() -> bool:
+            pages = [await http.get(url) for url in (f"{system.api_url}/metrics", *system.worker_metrics_urls)]
+            return all("streamgauge_flag_generation 0.0" in page.text for page in pages)
+
+        await until_awaited(have_forgotten, "every process follows")
 
 
 def streamgauge(system: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
