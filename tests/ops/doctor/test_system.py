@@ -218,7 +218,7 @@ async def test_the_canary_stops_at_the_model(
 
 
 async def test_an_api_with_another_store_than_the_workers(
-    stack: Stack, http: httpx2.AsyncClient, database: asyncpg.Connection, hasty: None
+    stack: Stack, http: httpx2.AsyncClient, database: asyncpg.Connection
 ) -> None:
     """Both are well by themselves, and each stream has to be moved."""
     settings = settings_of(stack, broker_url=stack.broker_url, redis_url=stack.broker_url)
