@@ -12,7 +12,7 @@ export function takeToken() {
   history.replaceState(null, "", location.pathname);
 }
 
-export const token = () => sessionStorage.getItem(KEPT) ?? "";
+const token = () => sessionStorage.getItem(KEPT) ?? "";
 
 async function send(url, method) {
   const headers = { Authorization: `Bearer ${token()}` };
