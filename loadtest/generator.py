@@ -5,14 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from loadtest.clock import Offset
+
 SCENARIO = Path(__file__).parent / "scenarios" / "player.py"
+EXPOSING = SCENARIO.with_name("exposing.py")
 ROOT = Path(__file__).parent.parent
 STOP_WITHIN_S = 15.0
 
@@ -34,8 +37,8 @@ class Progress(msgspec.Struct, frozen=True):
 class Generator:
     """Locust in a process (and session) of its own; leaving the context stops it, so that no load outlives us."""
 
-    def __init__(self, target: str, plan: Path, results: Path) -> None:
-        self._results = results
+    def __init__(self, target: str, plan: Path, results: Path, exposed: Sequence[str] = ()) -> None:
+        self._results, self._exposed = results, exposed
         self._ours, theirs = socket.socketpair()
         self._log = results / "locust.log"
         with theirs, (results / "locust.out").open("wb") as output:
@@ -88,8 +91,10 @@ class Generator:
             self._process.wait()
 
     def _command(self, target: str, plan: Path, control_fd: int) -> list[str]:
+        files = [SCENARIO, EXPOSING] if self._exposed else [SCENARIO]
         return [
-            sys.executable, "-m", "locust", "-f", str(SCENARIO), "--headless", "--users", "1", "--spawn-rate", "1",
+            sys.executable, "-m", "locust", "-f", ",".join(map(str, files)), *self._exposed,
+            "--headless", "--users", "1", "--spawn-rate", "1",
             "--host", target, "--plan", str(plan), "--results", str(self._results), "--control-fd", str(control_fd),
             "--logfile", str(self._log), "--only-summary", "--exit-code-on-error", "0",
         ]  # fmt: skip
@@ -100,6 +105,11 @@ class Generator:
         ]
         lines = "\n".join(texts).strip().splitlines()
         return " / ".join(lines[-5:]) or "it wrote no log"
+
+
+def exposing(port: int | None, offset: Offset) -> list[str]:
+    """What makes a generator serve its own figures on this port while it runs; nothing without one."""
+    return [] if port is None else ["--metrics-port", str(port), "--clock-offset-ns", str(offset.offset_ns)]
 
 
 def _environment() -> dict[str, str]:

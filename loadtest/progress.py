@@ -34,7 +34,9 @@ class Display:
 
     def __enter__(self) -> Self:
         streams = f"{len(self._plan.blocks)} blocks, {self._total} streams"
-        self._console.print(f"load: {streams}, backends alternating (seed {self._plan.seed})", highlight=False)
+        flips = self._plan.flips
+        turns = f"{len(flips.flips)} flips of the flag, from {flips.first}" if flips else "backends alternating"
+        self._console.print(f"load: {streams}, {turns} (seed {self._plan.seed})", highlight=False)
         self._progress.start()
         return self
 
@@ -64,4 +66,4 @@ class Display:
             return "load ended"
         block = self._plan.blocks[seen.block]
         kind = "" if block.quartet is not None else " (warm-up)"
-        return f"block {seen.block + 1}/{len(self._plan.blocks)} {block.backend}{kind}"
+        return f"block {seen.block + 1}/{len(self._plan.blocks)} {block.backend or 'by the flag'}{kind}"

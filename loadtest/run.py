@@ -3,8 +3,9 @@
 import contextlib
 import os
 import secrets
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,41 +18,28 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from loadtest import bench_page, catalogue, clock, host, plan, recorder, report, result, schedules, trace, viewers
+from loadtest import bench_page, clock, flips_report, host, plan, recorder, report, result
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
 from loadtest.drift import MemorySample
-from loadtest.generator import Generator, GeneratorError
+from loadtest.flipper import Flipper
+from loadtest.flips import Controls, Done
+from loadtest.generator import Generator, GeneratorError, exposing
+from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import Display
 from loadtest.usage import BlockCounters
 
-BACKENDS = ("polling", "pubsub")
-DIRECT = "openai"
-"""Stands where a backend's name does when a model is asked without any."""
 MEMORY_EVERY_S = 1.0
+LOOPBACK = "127.0.0.1"
 
 
 class BenchError(RuntimeError):
     """The run cannot begin; the message says what to change. A GeneratorError or CountersError can end it later."""
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """What a person can choose. `num_conversations` is per backend; null leaves it to the mode."""
-
-    quick: bool = False
-    num_conversations: int | None = None
-    backends: tuple[str, ...] = BACKENDS
-    chunk_rate: float = 20.0
-    out: Path = Path("results")
-    scenario: str = "steady"
-    duration: str | None = None
-    protocol: plan.Protocol = "streamgauge"
-    trace: Path | None = None
-    time_scale: float = 1.0
-    seed: int | None = None
-    model: str | None = "scripted"
+class ContinuityError(RuntimeError):
+    """The run is whole and written, and shows that a flip cost something; the message says what."""
 
 
 def run_bench(
@@ -62,13 +50,14 @@ def run_bench(
     console: Console,
     known: Mapping[str, Any] | None = None,
     processes: Mapping[str, int] | None = None,
+    controls: Controls | None = None,
 ) -> Path:
     """Measure and return the folder with result.json, report.md and the raw streams.
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
-    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError. `known`
-    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire, `processes` the ids of
-    its processes by name, where they are known.
+    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError, and with ContinuityError where a
+    flip cost something. `known` are settings of the system (such as `polling_interval_s`) that cannot be seen over the
+    wire, `processes` the ids of its processes by name, where they are known, `controls` what a plan with flips needs.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -76,6 +65,9 @@ def run_bench(
         if options.model is None and not os.environ.get("OPENAI_MODEL"):
             raise BenchError("no model is named: set OPENAI_MODEL")
     played = make_plan(options, seed)
+    if played.flips is not None:
+        # Backends share the time, so nobody can say whose a query was; and a store that was lost counts from 0.
+        database_url, redis_url = None, None
     target = target.rstrip("/")
     check_target(target, options.protocol)
     offset = _offset(target, options.protocol)
@@ -83,7 +75,11 @@ def run_bench(
     folder = _folder(options.out, began_at)
     plan.save(played, folder / "plan.json")
     with Meter(database_url, redis_url, time.time_ns) as meter:
-        load = play(played, target, folder, meter, console, processes if played.soak_s is not None else None)
+        watched = processes if played.soak_s is not None else None
+        exposed = exposing(options.metrics_port, offset)
+        load = play(played, target, folder, meter, console, watched, controls, exposed)
+    if load.flips is not None:
+        (folder / "flips.json").write_bytes(msgspec.json.encode(load.flips))
     for name, rows in (("counters", load.counters), ("host", load.host), ("memory", load.memory)):
         with (folder / f"{name}.jsonl").open("wb") as file:
             recorder.append(file, rows)
@@ -113,6 +109,7 @@ def run_bench(
         started=load.started,
         interrupted=load.interrupted,
         memory=load.memory,
+        flips=load.flips,
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
@@ -126,7 +123,14 @@ def run_bench(
         raise load.failure
     if load.interrupted:
         raise KeyboardInterrupt
+    check_continuity(made, folder)
     return folder
+
+
+def check_continuity(made: Mapping[str, Any], folder: Path) -> None:
+    """Raise ContinuityError if a flip cost something."""
+    if made["continuity"] and made["continuity"]["broken"]:
+        raise ContinuityError(f"{flips_report.verdict(made)} What and where is in {folder / 'report.md'}.")
 
 
 def _offset(target: str, protocol: plan.Protocol) -> clock.Offset:
@@ -149,44 +153,13 @@ def check(options: BenchOptions) -> None:
     nearest = next(path for path in (options.out.absolute(), *options.out.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"{options.out} can't be a folder, as {nearest} is none to write in: name another with --out")
-
-
-def make_plan(options: BenchOptions, seed: int) -> Plan:
-    """The plan these options ask for; what cannot be planned raises ValueError with the fix."""
-    return msgspec.structs.replace(_plan(options, seed), protocol=options.protocol)
-
-
-def _plan(options: BenchOptions, seed: int) -> Plan:
-    size = plan.shape(
-        quick=options.quick,
-        conversations=options.num_conversations,
-        chunk_rate=options.chunk_rate,
-        model=options.model,
-        seed=seed,
-    )
-    schedule, watch = catalogue.named(options.scenario)
-    if options.protocol == "openai" and watch is not viewers.once:
-        raise ValueError(f"a model has no streams to come back to: leave out --scenario {options.scenario}")
-    if options.scenario == catalogue.SOAK:
-        return _soak(options, size, schedule)
-    if options.duration is not None:
-        raise ValueError(f"only a soak has a --duration: add --scenario {catalogue.SOAK}, or leave it out")
-    if options.trace is None:
-        return plan.scheduled(size, options.backends, schedule, watch)
-    if schedule is not schedules.steady:
-        raise ValueError(f"a trace sets the arrivals itself: leave out --scenario {options.scenario} or --trace")
-    limit = options.num_conversations or (plan.QUICK_TRACE_REQUESTS if options.quick else plan.CONVERSATIONS)
-    requests = trace.read(options.trace, limit=limit, time_scale=options.time_scale)
-    return plan.replay(size, options.backends, requests, quick=options.quick, watch=watch)
-
-
-def _soak(options: BenchOptions, size: plan.Shape, schedule: schedules.Schedule) -> Plan:
-    if options.trace is not None:
-        raise ValueError("a trace sets the arrivals itself: leave out --scenario soak or --trace")
-    usual_s = plan.QUICK_SOAK_S if options.quick else plan.SOAK_S
-    duration_s = catalogue.duration_s(options.duration) if options.duration else usual_s
-    conversations = options.num_conversations or max(1, round(plan.SOAK_PER_S * duration_s))
-    return plan.soak(size, options.backends, schedule, duration_s, conversations)
+    if options.metrics_port is not None:
+        with socket.socket() as port:
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                port.bind((LOOPBACK, options.metrics_port))
+            except OSError as error:
+                raise ValueError(f"port {options.metrics_port} is taken: choose another --metrics-port") from error
 
 
 @dataclass
@@ -199,6 +172,7 @@ class Load:
     interrupted: bool = False
     failure: GeneratorError | None = None
     memory: list[MemorySample] = field(default_factory=list)
+    flips: Done | None = None
 
     def sample_memory(self, processes: Mapping[str, int]) -> None:
         """Note the memory of these processes, seldom enough to cost nothing."""
@@ -215,19 +189,25 @@ def play(
     meter: Meter,
     console: Console,
     processes: Mapping[str, int] | None = None,
+    controls: Controls | None = None,
+    exposed: Sequence[str] = (),
 ) -> Load:
     """Run the generator over the whole plan, reading the servers' counters around each block.
 
-    Given processes, their memory is sampled all along.
+    Given processes, their memory is sampled all along; a plan with flips needs the controls for them; `exposed` are
+    options of a generator that shows its own figures.
     """
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
-    with Display(console, played) as display, Generator(target, folder / "plan.json", folder) as generator:
+    with Display(console, played) as display, Generator(target, folder / "plan.json", folder, exposed) as generator:
+        flipper = Flipper(played, controls, display.note)
         try:
+            flipper.prepare()
             for seen in generator.reports():
                 display.update(seen)
                 if processes:
                     load.sample_memory(processes)
+                flipper.heard(seen)
                 if seen.event == "ready":
                     load.started.append(seen.block)
                     before = meter.read()
@@ -242,6 +222,7 @@ def play(
             generator.stop()
         except GeneratorError as error:
             load.interrupted, load.failure = True, error
+        load.flips = flipper.end()
     load.host.append(host.sample())
     return load
 

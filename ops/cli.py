@@ -91,10 +91,16 @@ def bench(
         str,
         typer.Option(
             help="When streams start: steady, ramp, step, spike, open (poisson), constant; or how they are watched: "
-            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak."
+            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak; or rollback, which flips the flag."
         ),
     ] = "steady",
-    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m (a minute unless given).")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m, or of a rollback.")] = None,
+    flip_every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds from one flip of a rollback to the next (5, quick 3).")
+    ] = None,
+    kill: Annotated[
+        bool, typer.Option("--kill/--no-kill", help="Kill the chunk store at one flip of a rollback.")
+    ] = True,
     trace: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
@@ -106,6 +112,10 @@ def bench(
         typer.Option(help="openai asks the model itself: what is left when there is no streamgauge."),
     ] = "streamgauge",
     seed: Annotated[int | None, typer.Option(help="Repeat the plan of an earlier run.")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve what the load sees as Prometheus metrics, for the page Load test."),
+    ] = None,
     workers: Workers = 1,
     apis: Apis = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say what the system under test consists of.")] = False,
@@ -114,8 +124,8 @@ def bench(
 
     With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
-    from loadtest.run import BenchOptions
-    from ops.measure import measure, measure_own_stack
+    from loadtest.options import BenchOptions
+    from ops.measure import measure, measure_own_stack, with_flips
     from ops.options import chosen_backends
     from ops.stack import StackOptions
 
@@ -131,14 +141,20 @@ def bench(
         trace=trace,
         time_scale=time_scale,
         seed=seed,
+        metrics_port=metrics_port,
     )
+    is_rollback = scenario == "rollback"
+    if is_rollback:
+        options = with_flips(options, target, os.environ, every_s=flip_every, kill=kill)
     try:
         with signals_interrupt():
             if target:
                 measure(options, target, os.environ, console)
             else:
                 # Beside the stack of `up`, so that one can run while the other does.
-                stack = StackOptions(Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False)
+                stack = StackOptions(
+                    Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False, own_broker=is_rollback
+                )
                 measure_own_stack(options, stack, console, verbose=verbose)
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped.")
@@ -217,7 +233,7 @@ def migrate() -> None:
 @app.command(context_settings=PASSED_ON)
 def doctor(context: typer.Context) -> None:
     """Examine a system and the messages that wait in it; `streamgauge doctor --repair` ends those that wait in vain."""
-    from ops.doctor import commands
+    from ops.doctor.command import commands
 
     commands(args=context.args, prog_name="streamgauge doctor")
 
@@ -235,10 +251,26 @@ def trace(
 
 @app.command(context_settings=PASSED_ON)
 def flag(context: typer.Context) -> None:
-    """Show or set the backend of new messages; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
+    """Show or change which backend new messages get; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
     from ops.flag_commands import commands
 
     commands(args=context.args, prog_name="streamgauge flag")
+
+
+@app.command(context_settings=PASSED_ON)
+def rollback(context: typer.Context) -> None:
+    """Send new messages to the safe backend, now; `streamgauge rollback --help` lists how. It needs DATABASE_URL."""
+    from ops.flag_commands import rollback_command
+
+    rollback_command(args=context.args, prog_name="streamgauge rollback")
+
+
+@app.command(context_settings=PASSED_ON)
+def rollout(context: typer.Context) -> None:
+    """Move new messages to a backend step by step, and back by itself if it does worse; `rollout --help` lists how."""
+    from ops.rollout.command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge rollout")
 
 
 @app.command(context_settings=PASSED_ON)
