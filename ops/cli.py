@@ -64,7 +64,11 @@ def up(
     is_up = False
     try:
         with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
-            options = StackOptions(folder, workers, apis, port, traces=True, observe=observe, control_url=control.url)
+            environment = os.environ | {"STREAMGAUGE_OPERATOR_TOKEN": token}
+            options = StackOptions(
+                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url,
+                environment=environment,
+            )  # fmt: skip
             with running_stack(options, progress.part) as stack:
                 progress.finish()
                 show_stack(console, stack, token)
