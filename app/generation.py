@@ -193,7 +193,8 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
 async def _answer(services: Services, job: Job, producer: Producer, answering: Answering) -> None:
     ending = await _produce(services, job, producer, answering)
     if answering.model_ttft_s is not None:
-        metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
+        ttft = metrics.MODEL_TTFT_SECONDS.labels(producer.backend)
+        ttft.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
     final = answering.final(ending, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
         ending = _unsaved(ending)

@@ -256,9 +256,9 @@ class Producer:
                     await asyncio.sleep(RETRY_S)
         if not moved:
             raise FencedError
+        metrics.HANDOVERS.labels(self.backend).inc()
         self._enter(SAFE, safe)
         logs.moved(SAFE)
-        metrics.HANDOVERS.inc()
         tracing.event("hand_over", chunks=len(self._log))
 
     async def _store(self, chunk: Chunk) -> Answer:
