@@ -8,10 +8,11 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
+from app.attempt_ends import CancelledByUserError
 from app.database import DatabaseUnavailableError
 from app.leaving import Leaving
 from app.llm import Delta, Model, ModelError, Question
-from app.producer import RETRY_S, CancelledByUserError, Producer, Store
+from app.producer import RETRY_S, Producer, Store
 from app.records import Final, Job, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
