@@ -91,7 +91,7 @@ async def test_a_document_of_somebodys_is_replaced_whole_or_not_at_all(system: S
         with pytest.raises(ForeignDocumentError):
             await changing.change(flags.split({"pubsub": 10}), by="ada", reason="")
         planned = await changing.plan(flags.back_to_safety())
-        assert (str(planned), planned.generation) == ("a document of somebody's → everything to polling", None)
+        assert (str(planned), planned.generation) == ("a document of somebody's → polling alone", None)
         assert (await changing.standing()).rules is None, "planning changes nothing"
         await changing.change(flags.back_to_safety(), by="ada", reason="")
         assert (await changing.standing()).rules == Rules("polling", is_on=False)
