@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
 import pytest
 
@@ -29,6 +29,7 @@ def streamgauge_here(*arguments: str, folder: Path, **environment: str) -> Said:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         patched.setattr(sys, "argv", ["streamgauge", *arguments])
+        patched.setattr(os, "execv", _another_program)
         for name in [name for name in os.environ if name.endswith("_URL")]:
             patched.delenv(name)
         for name, value in environment.items():
@@ -36,6 +37,10 @@ def streamgauge_here(*arguments: str, folder: Path, **environment: str) -> Said:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = _exit_code()
     return Said(code, out.getvalue(), err.getvalue())
+
+
+def _another_program(path: str, _arguments: object) -> Never:
+    raise AssertionError(f"it would turn the tests into {path}: run this command in a process of its own")
 
 
 def _exit_code() -> int:
