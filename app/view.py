@@ -193,7 +193,10 @@ class View:
             metrics.FIRST_TOKEN_SECONDS.labels(self.backend).observe(seconds, tracing.exemplar(self._task_id))
 
     async def _mind_silence(self) -> bytes | None:
-        """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost."""
+        """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost.
+
+        Raises `StreamMissingError` if it was handed over without a word here.
+        """
         reader = self._backends.readers[self.backend]
         status = await reader.status(self._task_id)
         if status is None:
@@ -202,6 +205,9 @@ class View:
             await reap(self._settings, self._records, self._backends, self.backend, self._task_id)
         if not self._is_quiet():
             return None
+        await self._find_again(close=False)
+        if self._backends.readers[self.backend] is not reader:  # its producer lost a store that we still reach
+            raise StreamMissingError(f"stream {self._task_id} is in {self.backend} now")
         return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
 
     def _is_quiet(self) -> bool:

@@ -3,8 +3,7 @@
 import signal
 import subprocess
 
-from tests.app.test_pool_delivery import hold
-from tests.support.pool_worker import pool_workers
+from tests.support.pool_worker import hold, pool_workers
 from tests.support.waiting import until
 
 
