@@ -90,7 +90,11 @@ class Model:
     async def connect(cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float) -> AsyncIterator["Model"]:
         """Own the HTTP connections for the length of the block."""
         timeout = httpx2.Timeout(stall_s, connect=connect_s)
-        http = openai.DefaultAsyncHttpxClient(timeout=timeout, transport=_transport(base_url))
+        http = openai.DefaultAsyncHttpxClient(
+            timeout=timeout,
+            transport=_transport(base_url),
+            follow_redirects=False,  # what people ask goes to the operator's provider, not to where that points
+        )
         async with openai.AsyncOpenAI(
             base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2, http_client=http
         ) as client:

@@ -279,5 +279,14 @@ def model(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "ops.model_server", *context.args])  # noqa: S606
 
 
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Of the owner: letters, digits, and . @ + - _")]) -> None:
+    """Make an API key for an owner: the key, which nobody can read again, and its entry for STREAMGAUGE_API_KEYS."""
+    from hashlib import sha256
+
+    made = secrets.token_urlsafe(32)
+    print(made, f"STREAMGAUGE_API_KEYS={name}:{sha256(made.encode()).hexdigest()}", sep="\n")  # noqa: T201 - to be piped
+
+
 if __name__ == "__main__":
     main()

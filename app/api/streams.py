@@ -10,7 +10,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import BACKEND_HEADER, Open
+from app.api.access import Owner, Viewer
+from app.api.dependencies import BACKEND_HEADER, Open, Services
+from app.api.limits import Limits, OverLimitError
+from app.api.problems import over_limit
 from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
 from app.draining import Drain
 from app.outlet import Outlet, outlet_of
@@ -39,9 +42,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, view: View, drain: Drain) -> None:
+    def __init__(self, view: View, services: Services, owner: str | None) -> None:
         super().__init__()
-        self._serving = Serving(view, drain)
+        self._serving = Serving(view, services.drain, services.limits, owner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Leave the serving for later."""
@@ -51,12 +54,20 @@ class EventStream(Response):
 class Serving:
     """What is left of a response while its stream lives."""
 
-    __slots__ = ("_drain", "_view")
+    __slots__ = ("_drain", "_limits", "_owner", "_view")
 
-    def __init__(self, view: View, drain: Drain) -> None:
-        self._view, self._drain = view, drain
+    def __init__(self, view: View, drain: Drain, limits: Limits, owner: str | None) -> None:
+        self._view, self._drain, self._limits, self._owner = view, drain, limits, owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the view, unless its owner has opened too many others by now."""
+        try:
+            with self._limits.stream(self._owner):
+                await self._serve(scope, receive, send)
+        except OverLimitError as error:
+            await over_limit(error)(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
         backend = (BACKEND_HEADER.lower().encode(), self._view.backend.encode())
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, backend]})
@@ -105,6 +116,7 @@ class Serving:
 )
 async def follow_stream(
     services: Open,
+    viewer: Viewer,
     task_id: UUID,
     last_event_id: Annotated[
         str | None, Query(description="Where to resume, for clients that can't set a header")
@@ -112,9 +124,10 @@ async def follow_stream(
     last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
     """Follow a stream from its beginning, or from after `Last-Event-ID`, until its terminal."""
+    services.limits.check_streams(viewer)
     try:
         seen = last_event_id_header or last_event_id or None  # an empty one is what a client has that saw none
-        return EventStream(await services.delivery.join(task_id, seen), services.drain)
+        return EventStream(await services.delivery.join(task_id, seen, viewer), services, viewer)
     except UnknownStreamError:
         raise _unknown(task_id) from None
     except NothingLeftError:
@@ -129,9 +142,9 @@ class Cancelling(BaseModel):
 
 
 @router.post("/{task_id}/cancel", status_code=202)
-async def cancel_stream(services: Open, task_id: UUID) -> Cancelling:
+async def cancel_stream(services: Open, owner: Owner, task_id: UUID) -> Cancelling:
     """Ask for a stream to stop. Harmless when it is over, or asked twice."""
-    pin = await services.records.pin(task_id)
+    pin = await services.records.pin(task_id, owner)
     if pin is None:
         raise _unknown(task_id)
     logs.about(task_id, pin.message_id, pin.backend)
