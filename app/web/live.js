@@ -1,6 +1,6 @@
 // What viewers get now, from the system's own metrics.
 
-import { reach } from "./api.js";
+import { problemOf, reach } from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
@@ -58,8 +58,9 @@ export class Live {
     if (this.isReading || document.visibilityState !== "visible") return;
     this.isReading = true;
     await telling($("live-alert"), async () => {
-      const text = await (await reach("metrics")).text();
-      this.readings.push({ at: now() / 1000, metrics: parse(text) });
+      const response = await reach("metrics");
+      if (!response.ok) throw await problemOf(response);
+      this.readings.push({ at: now() / 1000, metrics: parse(await response.text()) });
       this.readings = this.readings.slice(-WINDOW - 1);
       this.#show();
     });

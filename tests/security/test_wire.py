@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.serve import is_loopback
 from app.settings import Settings
 from tests.security.conftest import KEYS, Guarded
 from tests.support.client import Client
@@ -36,16 +37,24 @@ async def connected(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader,
         b"GET / HTTP/1.1\r\nX-Slow: 1\r\n",
         HEAD + KEY + b"Content-Length: 100\r\n\r\n{",
         HEAD + KEY + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HT",
     ],
-    ids=["silence", "a line", "a head", "a body", "chunks", "an empty line after a request", "a second request"],
+    ids=["silence", "a line", "a head", "a body", "chunks", "a second request"],
 )
 async def test_who_does_not_finish_is_hung_up_on(guarded: Guarded, beginning: bytes) -> None:
     """A request that is not whole within STREAMGAUGE_REQUEST_TIMEOUT_S holds its connection no longer."""
     async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(10):
         writer.write(beginning)
         await reader.read()  # to its end
+
+
+async def test_an_empty_line_does_not_keep_a_connection(guarded: Guarded) -> None:
+    """It ends uvicorn's own patience, which is for connections that say nothing; ours begins."""
+    async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(4):
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.write(b"\r\n")
+        await reader.read()
 
 
 async def test_dripping_does_not_help(guarded: Guarded) -> None:
@@ -146,6 +155,12 @@ async def test_every_answer_has_the_security_headers(guarded: Guarded) -> None:
     assert preflight.status_code == 405
 
 
+def test_loopback_is_this_machine_alone() -> None:
+    """By its addresses and its name; an address of every network is not."""
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.0.2.1", "example.com", "localhost.example.com", "")))
+
+
 def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "app.serve", "--port", "1", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={"PATH": "", **environment})
@@ -153,11 +168,10 @@ def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[s
 
 def test_without_keys_only_this_machine_is_served() -> None:
     """Unless somebody says so; port 1 can't be had for nothing, so what gets past this says that at the least."""
-    for host in ("0.0.0.0", "::", "192.0.2.1", "example.com"):
-        refused = serve("--host", host)
-        assert refused.returncode == 1
-        assert "STREAMGAUGE_API_KEYS" in refused.stderr
-        assert "STREAMGAUGE_OPEN=true" in refused.stderr
+    refused = serve("--host", "0.0.0.0")
+    assert refused.returncode == 1
+    assert "STREAMGAUGE_API_KEYS" in refused.stderr
+    assert "STREAMGAUGE_OPEN=true" in refused.stderr
     for let_in in (
         serve("--host", "192.0.2.1", STREAMGAUGE_OPEN="true"),
         serve("--host", "192.0.2.1", STREAMGAUGE_API_KEYS=f"ada:{'0' * 64}"),
