@@ -1,5 +1,6 @@
 """What one owner can do with what is another's: nothing, and he can't even tell that it is there."""
 
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from app.api.access import COOKIE, SESSION_S, digest_of, owner_of_session, sign
 from app.settings import Settings
 from ops.stack import Stack
 from tests.app.test_flag_changes import flags_of
+from tests.ops.test_cli import streamgauge
 from tests.security.conftest import KEYS, METRICS_TOKEN, Guarded
 from tests.support.client import Client, text_of
 
@@ -79,7 +81,7 @@ async def test_what_was_nobodys_before_there_were_keys_is_for_no_key(guarded: Gu
 async def test_without_a_key_that_is_one_there_is_nothing(guarded: Guarded, authorization: str | None) -> None:
     """401 on every route, which tells how to do better; not the digest, a part, another scheme or another token."""
     posted = await guarded.ada.post("ttft=0&gap=0&chunks=1")
-    given = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    given = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     for method, path in (
         ("POST", "/conversations"),
         ("GET", f"/conversations/{posted.conversation_id}"),
@@ -142,6 +144,15 @@ async def test_a_forged_session_opens_nothing(guarded: Guarded) -> None:
         headers = {"Cookie": f"{COOKIE}={forged}"}
         answer = await guarded.nobody.http.get(f"/stream/{posted.task_id}", headers=headers)
         assert answer.status_code == 401, forged
+
+
+def test_a_key_that_is_made_is_one_that_is_valid(tmp_path: Path) -> None:
+    """Its entry is for the settings as it stands, and each is another."""
+    made = [streamgauge("key", "ada", folder=tmp_path).stdout.split() for _ in range(2)]
+    assert made[0] != made[1]
+    for key, entry in made:
+        keys = Settings.model_validate({"api_keys": entry.removeprefix("STREAMGAUGE_API_KEYS=")}).api_keys
+        assert keys == {digest_of(key): "ada"}
 
 
 def test_a_session_can_be_neither_forged_nor_kept(guarded_settings: Settings) -> None:
