@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from app.producer import Producer
 from app.streaming.flag_document import FLAG, LEAVE
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,11 @@ class Leaving:
     def learn(self, generation: int, document: str | None) -> None:
         """Do as the newest document says."""
         self._generation = generation
+        metrics.FLAG_GENERATION.set(generation)
         try:
             flag = json.loads(document)["flags"][FLAG] if document else {}
             self._must_leave = bool(flag.get("metadata", {}).get(LEAVE))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             log.warning("flag generation %d can't be read; no stream is moved by it", generation)
             self._must_leave = False
         if self._must_leave:

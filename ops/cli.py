@@ -64,7 +64,9 @@ def up(
     is_up = False
     try:
         with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
-            options = StackOptions(folder, workers, apis, port, traces=True, observe=observe, control_url=control.url)
+            options = StackOptions(
+                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url, operator_token=token
+            )
             with running_stack(options, progress.part) as stack:
                 progress.finish()
                 show_stack(console, stack, token)
@@ -233,7 +235,7 @@ def migrate() -> None:
 @app.command(context_settings=PASSED_ON)
 def doctor(context: typer.Context) -> None:
     """Examine a system and the messages that wait in it; `streamgauge doctor --repair` ends those that wait in vain."""
-    from ops.doctor import commands
+    from ops.doctor.command import commands
 
     commands(args=context.args, prog_name="streamgauge doctor")
 

@@ -11,10 +11,9 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from urllib.parse import urlsplit
 
 from ops.ports import LOOPBACK
 from ops.stack import Stack
@@ -55,6 +54,7 @@ class Control:
         self.possible: tuple[str, ...] = ()
         self.api_urls: list[str] = []
         self._stack: Stack
+        self._is_over = False
         self.server = HTTPServer((LOOPBACK, 0), self._handler())
 
     @property
@@ -69,25 +69,37 @@ class Control:
 
     def obey(self) -> None:
         """Carry out what has been ordered; the thread that owns the stack calls this again and again."""
-        with contextlib.suppress(queue.Empty):
+        try:
             name, done = self._orders.get_nowait()
+        except queue.Empty:
+            return
+        try:
             ORDERS[name](self._stack)
-            done.set_result(None)
+        except BaseException:
+            done.cancel()
+            raise
+        done.set_result(None)
+
+    def end(self) -> None:
+        """Let nobody wait any longer."""
+        self._is_over = True
+        while not self._orders.empty():
+            self._orders.get_nowait()[1].cancel()
 
     def allows_origin(self, origin: str) -> bool:
         """Tell whether a page from there may read our answers: one that an API of ours served on this machine."""
-        ports = {urlsplit(url).port for url in self.api_urls}
-        parts = urlsplit(origin)
-        return parts.hostname in {LOOPBACK, "localhost"} and parts.port in ports
+        return origin in {url.replace(LOOPBACK, host) for url in self.api_urls for host in (LOOPBACK, "localhost")}
 
     def allows(self, authorization: str) -> bool:
         """Tell whether a request carries the token."""
         return hmac.compare_digest(authorization.encode(), b"Bearer " + self._token)
 
     def order(self, name: str) -> None:
-        """Have an order carried out; returns when that is done. Raises `TimeoutError`."""
+        """Have an order carried out; returns when that is done. Raises `TimeoutError`, or `CancelledError`."""
         done: Future[None] = Future()
         self._orders.put((name, done))
+        if self._is_over:
+            done.cancel()
         done.result(PATIENCE_S)
 
     def _handler(self) -> type["Handler"]:
@@ -122,6 +134,8 @@ class Handler(BaseHTTPRequestHandler):
         except TimeoutError:
             detail = {"detail": f"{name} takes longer than {PATIENCE_S:.0f} s: look at the stack's logs."}
             self._answer(HTTPStatus.GATEWAY_TIMEOUT, detail)
+        except CancelledError:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"detail": "The stack has stopped; start it anew."})
         else:
             self._answer(HTTPStatus.OK, {"done": name})
 
@@ -157,6 +171,7 @@ def listening_control(token: str) -> Iterator[Control]:
     try:
         yield control
     finally:
+        control.end()
         control.server.shutdown()
         control.server.server_close()
         thread.join()

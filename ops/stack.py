@@ -60,6 +60,8 @@ class StackOptions:
     """Where that Prometheus looks for a `streamgauge bench --metrics-port`."""
     control_url: str = ""
     """Where the page may send orders, if anywhere."""
+    operator_token: str = field(default="", repr=False)
+    """What opens `/ops` of the APIs, if anything."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -145,6 +147,8 @@ class Stack:
             }
         if self._options.control_url:
             ours["STREAMGAUGE_CONTROL_URL"] = self._options.control_url
+        if self._options.operator_token:
+            ours["STREAMGAUGE_OPERATOR_TOKEN"] = self._options.operator_token
         if self._options.traces:
             ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
         return {**self._options.environment, **ours}

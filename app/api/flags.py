@@ -141,6 +141,7 @@ async def read_history(services: Open) -> HistoryOut:
             "created_at": entry.created_at,
             "by": entry.changed_by,
             "reason": entry.reason,
+            "what": flags.described(entry.document),
             "document": entry.document,
             "hash": entry.hash,
         }

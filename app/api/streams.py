@@ -14,11 +14,13 @@ from app.api.access import Owner, Viewer
 from app.api.dependencies import BACKEND_HEADER, Open, Services
 from app.api.limits import Limits, OverLimitError
 from app.api.problems import over_limit
-from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
+from app.delivery import NothingLeftError, UnknownStreamError
 from app.draining import Drain
+from app.frames import retry_line
 from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
 from app.telemetry import logs, metrics
+from app.view import View
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
 import { count, duration, series } from "./figures.js";
+import { Flag } from "./flag.js";
 import { parse, quantile, rise, total } from "./metrics.js";
 
 const EVERY_MS = 2000;
@@ -24,6 +25,7 @@ const TILES = [
 export class Live {
   constructor(system) {
     Object.assign(this, { readings: [], rates: [], tails: [], backends: system.backends });
+    this.flag = new Flag(system);
     this.tiles = TILES.map(([name]) => {
       const figure = make("dd", {}, "–");
       $("tiles").append(make("dl", { className: "panel tile" }, make("dt", {}, name), figure));
@@ -46,11 +48,13 @@ export class Live {
   }
 
   show() {
+    this.flag.show();
     this.#read();
     this.reading = setInterval(() => this.#read(), EVERY_MS);
   }
 
   hide() {
+    this.flag.hide();
     clearInterval(this.reading);
   }
 

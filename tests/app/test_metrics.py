@@ -60,7 +60,7 @@ async def test_delivery_is_transit_and_write(client: Client, system: Stack) -> N
 async def test_a_replay_is_as_long_as_what_was_there(client: Client, system: Stack) -> None:
     """A viewer who comes after the end gets all of it, and one who resumes the rest; a first viewer has no replay."""
     api = f"{system.api_url}/metrics"
-    posted = await client.post("ttft=0.2&gap=0.001&chunks=10", "pubsub")
+    posted = await client.post("ttft=0.2&gap=0.02&chunks=10", "pubsub")
     before = [await at(client, api, f"replay_events_{part}") for part in ("count", "sum")]
     await client.whole(posted.task_id)
     await client.whole(posted.task_id)

@@ -17,7 +17,7 @@ from app.repair import ALONE, Finding, Repair
 from app.settings import Settings
 from app.streaming.backends import NAMES
 from app.streaming.contract import Chunk, ChunkType, decode
-from ops.doctor import examine
+from ops.doctor.messages import examine_messages
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.database import migrated_postgres
@@ -193,11 +193,11 @@ async def test_a_database_that_dies_before_the_commit_costs_no_answer(system: St
             server.process.restart()
             await until_awaited(lambda: answers(server.url), "the database has recovered")
             await age(services, posted.task_id)
-            doctors = await examine(settings, repair=False)
-            assert "1 complete in their log" in doctors[-1].detail
-            assert not doctors[-1].is_well
-            doctors = await examine(settings, repair=True)
-            assert doctors[-1].is_well, doctors[-1]
+            (found,) = [each async for each in examine_messages(settings, repair=False)]
+            assert "1 complete in their log" in found.evidence
+            assert "--repair" in found.fix
+            (mended,) = [each async for each in examine_messages(settings, repair=True)]
+            assert mended.is_well, mended
             message = (await pin_of(services, posted.task_id)).message
     assert (message.status, message.content) == ("complete", "".join(chunk.content for chunk in chunks))
 

@@ -2,27 +2,43 @@
 
 import asyncio
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import httpx2
 import pytest
 
 from app.database import Database
-from ops.stack import Stack
+from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
+from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
 DONE, REFUSED, NOT_DRAINED = 0, 2, 3
 
 
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A system of its own, on which nobody else has left a message unanswered."""
+    with running_stack(StackOptions(tmp_path_factory.mktemp("stack"), port=0, keep_data=False)) as stack:
+        yield stack
+
+
 @pytest.fixture(autouse=True)
 async def forgotten(system: Stack) -> AsyncIterator[None]:
-    """The system's flag forgets what a test told it, and every message of an earlier one has its end."""
-    async with Database.connect(system.database_url, 1) as database:
-        yield
-        async with database.driver() as connection:
-            await connection.execute("DELETE FROM flag_document")
+    """The flag forgets what a test told it, in every process."""
+    yield
+    async with Database.connect(system.database_url, 1) as database, database.driver() as connection:
+        await connection.execute("DELETE FROM flag_document")
+    async with httpx2.AsyncClient() as http:
+
+        async def have_forgotten() -> bool:
+            pages = [await http.get(url) for url in (f"{system.api_url}/metrics", *system.worker_metrics_urls)]
+            return all("streamgauge_flag_generation 0.0" in page.text for page in pages)
+
+        await until_awaited(have_forgotten, "every process follows")
 
 
 def streamgauge(system: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +66,34 @@ async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
     assert told.returncode == DONE
     assert "a [tenth]" in told.stdout
     assert "Each entry follows from the one before." in told.stdout
+
+
+async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
+    """Also a user's target, a share, and a flag that was switched off: the commands are run as they are shown."""
+
+    def in_force() -> str:
+        return streamgauge(system, "flag", "show").stdout.partition("new messages go to ")[2].partition("\n")[0]
+
+    assert streamgauge(system, "flag", "set", "polling").returncode == DONE
+    changes = (
+        ("flag", "target", "eve o'hara", "notify"),
+        ("flag", "split", "pubsub=10"),
+        ("flag", "set", "streams"),
+        ("rollback",),
+        ("flag", "set", "pubsub"),
+    )
+    for change in changes:
+        before = in_force()
+        made = streamgauge(system, *change)
+        assert made.returncode == DONE, made.stderr
+        assert in_force() != before
+        for command in made.stdout.partition("Undo: ")[2].strip().split(" && "):
+            undone = streamgauge(system, *shlex.split(command)[1:])
+            assert undone.returncode == DONE, undone.stderr
+        assert in_force() == before, made.stdout
+        assert streamgauge(system, *change).returncode == DONE
+    again = streamgauge(system, "flag", "set", "pubsub")
+    assert "Undo" not in again.stdout, "there is nothing to undo"
 
 
 async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) -> None:

@@ -35,7 +35,7 @@ def flipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     done = subprocess.run(
         [
             sys.executable, "-m", "ops.cli", "bench", "--quick", "--scenario", "rollback", "--backends", "all",
-            "--duration", "21s", "--flip-every", "2", "--chunk-rate", "10", "--seed", "6",
+            "--duration", "25s", "--flip-every", "2", "--chunk-rate", "10", "--seed", "6",
         ],
         cwd=folder, env=ALONE | QUICKLY, capture_output=True, text=True, timeout=110,
     )  # fmt: skip
@@ -132,4 +132,4 @@ def test_what_the_loss_of_the_store_may_cost_follows_from_the_settings() -> None
     """Which backends live there, where their streams go, and how long new messages stay away."""
     how = flipping(Settings(store_back_s=4), None, loses_store=True)
     assert (how.on_store, how.safe) == (("pubsub", "streams"), "polling")
-    assert 4 < how.settle_s < 8
+    assert 4 < how.settle_s < 12

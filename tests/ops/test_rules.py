@@ -23,6 +23,11 @@ DAYS = 4 * 24 * 60 // 2
 Series = dict[str, str]
 
 
+def ours() -> list[str]:
+    """Name every metric of the app, without its kind's suffix."""
+    return [value._name for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+
+
 def histogram(name: str, edge: str, within: int) -> Series:
     """100 events a sample, of which this many are within the edge."""
     return {f'{name}_bucket{{le="{edge}"}}': f"0+{within}x{DAYS}", f"{name}_count": f"0+100x{DAYS}"}
@@ -134,9 +139,8 @@ def test_every_alert_has_a_case_here_and_a_runbook() -> None:
 def test_rules_ask_for_metrics_that_exist() -> None:
     """A renamed metric can't silence an alert."""
     suffixes = ("", "_total", "_bucket", "_count", "_sum")
-    ours = [value._name for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
     asked = set(re.findall(r"streamgauge_\w+", render.OBJECTIVES.read_text()))
-    assert asked <= {f"{name}{suffix}" for name in ours for suffix in suffixes}
+    assert asked <= {f"{name}{suffix}" for name in ours() for suffix in suffixes}
 
 
 def test_latency_objectives_are_edges_of_buckets() -> None:

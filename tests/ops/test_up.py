@@ -67,7 +67,7 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
         with streamgauge_up(tmp_path / "other") as other:
             assert [record["chunk_type"] for record in stream_of_an_answer(one.api_url)][-1] == "done"
             assert [record["chunk_type"] for record in stream_of_an_answer(other.api_url)][-1] == "done"
-            assert "new messages go to polling" in pasted(one.line("Flip:"))
+            assert "polling 100 %" in pasted(one.line("Flip:"))
             parts, others = recorded(one.folder), recorded(other.folder)
             assert set(parts) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
             assert other.end(signal.SIGINT) == 0
