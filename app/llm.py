@@ -178,7 +178,7 @@ def _delta(line: bytes) -> Delta:
     now = time_ns()
     try:
         event = _event(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"the model sent a line that is no chunk: {quoted(line[:80])}", retryable=True) from error
     if event.error is not None:
         raise ModelError(f"the model reported an error: {quoted(str(event.error))}", retryable=True)

@@ -7,11 +7,11 @@ the connection is dead is noticed, and connections and requests are bounded. Wit
 
 import argparse
 import socket
-from ipaddress import ip_address
 
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.access import is_loopback
 from app.intake import Bounds, guarded
 from app.main import create_app
 from app.settings import Settings, load_settings
@@ -66,14 +66,6 @@ def listen(host: str, port: int, write_timeout_s: float) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(write_timeout_s * 1000))
     listener.bind((host, port))
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address to listen on is this machine's alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def main() -> None:

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """Owners by the SHA-256 of their keys. Who has none gets nothing; with no keys at all everything is everybody's."""
     open: bool = False
     """To serve without keys beyond loopback."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may read answers."""
     owner_streams: int = Field(100, ge=0)
     owner_messages_per_minute: int = Field(600, ge=0)
     metrics_token: str = Field("", repr=False)
@@ -111,10 +113,17 @@ class Settings(BaseSettings):
     page_links: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     control_url: str = Field("", pattern="^(https?://.*)?$")
 
-    @field_validator("allowed_models", mode="before")
+    @field_validator("allowed_models", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"https?://[\w.-]+(:\d+)?|https?://\[[\da-f:]+\](:\d+)?", origin) for origin in value):
+            raise ValueError("name each origin as a browser does, such as https://chat.example.org; * is none")
+        return value
 
     @field_validator("page_links", mode="before")
     @classmethod

@@ -17,6 +17,12 @@ VIEW_DRAIN = "STREAMGAUGE_API_DRAIN_S"
 DRAIN_SECONDS = 5.0
 """How long a stopping worker may finish its answers, unless STREAMGAUGE_WORKER_DRAIN_S says otherwise."""
 DRAIN = "STREAMGAUGE_WORKER_DRAIN_S"
+GUARDS = ("STREAMGAUGE_API_KEYS", "STREAMGAUGE_METRICS_TOKEN")
+
+
+def unguarded(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what would have an API ask for keys."""
+    return {name: value for name, value in environment.items() if name not in GUARDS}
 
 
 def migrate(environment: Mapping[str, str]) -> Command:

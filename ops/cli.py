@@ -65,8 +65,9 @@ def up(
     try:
         with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
             options = StackOptions(
-                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url, operator_token=token
-            )
+                folder, workers, apis, port, traces=True, observe=observe,
+                control_url=control.url, operator_token=token, asks_for_keys=True,
+            )  # fmt: skip
             with running_stack(options, progress.part) as stack:
                 progress.finish()
                 show_stack(console, stack, token)
@@ -284,10 +285,9 @@ def model(context: typer.Context) -> None:
 @app.command()
 def key(name: Annotated[str, typer.Argument(help="Of the owner: letters, digits, and . @ + - _")]) -> None:
     """Make an API key for an owner: the key, which nobody can read again, and its entry for STREAMGAUGE_API_KEYS."""
-    from hashlib import sha256
+    from ops.keys import make_key
 
-    made = secrets.token_urlsafe(32)
-    print(made, f"STREAMGAUGE_API_KEYS={name}:{sha256(made.encode()).hexdigest()}", sep="\n")  # noqa: T201 - to be piped
+    print(*make_key(name), sep="\n")  # noqa: T201 - to be piped
 
 
 if __name__ == "__main__":

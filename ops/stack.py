@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,7 +20,7 @@ from redis.retry import Retry
 from ops import app_commands
 from ops.app_commands import answers, consumes
 from ops.exporters import exporters
-from ops.ports import LOOPBACK, free_port, is_free
+from ops.ports import LOOPBACK, free_port, is_free, without_password
 from ops.postgres_server import start_postgres
 from ops.processes import Process, StackError
 from ops.prometheus_server import find_prometheus, prometheus
@@ -62,6 +61,8 @@ class StackOptions:
     """Where the page may send orders, if anywhere."""
     operator_token: str = field(default="", repr=False)
     """What opens `/ops` of the APIs, if anything."""
+    asks_for_keys: bool = False
+    """Guard it by the keys and tokens of the environment; a measurement's own one, on loopback, asks for none."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -151,7 +152,8 @@ class Stack:
             ours["STREAMGAUGE_OPERATOR_TOKEN"] = self._options.operator_token
         if self._options.traces:
             ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
-        return {**self._options.environment, **ours}
+        given = self._options.environment
+        return {**(given if self._options.asks_for_keys else app_commands.unguarded(given)), **ours}
 
     def start(self) -> None:
         """Bring everything up. Each step has a time limit, and fails with the log of the part that missed it."""
@@ -236,7 +238,7 @@ class Stack:
             "loadtest": [f"http://{LOOPBACK}:{self._options.bench_metrics_port}/metrics"],
             **{job: [url] for job, url in self.exporter_urls.items()},
         }
-        process, self.prometheus_url = prometheus(self._supervisor, jobs, self._options.environment)
+        process, self.prometheus_url = prometheus(self._supervisor, jobs, self.environment())
         return self._ready(process, self.prometheus_url, lambda: answers(f"{self.prometheus_url}/-/ready"))
 
     def _ready(self, process: Process, address: str, ready: Callable[[], bool]) -> Callable[[], None]:
@@ -257,7 +259,7 @@ class Stack:
         self._report(name, address(), time.monotonic() - started)
 
     def _report(self, name: str, address: str, seconds: float | None = None) -> None:
-        shown = address if seconds is not None else _without_password(address)
+        shown = address if seconds is not None else without_password(address)
         self.parts.append(Part(name, shown, seconds))
         self._announce(self.parts[-1])
 
@@ -295,8 +297,3 @@ def _check_answers(variable: str, url: str) -> None:
             f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "
             "to use a server of ours."
         ) from error
-
-
-def _without_password(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":…@") if password else url

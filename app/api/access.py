@@ -8,8 +8,10 @@ import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
+from ipaddress import ip_address
 from time import time
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
@@ -18,7 +20,6 @@ from app.settings import Settings
 
 SESSION_S = 3600
 COOKIE = "streamgauge_session"
-_LOOPBACK = ("127.0.0.1", "::1")
 
 
 def digest_of(key: str) -> str:
@@ -60,11 +61,43 @@ def _signature(digest: str, told: str) -> str:
 async def _owner(services: Open, request: Request) -> str | None:
     keys = services.settings.api_keys
     if not keys:
+        _check_is_ours(services.settings, request)
         return None
     owner = keys.get(digest_of(bearer(request)))
     if owner is None:
         raise unauthorized("Send a key: Authorization: Bearer …; `streamgauge key NAME` makes one.")
     return owner
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address is this machine's alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_from_here(request: Request) -> bool:
+    """Tell whether a request comes from this machine and was meant for it.
+
+    A web page from elsewhere can have its own name lead to 127.0.0.1; a proxy that serves others names them.
+    """
+    if request.client is None or not is_loopback(request.client.host):
+        return False
+    try:
+        return is_loopback(urlsplit("//" + request.headers.get("host", "")).hostname or "")
+    except ValueError:
+        return False
+
+
+def _check_is_ours(settings: Settings, request: Request) -> None:
+    """Raise 403 if neither a key nor the operator's word lets this request in, and it is not from here."""
+    if not settings.open and not _is_from_here(request):
+        raise HTTPException(
+            403,
+            "Without API keys this machine alone is served, as localhost or 127.0.0.1. Set STREAMGAUGE_API_KEYS "
+            "(`streamgauge key NAME` makes one), or STREAMGAUGE_OPEN=true to serve everybody.",
+        )
 
 
 async def _viewer(services: Open, request: Request) -> str | None:
@@ -95,7 +128,7 @@ async def begin_session(services: Open, request: Request, owner: Owner) -> Respo
             sign(services.settings, bearer(request), time()),
             max_age=SESSION_S,
             path="/stream",
-            secure=request.url.scheme == "https",
+            secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
             httponly=True,
             samesite="strict",
         )
@@ -104,22 +137,28 @@ async def begin_session(services: Open, request: Request, owner: Owner) -> Respo
 
 def check_token(request: Request, token: str, whose: str) -> None:
     """Raise 401 unless a request carries this token."""
-    if not secrets.compare_digest(bearer(request).encode(), token.encode()):
+    if not _has(request, token):
         raise unauthorized(f"Send {whose}: Authorization: Bearer …")
+
+
+def _has(request: Request, token: str) -> bool:
+    return bool(token) and secrets.compare_digest(bearer(request).encode(), token.encode())
 
 
 async def _scraper(services: Open, request: Request) -> None:
     settings = services.settings
+    if _has(request, settings.operator_token):
+        return
     if settings.metrics_token:
-        check_token(request, settings.metrics_token, "the token of STREAMGAUGE_METRICS_TOKEN")
-    elif settings.api_keys and (request.client is None or request.client.host not in _LOOPBACK):
+        check_token(request, settings.metrics_token, "the token of STREAMGAUGE_METRICS_TOKEN, or the operator's")
+    elif (settings.api_keys or not settings.open) and not _is_from_here(request):
         raise HTTPException(
             403, "Metrics are for this host alone: set STREAMGAUGE_METRICS_TOKEN to read them from afar."
         )
 
 
 Scraper = Depends(_scraper)
-"""May read the metrics, which tell of everybody's streams: with their own token; from this host if keys are set."""
+"""May read the metrics, which tell of everybody's streams: their own token, the operator's, or else this host."""
 
 
 def unauthorized(detail: str) -> HTTPException:

@@ -5,12 +5,13 @@ import logging
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, HTTPException, Query
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.api.access import Owner, Viewer
+from app.api.cors import stream_headers
 from app.api.dependencies import BACKEND_HEADER, Open, Services
 from app.api.limits import Limits, OverLimitError
 from app.api.problems import over_limit
@@ -44,9 +45,10 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, view: View, services: Services, owner: str | None) -> None:
+    def __init__(self, view: View, services: Services, owner: str | None, request: Request) -> None:
         super().__init__()
-        self._serving = Serving(view, services.drain, services.limits, owner)
+        headers = stream_headers(request, services.settings.cors_origins)
+        self._serving = Serving(view, services.drain, services.limits, owner, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Leave the serving for later."""
@@ -56,10 +58,13 @@ class EventStream(Response):
 class Serving:
     """What is left of a response while its stream lives."""
 
-    __slots__ = ("_drain", "_limits", "_owner", "_view")
+    __slots__ = ("_drain", "_headers", "_limits", "_owner", "_view")
 
-    def __init__(self, view: View, drain: Drain, limits: Limits, owner: str | None) -> None:
+    def __init__(
+        self, view: View, drain: Drain, limits: Limits, owner: str | None, headers: list[tuple[bytes, bytes]]
+    ) -> None:
         self._view, self._drain, self._limits, self._owner = view, drain, limits, owner
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view, unless its owner has opened too many others by now."""
@@ -71,8 +76,8 @@ class Serving:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
-        backend = (BACKEND_HEADER.lower().encode(), self._view.backend.encode())
-        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, backend]})
+        headers = [*HEADERS, (BACKEND_HEADER.lower().encode(), self._view.backend.encode()), *self._headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         outlet = outlet_of(scope, receive, send)
         with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
             is_whole = await self._is_served(outlet)
@@ -118,6 +123,7 @@ class Serving:
 )
 async def follow_stream(
     services: Open,
+    request: Request,
     viewer: Viewer,
     task_id: UUID,
     last_event_id: Annotated[
@@ -129,7 +135,7 @@ async def follow_stream(
     services.limits.check_streams(viewer)
     try:
         seen = last_event_id_header or last_event_id or None  # an empty one is what a client has that saw none
-        return EventStream(await services.delivery.join(task_id, seen, viewer), services, viewer)
+        return EventStream(await services.delivery.join(task_id, seen, viewer), services, viewer, request)
     except UnknownStreamError:
         raise _unknown(task_id) from None
     except NothingLeftError:

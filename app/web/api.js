@@ -13,11 +13,11 @@ export class Problem extends Error {
 
 export const address = (path) => new URL(path, ROOT);
 
-/** Fetch from the API, with a key where it wants one; Problem if it can't be reached. */
+/** Fetch from the API, with a key where it wants one and no other word was given; Problem if it can't be reached. */
 export async function reach(path, options = {}) {
   const sent = keyHeaders();
   const response = await attempt(path, options, sent);
-  if (response.status !== 401 || path === "metrics") return response;
+  if (response.status !== 401 || path === "metrics" || options.headers?.Authorization) return response;
   const hasAnother = keyHeaders().Authorization !== sent.Authorization; // given meanwhile
   return hasAnother || (await askKey()) ? reach(path, options) : response;
 }
