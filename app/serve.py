@@ -68,6 +68,11 @@ def listen(host: str, port: int, write_timeout_s: float) -> socket.socket:
     return listener
 
 
+def may_listen(settings: Settings, host: str) -> bool:
+    """Tell whether those who would be served there are known, or meant."""
+    return bool(settings.api_keys) or settings.open or is_loopback(host)
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="Serve the streamgauge API.")
@@ -76,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings()
     logs.configure(settings)
-    if not (settings.api_keys or settings.open or is_loopback(arguments.host)):
+    if not may_listen(settings, arguments.host):
         raise SystemExit(
             f"Without API keys, everybody who reaches {arguments.host} could read and write everything. Set "
             "STREAMGAUGE_API_KEYS (`streamgauge key NAME` makes one), or STREAMGAUGE_OPEN=true to serve everybody."
