@@ -36,6 +36,14 @@ HEADERS = [
 ]
 
 
+EVENT = {
+    "type": "object",
+    "description": "One event; `data` is a record in JSON (docs/http.md). A `reset` of the server's own has no id.",
+    "properties": {"id": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
+
+
 class EventStream(Response):
     """A view as a response, ended by the terminal, the viewer's leaving, or a drain.
 
@@ -117,7 +125,7 @@ class Serving:
     status_code=200,
     response_class=EventStream,
     responses={
-        200: {"content": {"text/event-stream": {}}},
+        200: {"content": {"text/event-stream": {"schema": EVENT}}},
         204: {"description": "The terminal was seen: nothing is left"},
     },
 )

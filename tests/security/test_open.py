@@ -72,8 +72,8 @@ async def test_keys_serve_everybody_who_has_one(guarded_settings: Settings) -> N
         for given in FROM_ELSEWHERE[:2]:
             assert (await client.http.post("/conversations", headers=given | key)).status_code == 201
             assert (await client.http.get("/metrics", headers=given | key)).status_code == 403
-            token = {"Authorization": f"Bearer {OPERATOR}"}
-            assert (await client.http.get("/metrics", headers=given | token)).status_code == 200
+            operators = {"Authorization": f"Bearer {OPERATOR}"}
+            assert (await client.http.get("/metrics", headers=given | operators)).status_code == 200
         assert (await client.http.get("/metrics")).status_code == 200
     async with serving(settings.model_copy(update={"metrics_token": METRICS_TOKEN})) as client:
         assert (await client.http.get("/metrics")).status_code == 401

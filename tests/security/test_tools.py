@@ -40,7 +40,7 @@ async def test_the_doctor_follows_a_message_with_a_key(
 ) -> None:
     """Through all hops, and reads the metrics by their token."""
     api = url_of(guarded)
-    found = by_check(await examine(Subject(guarded_settings, (api,))))
+    found = {finding.check: finding for finding in await examine(Subject(guarded_settings, (api,)))}
     assert found[f"canary {api}"].is_well, found[f"canary {api}"]
     assert {"api 1 loop", "api 1 files"} <= set(found)
     assert "api 1 metrics" not in found
@@ -83,10 +83,11 @@ async def test_a_load_test_sends_its_key(
 
     await anyio.to_thread.run_sync(load)
     rows = recorder.read_streams(tmp_path / "streams.jsonl")
-    assert sorted((row.outcome, row.terminal and row.terminal.chunk_type) for row in rows) == [
-        ("ended", "cancelled"),
-        ("ended", "done"),
+    assert sorted((row.outcome, row.kinds[-1], row.error) for row in rows) == [
+        ("ended", "cancelled", None),
+        ("ended", "done", None),
     ]
+    assert all(row.committed for row in rows)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(BenchError, match=VARIABLE):
         await anyio.to_thread.run_sync(load)
