@@ -20,7 +20,7 @@ from redis.retry import Retry
 from ops import app_commands
 from ops.app_commands import answers, consumes
 from ops.exporters import exporters
-from ops.ports import LOOPBACK, free_port, is_free, without_password
+from ops.ports import LOOPBACK, free_port, without_password
 from ops.postgres_server import start_postgres
 from ops.processes import Process, StackError
 from ops.prometheus_server import find_prometheus, prometheus
@@ -31,12 +31,12 @@ from ops.valkey_server import start_valkey
 FOLDER = Path(".streamgauge")
 ADDRESSES = "addresses.json"
 """In the stack's folder, while it runs: where its processes serve their metrics."""
-PREFERRED_PORT = 8000
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
 PING_S = 5.0
 BENCH_METRICS_PORT = 9646
 """The port that Prometheus's list of exporters gives to Locust."""
+ROLLOUT_METRICS_PORT = 9647
 QUEUE_ON_DISK = "appendonly yes\nappendfsync everysec\n"
 
 
@@ -57,6 +57,8 @@ class StackOptions:
     """Start Prometheus beside it, and the servers' exporters where they are installed."""
     bench_metrics_port: int = BENCH_METRICS_PORT
     """Where that Prometheus looks for a `streamgauge bench --metrics-port`."""
+    rollout_metrics_port: int = ROLLOUT_METRICS_PORT
+    """And for a `streamgauge rollout --metrics-port`."""
     control_url: str = ""
     """Where the page may send orders, if anywhere."""
     operator_token: str = field(default="", repr=False)
@@ -161,7 +163,7 @@ class Stack:
             find_prometheus()  # before anything has started
         shutil.rmtree(self.traces, ignore_errors=True)
         # Chosen first: a taken port should not be found out after everything else has started.
-        api_ports = [_api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
+        api_ports = [app_commands.api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
         self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
         starting = [self._start_model()] if self.scripted_model else []
         with self._timed("migrations", lambda: ""):
@@ -236,6 +238,7 @@ class Stack:
             "streamgauge-api": [f"{url}/metrics" for url in self.api_urls],
             "streamgauge-worker": self.worker_metrics_urls,
             "loadtest": [f"http://{LOOPBACK}:{self._options.bench_metrics_port}/metrics"],
+            "rollout": [f"http://{LOOPBACK}:{self._options.rollout_metrics_port}/metrics"],
             **{job: [url] for job, url in self.exporter_urls.items()},
         }
         process, self.prometheus_url = prometheus(self._supervisor, jobs, self.environment())
@@ -275,14 +278,6 @@ def running_stack(options: StackOptions, announce: Callable[[Part], None] | None
         stack = Stack(options, supervisor, announce or (lambda _part: None))
         stack.start()
         yield stack
-
-
-def _api_port(wanted: int | None) -> int:
-    if wanted is None:
-        return PREFERRED_PORT if is_free(PREFERRED_PORT) else free_port()
-    if wanted and not is_free(wanted):
-        raise StackError(f"Port {wanted} is taken: end what listens there, or take any free one with --port 0.")
-    return wanted or free_port()
 
 
 def _check_answers(variable: str, url: str) -> None:
