@@ -241,6 +241,7 @@ def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
         with urlopen(asked, timeout=10) as answer:  # noqa: S310
             answer.read()
     except HTTPError as error:
+        error.close()
         raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
     except (URLError, OSError) as error:
         raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
@@ -255,6 +256,7 @@ def _check_key(target: str) -> None:
         with urlopen(asked, timeout=10) as answer:  # noqa: S310
             answer.read()
     except HTTPError as error:
+        error.close()
         if error.code in {401, 403}:
             raise BenchError(
                 f"{target} lets nobody in without a key: set {VARIABLE} to one; 'streamgauge key NAME' makes one"

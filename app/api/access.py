@@ -4,6 +4,7 @@ Only the digests of keys are known here. A digest also signs the cookies of its 
 takes a key out of STREAMGAUGE_API_KEYS ends its sessions with it.
 """
 
+import functools
 import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -69,6 +70,7 @@ async def _owner(services: Open, request: Request) -> str | None:
     return owner
 
 
+@functools.lru_cache(1024)  # two are looked up at each request
 def is_loopback(host: str) -> bool:
     """Tell whether a name or an address is this machine's alone."""
     try:
