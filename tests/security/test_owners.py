@@ -8,7 +8,9 @@ import pytest
 from app import flags
 from app.api.access import COOKIE, SESSION_S, digest_of, owner_of_session, sign
 from app.settings import Settings
+from ops.keys import make_key
 from ops.stack import Stack
+from ops.usage import UsageError
 from tests.app.test_flag_changes import flags_of
 from tests.ops.test_cli import streamgauge
 from tests.security.conftest import KEYS, METRICS_TOKEN, Guarded
@@ -118,6 +120,8 @@ async def test_a_browser_follows_by_a_session(guarded: Guarded) -> None:
     assert begun.status_code == 204
     assert {"HttpOnly", "Path=/stream", "SameSite=strict", f"Max-Age={SESSION_S}"} <= set(cookie.split("; "))
     assert KEYS["ada"] not in cookie
+    behind_tls = await guarded.ada.http.post("/session", headers={"X-Forwarded-Proto": "https"})
+    assert ["Secure" in begins.headers["set-cookie"].split("; ") for begins in (begun, behind_tls)] == [False, True]
     session = {"Cookie": cookie.partition(";")[0]}
     events = await guarded.nobody.whole(posted.task_id, **session)
     assert events[-1].record["chunk_type"] == "done"
@@ -148,11 +152,14 @@ async def test_a_forged_session_opens_nothing(guarded: Guarded) -> None:
 
 def test_a_key_that_is_made_is_one_that_is_valid(tmp_path: Path) -> None:
     """Its entry is for the settings as it stands, and each is another."""
-    made = [streamgauge("key", "ada", folder=tmp_path).stdout.split() for _ in range(2)]
+    made = [streamgauge("key", "ada", folder=tmp_path).stdout.split(), list(make_key("ada"))]
     assert made[0] != made[1]
     for key, entry in made:
         keys = Settings.model_validate({"api_keys": entry.removeprefix("STREAMGAUGE_API_KEYS=")}).api_keys
         assert keys == {digest_of(key): "ada"}
+    for name in ("", "a,b", "a:b", "a b"):
+        with pytest.raises(UsageError, match="no name for an owner"):
+            make_key(name)
 
 
 def test_a_session_can_be_neither_forged_nor_kept(guarded_settings: Settings) -> None:
