@@ -59,8 +59,7 @@ def running_systems(
 
 def _backend(name: str, stack: Stack) -> System:
     def renew() -> None:
-        for part in [part for part in stack.processes if part.startswith(("worker-", "api-"))]:
-            stack.restart(part)
+        stack.restart(*(part for part in stack.processes if part.startswith(("worker-", "api-"))))
 
     return System(name, stack.api_url, lambda: _by_kind(stack.processes), backend=name, renew=renew)
 

@@ -119,11 +119,13 @@ class Stack:
         """The folder with the spans of this run."""
         return self._supervisor.folder / "traces"
 
-    def restart(self, name: str) -> None:
-        """Start a part again on its old ports, ending it first if it still runs, and wait until it is ready."""
-        process = self.processes[name]
-        self._supervisor.restart(process)
-        self._supervisor.wait_ready(process, self._is_ready[name], STEP_SECONDS)
+    def restart(self, *names: str) -> None:
+        """Start parts again on their old ports, ending those that still run first, and wait until all are ready."""
+        processes = [self.processes[name] for name in names]
+        for process in processes:
+            self._supervisor.restart(process)
+        for process in processes:
+            self._supervisor.wait_ready(process, self._is_ready[process.name], STEP_SECONDS)
 
     def check(self) -> None:
         """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""

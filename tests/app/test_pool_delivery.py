@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import pairwise
 
 import pytest
 from celery import Celery
@@ -64,6 +65,21 @@ def test_a_task_longer_than_the_visibility_timeout_runs_once() -> None:
         workers.open_gate("gate")
         assert_each_ran_once(workers, [*ids, later])
         workers.wait_settled()
+
+
+def test_a_short_visibility_is_renewed_well_before_it_ends() -> None:
+    """Within half of it, though sweeps are as far apart as that timeout: the rest is for a machine that stalls."""
+    visibility_s, seen = 1.0, list[float]()
+    with pool_workers(visibility_timeout_s=visibility_s) as workers, workers.valkey.client() as client:
+        workers.start()
+        hold(workers, "gate", 1)
+
+        def in_time() -> bool:
+            ((_, score),) = client.zrange("unacked_index", 0, -1, withscores=True)
+            seen.extend([score] if score not in seen else [])
+            return any(later - earlier < visibility_s / 2 for earlier, later in pairwise(seen[1:]))
+
+        until(in_time, "one renewal soon follows another")
 
 
 def redeliver(workers: Workers) -> str:

@@ -16,7 +16,8 @@ def stopped(worker: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> 
 
 def test_a_warm_stop_lets_running_tasks_finish() -> None:
     """They end and are acknowledged, their visibility renewed meanwhile, and only then the lifespan is left."""
-    with pool_workers(visibility_timeout_s=1.0, drain_s=20) as workers:
+    visibility_s = 3.0
+    with pool_workers(visibility_timeout_s=visibility_s, drain_s=20) as workers:
         worker = workers.start()
         ids = hold(workers, "gate", 10)
         workers.start()
@@ -26,7 +27,7 @@ def test_a_warm_stop_lets_running_tasks_finish() -> None:
         other = hold(workers, "other", 1)  # goes to the second worker
         with workers.valkey.client() as client:
             (tag, score), *_ = client.zrange("unacked_index", 0, 0, withscores=True)
-            until(lambda: (client.zscore("unacked_index", tag) or 0) > score + 2, "renewed twice")
+            until(lambda: (client.zscore("unacked_index", tag) or 0) > score + visibility_s, "renewed again and again")
         workers.open_gate("gate")
         assert worker.wait(20) == 0
         assert [workers.count(f"start {task_id}") for task_id in ids] == [1] * 10

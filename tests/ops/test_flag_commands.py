@@ -1,10 +1,7 @@
 """`streamgauge flag` and `streamgauge rollback`: what they say beforehand, what they do, and what they refuse."""
 
 import asyncio
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 
 import httpx2
@@ -13,6 +10,7 @@ import pytest
 from app.database import Database
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
+from tests.support.command import Said, streamgauge_here
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
@@ -41,28 +39,27 @@ async def forgotten(system: Stack) -> AsyncIterator[None]:
         await until_awaited(have_forgotten, "every process follows")
 
 
-def streamgauge(system: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments],
-        env={**os.environ, **system.environment(), "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+async def streamgauge(system: Stack, *arguments: str) -> Said:
+    """A command on this system, in a thread: it has a loop of its own."""
+    environment = {**system.environment(), "COLUMNS": "160"}
+    return await asyncio.to_thread(streamgauge_here, *arguments, folder=system.logs, **environment)
 
 
 async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
     """A dry run says the same and changes nothing; each change says how to undo it; the history vouches for itself."""
-    planned = streamgauge(system, "flag", "split", "polling=10", "--dry-run")
+    planned = await streamgauge(system, "flag", "split", "polling=10", "--dry-run")
     assert "pubsub 100 % → pubsub 90 %, polling 10 %." in planned.stdout
     assert "Nothing was changed" in planned.stdout
-    assert "No document is set" in streamgauge(system, "flag", "show").stdout
-    made = streamgauge(system, "flag", "split", "polling=10", "--by", "ada", "--reason", "a [tenth]")
+    assert "No document is set" in (await streamgauge(system, "flag", "show")).stdout
+    made = await streamgauge(system, "flag", "split", "polling=10", "--by", "ada", "--reason", "a [tenth]")
     assert made.returncode == DONE, made.stderr
     assert "Undo: streamgauge flag set pubsub" in made.stdout
-    assert streamgauge(system, "flag", "target", "eve", "notify", "--by", "bob").returncode == DONE
-    assert "new messages go to pubsub 90 %, polling 10 %, eve: notify." in streamgauge(system, "flag", "show").stdout
-    told = streamgauge(system, "flag", "history")
+    assert (await streamgauge(system, "flag", "target", "eve", "notify", "--by", "bob")).returncode == DONE
+    assert (
+        "new messages go to pubsub 90 %, polling 10 %, eve: notify."
+        in (await streamgauge(system, "flag", "show")).stdout
+    )
+    told = await streamgauge(system, "flag", "history")
     assert told.returncode == DONE
     assert "a [tenth]" in told.stdout
     assert "Each entry follows from the one before." in told.stdout
@@ -71,10 +68,10 @@ async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
 async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
     """Also a user's target, a share, and a flag that was switched off: the commands are run as they are shown."""
 
-    def in_force() -> str:
-        return streamgauge(system, "flag", "show").stdout.partition("new messages go to ")[2].partition("\n")[0]
+    async def in_force() -> str:
+        return (await streamgauge(system, "flag", "show")).stdout.partition("new messages go to ")[2].partition("\n")[0]
 
-    assert streamgauge(system, "flag", "set", "polling").returncode == DONE
+    assert (await streamgauge(system, "flag", "set", "polling")).returncode == DONE
     changes = (
         ("flag", "target", "eve o'hara", "notify"),
         ("flag", "split", "pubsub=10"),
@@ -83,26 +80,26 @@ async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
         ("flag", "set", "pubsub"),
     )
     for change in changes:
-        before = in_force()
-        made = streamgauge(system, *change)
+        before = await in_force()
+        made = await streamgauge(system, *change)
         assert made.returncode == DONE, made.stderr
-        assert in_force() != before
+        assert await in_force() != before
         for command in made.stdout.partition("Undo: ")[2].strip().split(" && "):
-            undone = streamgauge(system, *shlex.split(command)[1:])
+            undone = await streamgauge(system, *shlex.split(command)[1:])
             assert undone.returncode == DONE, undone.stderr
-        assert in_force() == before, made.stdout
-        assert streamgauge(system, *change).returncode == DONE
-    again = streamgauge(system, "flag", "set", "pubsub")
+        assert await in_force() == before, made.stdout
+        assert (await streamgauge(system, *change)).returncode == DONE
+    again = await streamgauge(system, "flag", "set", "pubsub")
     assert "Undo" not in again.stdout, "there is nothing to undo"
 
 
 async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) -> None:
     """And names the generation."""
     for share in ("5", "10"):
-        streamgauge(system, "flag", "split", f"polling={share}", "--by", "ada")
+        await streamgauge(system, "flag", "split", f"polling={share}", "--by", "ada")
     async with Database.connect(system.database_url, 1) as database, database.driver() as connection:
         await connection.execute("UPDATE flag_document SET changed_by = 'eve'")
-    told = streamgauge(system, "flag", "history")
+    told = await streamgauge(system, "flag", "history")
     assert told.returncode == 1
     assert "does not follow from the one before" in told.stdout
 
@@ -120,7 +117,7 @@ async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) ->
 )
 async def test_what_can_not_be_is_refused(system: Stack, arguments: tuple[str, ...], why: str) -> None:
     """With what can, and exit code 2."""
-    refused = streamgauge(system, "flag", *arguments)
+    refused = await streamgauge(system, "flag", *arguments)
     assert refused.returncode == REFUSED
     assert why in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -130,12 +127,12 @@ async def test_a_rollback_waits_for_what_still_streams(client: Client, system: S
     """`--drain` says how much that is; when the time is up the flag is back all the same."""
     live = await client.post("ttft=0.02&gap=0.05&chunks=250", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
-    hasty = await asyncio.to_thread(streamgauge, system, "rollback", "--drain", "--within", "0.1")
+    hasty = await streamgauge(system, "rollback", "--drain", "--within", "0.1")
     assert hasty.returncode == NOT_DRAINED
     assert "Live streams: 1 in pubsub." in hasty.stdout
     assert "Still streaming after 0.1 s: 1 in pubsub. New messages go to polling all the same." in hasty.stdout
     assert (await client.answer(await client.post(backend="pubsub")))["backend"] == "polling"
-    patient = await asyncio.to_thread(streamgauge, system, "rollback", "--drain", "--within", "30")
+    patient = await streamgauge(system, "rollback", "--drain", "--within", "30")
     assert patient.returncode == DONE, patient.stdout
     assert "Nothing streams elsewhere than in polling any more." in patient.stdout
     assert (await viewing)[-1].record["chunk_type"] == "done"
@@ -146,7 +143,7 @@ async def test_a_forced_rollback_moves_what_streams(client: Client, system: Stac
     """And waits until it has moved."""
     live = await client.post("ttft=0.02&gap=0.05&chunks=150", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
-    forced = await asyncio.to_thread(streamgauge, system, "rollback", "--force", "--within", "30")
+    forced = await streamgauge(system, "rollback", "--force", "--within", "30")
     assert forced.returncode == DONE, forced.stdout
     assert not viewing.done(), "it was in the middle of it"
     assert "handed over to polling" in forced.stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ops.rollout.guard import DEFAULT
-from tests.ops.test_cli import streamgauge
+from tests.support.command import streamgauge_here
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
@@ -30,7 +30,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 def test_what_can_not_begin_says_what_to_do(tmp_path: Path, arguments: list[str], says: str) -> None:
     """And leaves no state behind."""
     (tmp_path / "gated.yaml").write_text(DEFAULT.read_text().replace("gates: []", "gates: [25]"))
-    refused = streamgauge("rollout", *arguments, folder=tmp_path, DATABASE_URL=NOWHERE)
+    refused = streamgauge_here("rollout", *arguments, folder=tmp_path, DATABASE_URL=NOWHERE)
     assert refused.returncode == 2, refused.stderr
     assert says in " ".join(refused.stderr.split())
     assert not list(tmp_path.rglob("state.json"))
