@@ -12,9 +12,9 @@ from ops.keys import make_key
 from ops.stack import Stack
 from ops.usage import UsageError
 from tests.app.test_flag_changes import flags_of
-from tests.ops.test_cli import streamgauge
 from tests.security.conftest import KEYS, METRICS_TOKEN, Guarded
 from tests.support.client import Client, text_of
+from tests.support.command import streamgauge_here
 
 pytestmark = pytest.mark.anyio
 LONG = "ttft=0.02&gap=0.05&chunks=400"
@@ -152,7 +152,7 @@ async def test_a_forged_session_opens_nothing(guarded: Guarded) -> None:
 
 def test_a_key_that_is_made_is_one_that_is_valid(tmp_path: Path) -> None:
     """Its entry is for the settings as it stands, and each is another."""
-    made = [streamgauge("key", "ada", folder=tmp_path).stdout.split(), list(make_key("ada"))]
+    made = [streamgauge_here("key", "ada", folder=tmp_path).stdout.split(), list(make_key("ada"))]
     assert made[0] != made[1]
     for key, entry in made:
         keys = Settings.model_validate({"api_keys": entry.removeprefix("STREAMGAUGE_API_KEYS=")}).api_keys
