@@ -90,7 +90,11 @@ class Model:
     async def connect(cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float) -> AsyncIterator["Model"]:
         """Own the HTTP connections for the length of the block."""
         timeout = httpx2.Timeout(stall_s, connect=connect_s)
-        http = openai.DefaultAsyncHttpxClient(timeout=timeout, transport=_transport(base_url))
+        http = openai.DefaultAsyncHttpxClient(
+            timeout=timeout,
+            transport=_transport(base_url),
+            follow_redirects=False,  # what people ask goes to the operator's provider, not to where that points
+        )
         async with openai.AsyncOpenAI(
             base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2, http_client=http
         ) as client:
@@ -174,7 +178,7 @@ def _delta(line: bytes) -> Delta:
     now = time_ns()
     try:
         event = _event(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"the model sent a line that is no chunk: {quoted(line[:80])}", retryable=True) from error
     if event.error is not None:
         raise ModelError(f"the model reported an error: {quoted(str(event.error))}", retryable=True)

@@ -25,6 +25,7 @@ from loadtest.drift import MemorySample
 from loadtest.flipper import Flipper
 from loadtest.flips import Controls, Done
 from loadtest.generator import Generator, GeneratorError, exposing
+from loadtest.key import VARIABLE, key_headers
 from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import Display
@@ -240,7 +241,26 @@ def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
         with urlopen(asked, timeout=10) as answer:  # noqa: S310
             answer.read()
     except HTTPError as error:
+        error.close()
         raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
+    except (URLError, OSError) as error:
+        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
+    if protocol == "streamgauge":
+        _check_key(target)
+
+
+def _check_key(target: str) -> None:
+    """Raise BenchError if the target asks for a key that we do not have; what has no sessions is asked no further."""
+    asked = Request(f"{target}/session", method="POST", headers=key_headers())  # noqa: S310 - checked above
+    try:
+        with urlopen(asked, timeout=10) as answer:  # noqa: S310
+            answer.read()
+    except HTTPError as error:
+        error.close()
+        if error.code in {401, 403}:
+            raise BenchError(
+                f"{target} lets nobody in without a key: set {VARIABLE} to one; 'streamgauge key NAME' makes one"
+            ) from error
     except (URLError, OSError) as error:
         raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
 

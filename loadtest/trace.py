@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+MOST_DIGITS = 12
 
 
 class TraceError(ValueError):
@@ -37,6 +38,8 @@ def read(path: Path, *, limit: int, time_scale: float = 1.0) -> list[Request]:
             return _requests(path, lines, limit, time_scale)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}: give the path of a CSV file") from error
+    except csv.Error as error:
+        raise TraceError(f"{path}: no CSV ({error}): give a file with {','.join(HEADER)}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}: not UTF-8 text: give a CSV file with {','.join(HEADER)}") from error
 
@@ -84,6 +87,7 @@ def _moment(where: str, text: str) -> datetime:
 
 def _tokens(where: str, column: str, text: str, least: int) -> int:
     stripped = text.strip()
-    if not (stripped.isascii() and stripped.isdigit()) or int(stripped) < least:
-        raise TraceError(f"{where}: {column} is {text!r}: write a whole number, {least} or more")
+    is_number = stripped.isascii() and stripped.isdigit() and len(stripped) <= MOST_DIGITS
+    if not is_number or int(stripped) < least:
+        raise TraceError(f"{where}: {column} is {text[:40]!r}: write a whole number, {least} or more")
     return int(stripped)

@@ -65,8 +65,9 @@ def up(
     try:
         with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
             options = StackOptions(
-                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url, operator_token=token
-            )
+                folder, workers, apis, port, traces=True, observe=observe,
+                control_url=control.url, operator_token=token, asks_for_keys=True,
+            )  # fmt: skip
             with running_stack(options, progress.part) as stack:
                 progress.finish()
                 show_stack(console, stack, token)
@@ -279,6 +280,14 @@ def rollout(context: typer.Context) -> None:
 def model(context: typer.Context) -> None:
     """Serve the scripted OpenAI-compatible model; `streamgauge model --help` lists its options."""
     os.execv(sys.executable, [sys.executable, "-m", "ops.model_server", *context.args])  # noqa: S606
+
+
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Of the owner: letters, digits, and . @ + - _")]) -> None:
+    """Make an API key for an owner: the key, which nobody can read again, and its entry for STREAMGAUGE_API_KEYS."""
+    from ops.keys import make_key
+
+    print(*make_key(name), sep="\n")  # noqa: T201 - to be piped
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.api.limits import Limits
 from app.broker import Queue
 from app.database import Database
 from app.delivery import Delivery
@@ -36,6 +37,7 @@ class Services:
     queue: Queue
     health: StoreHealth
     drain: Drain
+    limits: Limits
 
 
 async def _services(request: Request) -> Services:  # a plain function would pass through a thread, at every request

@@ -35,7 +35,7 @@ async def follow_canary(
     try:
         conversation, task_id, pin = await post(http, api, MAX_TOKENS)
     except RefusedError as cause:
-        return error(check, "stops at the API: it takes no message", str(cause), "Do what its answer says.")
+        return error(check, "stops at the API: it takes no message", str(cause), cause.fix)
     view = View()
     try:
         await asyncio.wait_for(view.follow(http, api, task_id), PATIENCE_S)

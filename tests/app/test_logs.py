@@ -122,12 +122,15 @@ def line_of(settings: Settings, message: str, error: Exception | None = None) ->
 
 
 def test_a_secret_is_hidden_wherever_it_is_said() -> None:
-    """The password of any URL and the model's key, in a message or in an error's traceback."""
-    settings = Settings(log_format="json", openai_api_key="sk-verysecret")
+    """The password of any URL, the model's key, a token and a key's digest, in a message or in an error's traceback."""
+    settings = Settings(
+        log_format="json", openai_api_key="sk-verysecret", metrics_token="scrape-this", api_keys={"ab" * 32: "ada"}
+    )
     error = ValueError("postgresql://me:hunter2@db/x refused sk-verysecret")
     line = line_of(settings, "redis://:hunter2@store:6379/0 is away", error)
     assert line["event"] == "redis://:…@store:6379/0 is away"
     assert "postgresql://me:…@db/x refused …" in line["exception"]
+    assert line_of(settings, f"scrape-this {'ab' * 32}")["event"] == "… …"
     assert "hunter2" not in str(line)
     assert "sk-verysecret" not in str(line)
 

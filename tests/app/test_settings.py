@@ -26,6 +26,7 @@ from app.settings import Settings
         ("STREAMGAUGE_POLLING_INTERVAL_S", "fast", "number"),
         ("STREAMGAUGE_CHUNK_TTL_S", "0", "greater than or equal to 1"),
         ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "'polling', 'pubsub'"),
+        ("STREAMGAUGE_API_KEYS", "ada:secret", "streamgauge key NAME"),
         ("STREAMGAUGE_PAGE_LINKS", "Grafana=javascript:alert(1)", "Name=https://address"),
     ],
 )
