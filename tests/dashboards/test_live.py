@@ -26,12 +26,15 @@ from loadtest.options import BenchOptions
 from loadtest.run import run_bench
 from loadtest.stats import Distribution
 from ops.ports import free_port
+from ops.rollout.exposition import exposed
 from ops.stack import Stack, StackOptions, running_stack
 from ops.trace_view import read_trace
+from tests.ops.rollout_parts import World
 from tests.support.client import Client
 from tests.support.prometheus import VARIABLES, Shown, ask, needs, numbers, queries
 from tests.support.waiting import until
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 LOAD_S = 60
 """At most; it ends as soon as every query has data that should."""
 FAULTY = "ttft=0.01&gap=0.02&chunks=20&fault=cut&at=3"
@@ -59,13 +62,24 @@ class Observed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    """First a bench alone, so that both sides saw the same streams; then load with faults, resumes and all backends."""
+    """First a bench alone, so that both sides saw the same streams; then load with faults, resumes and all backends.
+
+    A rollout's record, made in memory, is served beside it.
+    """
     needs("prometheus", "prometheus-redis-exporter", "prometheus-postgres-exporter")
-    folder, port = tmp_path_factory.mktemp("observed"), free_port()
+    folder, port, guard_port = tmp_path_factory.mktemp("observed"), free_port(), free_port()
     options = StackOptions(
-        folder, port=0, traces=True, observe=True, bench_metrics_port=port, environment=dict(os.environ)
+        folder,
+        port=0,
+        traces=True,
+        observe=True,
+        bench_metrics_port=port,
+        rollout_metrics_port=guard_port,
+        environment=dict(os.environ),
     )
-    with running_stack(options) as stack:
+    guarded = World(folder / "rollout")
+    guarded.run(guarded.state())
+    with running_stack(options) as stack, exposed(guarded.journal, guard_port):
         bench = BenchOptions(quick=True, num_conversations=6, out=folder / "results", seed=1, metrics_port=port)
         quantiles: dict[tuple[str, str, float], float] = {}
         results = run_bench(
@@ -140,6 +154,7 @@ def test_every_process_is_scraped_and_every_rule_is_evaluated(observed: Observed
         ("loadtest", "down"),
         ("postgres", "up"),
         ("redis", "up"),
+        ("rollout", "up"),
         ("streamgauge-api", "up"),
         ("streamgauge-worker", "up"),
     ]
