@@ -1,17 +1,15 @@
 """Several hosts on one machine, where that can be had: on Linux, as root, with iproute2's `ip`."""
 
-import contextlib
 import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 
-import httpx2
 import pytest
 
 from tests.hosts.network import Host, network
-from tests.hosts.streams import insist, is_whole, watch
-from tests.hosts.system import KEEP_ALIVE_S, System, running_system
+from tests.hosts.streams import is_whole, posted_to, reaching, watch
+from tests.hosts.system import System, running_system
 from tests.support.client import Client
 
 ROOT_WANTED = (
@@ -21,8 +19,8 @@ ROOT_WANTED = (
 IP_WANTED = "streams over several hosts were not tried: `ip` is missing, `apt-get install iproute2`"
 SHORT_CHUNKS = 3
 SHORT = f"ttft=0&gap=0&chunks={SHORT_CHUNKS}"
-READ_S = 2.5 * KEEP_ALIVE_S
-"""A viewer takes a connection for dead that is silent for longer than two keep-alives."""
+SILENCE_S = 10.0
+"""Longer than any cut here: these viewers keep their connections."""
 
 
 @pytest.fixture(scope="session")
@@ -58,25 +56,16 @@ def viewers(hosts: System) -> Iterator[Host]:
 @pytest.fixture
 async def at(hosts: System, viewers: Host) -> AsyncIterator[dict[str, Client]]:
     """A viewer of each API, by the name of its host."""
-    async with contextlib.AsyncExitStack() as opened:
-        yield {
-            name: Client(
-                await opened.enter_async_context(
-                    httpx2.AsyncClient(
-                        base_url=hosts.api(name), timeout=httpx2.Timeout(10, read=READ_S), trust_env=False
-                    )
-                )
-            )
-            for name in ("api-a", "api-b")
-        }
+    async with reaching(hosts, SILENCE_S) as clients:
+        yield clients
 
 
 @pytest.fixture(autouse=True)
 async def all_is_as_before(hosts: System, at: dict[str, Client]) -> AsyncIterator[None]:
-    """Whatever a test has cut, afterwards new messages flow from each API to every viewer."""
+    """Whatever a test has cut, afterwards new messages flow from each API over each worker to viewers at the other."""
     yield
-    for poster, viewer in ((at["api-a"], at["api-b"]), (at["api-b"], at["api-a"])):
-        posted = await insist(poster, SHORT)
-        events = await watch([viewer], posted.task_id)
+    for worker, poster, viewer in (("worker-a", "api-a", "api-b"), ("worker-b", "api-b", "api-a")):
+        posted = await posted_to(hosts, at[poster], worker, SHORT)
+        events = await watch([at[viewer]], posted.task_id)
         assert is_whole(events, SHORT_CHUNKS)
         assert {event.record["attempt"] for event in events} == {1}

@@ -11,7 +11,6 @@ import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 PREFIX = "streamgauge-test"
@@ -83,11 +82,6 @@ def network(*names: str) -> Iterator[dict[str, Host]]:
         for host in hosts.values():
             _connect(host, hosts.values())
         yield hosts
-
-
-def left_behind() -> list[str]:
-    """Name the hosts of any test that still are there."""
-    return [path.name for path in Path("/run/netns").glob(f"{PREFIX}-*")]
 
 
 def ip(*arguments: str, batch: Iterable[str] = ()) -> None:

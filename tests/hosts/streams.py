@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import httpx2
 
@@ -15,11 +15,22 @@ PATIENCE_S = 15.0
 """For a server that was out of reach to be found again; what it takes is a connect that is under way, and a pause."""
 
 
+@contextlib.asynccontextmanager
+async def reaching(hosts: System, silence_s: float) -> AsyncIterator[dict[str, Client]]:
+    """Give a client of each API, by its host's name; it takes a connection for dead that is silent for so long."""
+    timeout = httpx2.Timeout(10, read=silence_s)
+    async with contextlib.AsyncExitStack() as opened:
+        connections = {
+            name: httpx2.AsyncClient(base_url=hosts.api(name), timeout=timeout, trust_env=False) for name in hosts.apis
+        }
+        yield {name: Client(await opened.enter_async_context(http)) for name, http in connections.items()}
+
+
 async def posted_to(hosts: System, client: Client, worker: str, script: str, backend: str = "pubsub") -> Posted:
     """Post until the worker on that host has taken one; gives that one."""
     while True:
         before = {name: await hosts.metric(client.http, name, "streams_started_total") for name in hosts.workers}
-        posted = await client.post(script, backend=backend)
+        posted = await insist(client, script, backend)
         taken = list[str]()
 
         async def is_taken(before: dict[str, float] = before, taken: list[str] = taken) -> bool:

@@ -21,7 +21,7 @@ from tests.hosts.network import Host, network
 NAMES = ("viewers", "store", "database", "model", "api-a", "api-b", "worker-a", "worker-b")
 PORT, METRICS_PORT = 8000, 9100
 READY_S = 30.0
-LEASE_S, GRACE_S, VISIBILITY_S, KEEP_ALIVE_S = 2.0, 6.0, 2.0, 1.0
+LEASE_S, GRACE_S, VISIBILITY_S, KEEP_ALIVE_S = 1.5, 5.5, 2.0, 1.0
 LOST_S = LEASE_S + GRACE_S
 """After so long a host is lost."""
 QUICK = {
@@ -46,6 +46,7 @@ class System:
     hosts: dict[str, Host]
     database_url: str
 
+    apis = ("api-a", "api-b")
     workers = ("worker-a", "worker-b")
 
     def host(self, name: str) -> Host:

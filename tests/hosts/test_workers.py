@@ -4,13 +4,15 @@ import asyncio
 
 import pytest
 
-from tests.hosts.streams import is_whole, posted_to, until_chunks, watch
+from tests.hosts.streams import insist, is_whole, posted_to, until_chunks, watch
 from tests.hosts.system import System
 from tests.support.client import Client, Event, text_of
 from tests.support.waiting import until_awaited
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 CHUNKS = 60
+SHORT_CHUNKS = 3
+SHORT = f"ttft=0&gap=0&chunks={SHORT_CHUNKS}"
 SCRIPT = f"ttft=0.02&gap=0.05&chunks={CHUNKS}"
 
 
@@ -41,6 +43,15 @@ async def test_a_stream_is_begun_anew_on_another_host(hosts: System, at: dict[st
     assert set(attempts[:reset]) == {1}
     assert set(attempts[reset:]) == {2}
     assert text_of(seen) == (await at["api-b"].answer(posted))["content"]
+
+
+async def test_a_message_that_a_lost_host_has_fetched_is_found_again(hosts: System, at: dict[str, Client]) -> None:
+    """The broker gives a message to a worker that can no longer be told: it is enqueued again, and answered once."""
+    client = at["api-a"]
+    with hosts.host("worker-a").cut_off():
+        posted = [await insist(client, SHORT) for _ in hosts.workers]
+        seen = await asyncio.gather(*(watch([client], one.task_id) for one in posted))
+    assert all(is_whole(events, SHORT_CHUNKS) for events in seen)
 
 
 async def test_a_stream_that_no_host_can_go_on_with_is_ended(hosts: System, at: dict[str, Client]) -> None:
