@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -22,16 +23,14 @@ NAMES = ("viewers", "store", "database", "model", "api-a", "api-b", "worker-a", 
 PORT, METRICS_PORT = 8000, 9100
 READY_S = 30.0
 LEASE_S, GRACE_S, VISIBILITY_S, KEEP_ALIVE_S = 1.5, 5.5, 2.0, 1.0
-LOST_S = LEASE_S + GRACE_S
-"""After so long a host is lost."""
 QUICK = {
     "STREAMGAUGE_LEASE_S": f"{LEASE_S:g}",
     "STREAMGAUGE_LEASE_GRACE_S": f"{GRACE_S:g}",
     "STREAMGAUGE_WORKER_VISIBILITY_S": f"{VISIBILITY_S:g}",
     "STREAMGAUGE_KEEP_ALIVE_S": f"{KEEP_ALIVE_S:g}",
     "STREAMGAUGE_TIDY_EVERY_S": "1",
-    "STREAMGAUGE_API_DRAIN_S": "1",
-    "STREAMGAUGE_WORKER_DRAIN_S": "1",
+    "STREAMGAUGE_API_DRAIN_S": "0",
+    "STREAMGAUGE_WORKER_DRAIN_S": "0",
     "STREAMGAUGE_WORKER_METRICS_HOST": "0.0.0.0",
     "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
     "OPENAI_API_KEY": "scripted",
@@ -87,7 +86,7 @@ def running_system(folder: Path) -> Iterator[System]:
         }
         with hosts["viewers"].inside():
             for name, process in processes.items():
-                supervisor.wait_ready(process, lambda at=hosts[name], is_=process: _is_ready(at, is_), READY_S)
+                supervisor.wait_ready(process, partial(_is_ready, hosts[name], process), READY_S)
         yield System(hosts, database_url)
 
 

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from app.database import Database
+from tests.hosts.network import Host
 from tests.hosts.streams import insist, is_whole, posted_to, until_chunks, watch
 from tests.hosts.system import System
 from tests.support.client import Client, Event, text_of
@@ -23,6 +25,12 @@ async def until_fenced(hosts: System, client: Client, worker: str, before: float
         return await hosts.metric(client.http, worker, "fenced_attempts_total") > before
 
     await until_awaited(is_fenced, f"{worker} learns that it is fenced")
+
+
+async def is_let_go(database: Database, host: Host) -> bool:
+    async with database.driver() as connection:
+        sessions = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE host(client_addr) = $1)"
+        return not await connection.fetchval(sessions, host.address)
 
 
 async def test_a_stream_is_begun_anew_on_another_host(hosts: System, at: dict[str, Client]) -> None:
@@ -55,7 +63,10 @@ async def test_a_message_that_a_lost_host_has_fetched_is_found_again(hosts: Syst
 
 
 async def test_a_stream_that_no_host_can_go_on_with_is_ended(hosts: System, at: dict[str, Client]) -> None:
-    """Lease and grace run out, it fails as `producer_lost`; what the workers say when they are back is not heard."""
+    """Lease and grace run out, and it fails as `producer_lost`; by then the database has let go of the hosts as well.
+
+    What the workers say when they are back is not heard.
+    """
     client = at["api-a"]
     posted = await posted_to(hosts, client, "worker-b", SCRIPT)
     before = await hosts.metric(client.http, "worker-b", "fenced_attempts_total")
@@ -64,6 +75,8 @@ async def test_a_stream_that_no_host_can_go_on_with_is_ended(hosts: System, at: 
     await until_chunks(seen, 5)
     with hosts.host("worker-a").cut_off(), hosts.host("worker-b").cut_off():
         await viewer
+        async with Database.connect(hosts.database_url, 1) as database:
+            await until_awaited(lambda: is_let_go(database, hosts.host("worker-b")), "the host's sessions end")
     assert seen[-1].record["chunk_type"] == "failed"
     assert seen[-1].record["code"] == "producer_lost"
     await until_fenced(hosts, client, "worker-b", before)
