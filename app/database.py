@@ -107,7 +107,7 @@ class _Unit:
 
 
 def end_when_lost(lost_s: float) -> str:
-    """Give the statement that has the server end this session once it can't reach us for so long.
+    """Give the statements by which the server ends this session once it can't reach us for so long.
 
     It would else wait for two hours before it asks an idle client, and for a quarter of one for an acknowledgement.
     """
@@ -119,7 +119,11 @@ def end_when_lost(lost_s: float) -> str:
 
 
 def _end_when_lost(lost_s: float, connection: Any, _record: object) -> None:
-    connection.run_async(lambda driver: driver.execute(end_when_lost(lost_s)))
+    try:
+        connection.run_async(lambda driver: driver.execute(end_when_lost(lost_s)))
+    except BaseException:  # also of a request whose client has left; the pool does not know this connection yet
+        connection.driver_connection.terminate()
+        raise
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
