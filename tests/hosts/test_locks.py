@@ -10,7 +10,7 @@ from tests.hosts.network import Host
 from tests.hosts.system import System
 from tests.support.waiting import until_awaited
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 LOST_S = 3.0
 REPAIRS = 77
 """A lock like the one under which one API repairs at a time; the APIs themselves leave this one alone."""

@@ -9,7 +9,7 @@ import pytest
 from tests.hosts.network import Host, network, parted
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 
 async def test_hosts_that_are_parted_hear_nothing_of_it() -> None:

@@ -9,7 +9,7 @@ from tests.hosts.streams import is_whole, posted_to, until_chunks, watch
 from tests.hosts.system import System
 from tests.support.client import Client, Event, text_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 CHUNKS = 60
 SCRIPT = f"ttft=0.02&gap=0.05&chunks={CHUNKS}"
 

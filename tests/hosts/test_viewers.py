@@ -9,7 +9,7 @@ from tests.hosts.streams import is_whole, posted_to, reaching, until_chunks, wat
 from tests.hosts.system import KEEP_ALIVE_S, System
 from tests.support.client import Client, Event, Posted, text_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 CHUNKS = 40
 DEAD_S = 2 * KEEP_ALIVE_S
 """A connection that is silent for longer is dead: no end of it is told."""

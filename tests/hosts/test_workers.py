@@ -11,7 +11,7 @@ from tests.hosts.system import System
 from tests.support.client import Client, Event, text_of
 from tests.support.waiting import until_awaited
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 CHUNKS = 60
 SHORT_CHUNKS = 3
 SHORT = f"ttft=0&gap=0&chunks={SHORT_CHUNKS}"
