@@ -131,6 +131,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
                 else:
                     await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
             except FencedError:
+                metrics.FENCED.labels(producer.backend).inc()
                 log.info("stream %s was taken over by a newer attempt", task_id)
 
 

@@ -89,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Own everything that an API process holds open."""
     async with (
-        Database.connect(settings.database_url, settings.database_pool) as database,
+        Database.connect(settings.database_url, settings.database_pool, settings.lost_s) as database,
         open_backends(settings, database) as backends,
         Queue.connect(settings.broker_url) as queue,
         StoreHealth.watch(

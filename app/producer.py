@@ -287,7 +287,6 @@ class Producer:
         if answer.outcome is Outcome.DUPLICATE:
             metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
         if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
-            metrics.FENCED.labels(self.backend).inc()
             raise FencedError
         if answer.outcome in {Outcome.MISSING, Outcome.GAP}:
             await self.hand_over()

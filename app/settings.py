@@ -188,6 +188,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def lost_s(self) -> float:
+        """After so long without a word a producer is lost, and so is a host."""
+        return self.lease_s + self.lease_grace_s
+
+    @property
     def max_body_bytes(self) -> int:
         """The longest body of a request: the longest message in JSON's longest escapes, and all that goes with it."""
         return LONGEST_ESCAPE_BYTES * self.max_content_chars + ROOM_BYTES

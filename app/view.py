@@ -222,7 +222,7 @@ class View:
         """Look where the stream lives now; send the committed answer if nowhere, or a sign of life."""
         self._lost_since = self._lost_since or monotonic()
         lost_s = monotonic() - self._lost_since
-        patience = self._settings.lease_s + self._settings.lease_grace_s
+        patience = self._settings.lost_s
         await asyncio.sleep(LOST_RETRY_S)
         await self._find_again(close=lost_s > patience)
         if self._pin.message.status != "pending" and (isinstance(error, StreamMissingError) or lost_s > patience):

@@ -31,9 +31,9 @@ def migrate(environment: Mapping[str, str]) -> Command:
     return _python("migrate", "migrate", environment, *MIGRATION)
 
 
-def model_server(port: int, environment: Mapping[str, str]) -> Command:
+def model_server(port: int, environment: Mapping[str, str], host: str = LOOPBACK) -> Command:
     """Serve the scripted model."""
-    return _python("model", "model", environment, "ops.model_server", "--host", LOOPBACK, "--port", str(port))
+    return _python("model", "model", environment, "ops.model_server", "--host", host, "--port", str(port))
 
 
 def api_port(wanted: int | None) -> int:
@@ -45,12 +45,12 @@ def api_port(wanted: int | None) -> int:
     return wanted or free_port()
 
 
-def api(number: int, port: int, environment: Mapping[str, str]) -> Command:
+def api(number: int, port: int, environment: Mapping[str, str], host: str = LOOPBACK) -> Command:
     """Serve the HTTP API."""
     drain = environment.get(VIEW_DRAIN, f"{VIEW_SECONDS:g}")
     return _python(
         f"api-{number}", "api", {**environment, VIEW_DRAIN: drain},
-        "app.serve", "--host", LOOPBACK, "--port", str(port),
+        "app.serve", "--host", host, "--port", str(port),
         stop_seconds=float(drain) + 10,
     )  # fmt: skip
 
