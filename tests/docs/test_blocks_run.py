@@ -18,6 +18,8 @@ RUNNABLE = [block for block in ALL if block.why_not is None]
 SCRIPTS = [block for block in RUNNABLE if block.language in PYTHON]
 SESSIONS = list(dict.fromkeys(block.document for block in RUNNABLE if block.language in SHELL))
 PROGRAMS = {"streamgauge": "-m ops.cli", "locust": "-m locust", "python": ""}
+SERVERS = {"DATABASE_URL": "postgres", "REDIS_URL": "valkey", "BROKER_URL": "valkey", "OPENAI_BASE_URL": "model"}
+"""What the documents say once, and their shells need."""
 WARNINGS_ONLY = 3
 """What `streamgauge doctor` may answer about a machine that runs tests."""
 
@@ -63,7 +65,8 @@ def here(text: str, up: Up) -> str:
 def run(argv: list[str], up: Up, limit_s: float) -> str:
     """What a program prints there; it has to end well."""
     folder = up.folder.parent
-    environment = ALONE | {"PATH": f"{folder}/.venv/bin:{ALONE['PATH']}"}
+    servers = {name: up.address(part) for name, part in SERVERS.items()}
+    environment = ALONE | servers | {"PATH": f"{folder}/.venv/bin:{ALONE['PATH']}"}
     done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit_s)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -73,7 +76,7 @@ def run(argv: list[str], up: Up, limit_s: float) -> str:
 @pytest.mark.parametrize("document", SESSIONS)
 def test_a_documents_commands_run(document: str, up: Up) -> None:
     """All of them in one shell, as somebody would who reads it from the beginning."""
-    script = ["set -u"]
+    script = ["set -u", "streamgauge flag set pubsub"]
     for command in (line for block in RUNNABLE if block.document == document for line in block.commands):
         also = f"|| [ $code = {WARNINGS_ONLY} ]" if re.search(r"\bdoctor\b", command) else ""
         script.append(f"{here(command, up)}\ncode=$?; [ $code = 0 ] {also} || exit $code")
