@@ -121,7 +121,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
             return
         metrics.STREAMS_STARTED.labels(job.backend).inc()
         with (
-            metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
+            producer.figures.at_work(),
             tracing.span("stream", attempt=producer.attempt),
             services.leaving.telling(producer),
         ):
