@@ -38,7 +38,8 @@ def main() -> None:
     try:
         app()
     except StackError as error:
-        errors.print(f"[bold red]streamgauge:[/] {escape(str(error))}", soft_wrap=True)
+        text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        errors.print(f"[bold red]streamgauge:[/] {escape(text)}", soft_wrap=True)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
 
 
@@ -58,6 +59,7 @@ def up(
     """
     from ops.control import listening_control
     from ops.display import Progress, show_stack
+    from ops.processes import PartFailedError
     from ops.stack import StackOptions, running_stack
 
     token = os.environ.get("STREAMGAUGE_OPERATOR_TOKEN") or secrets.token_urlsafe(18)
@@ -77,6 +79,12 @@ def up(
     except KeyboardInterrupt:
         console.print("Everything is stopped.")
         raise typer.Exit(0 if is_up else INTERRUPTED) from None
+    except PartFailedError as error:
+        error.add_note(
+            f"Everything else was stopped too. The whole log is {error.log}; `streamgauge up` begins again with the "
+            "data kept."
+        )
+        raise
 
 
 @app.command()

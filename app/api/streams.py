@@ -20,7 +20,7 @@ from app.draining import Drain
 from app.frames import retry_line
 from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
-from app.telemetry import logs, metrics
+from app.telemetry import logs
 from app.view import View
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Serving:
         headers = [*HEADERS, (BACKEND_HEADER.lower().encode(), self._view.backend.encode()), *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         outlet = outlet_of(scope, receive, send)
-        with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
+        with self._view.traced():
             is_whole = await self._is_served(outlet)
         log.debug("a viewer saw the stream's end" if is_whole else "a viewer was let go before the stream's end")
         if not is_whole and not self._drain.is_over:

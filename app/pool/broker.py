@@ -76,6 +76,23 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
         """Drop or requeue, now or as soon as the broker listens."""
         self._answer(delivery_tag, requeue)
 
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
+        """Put back at the stop what nobody runs any more, and log it: kombu prints that, and how it failed.
+
+        It is called for the channel of each connection that was lost, too, which can put nothing back.
+        """
+        self._on_collect.cancel()
+        self._flush()
+        if not self.restore_at_shutdown or not self._delivered or self.channel.connection is None:
+            return
+        count = len(self._delivered)
+        try:
+            self.restore_unacked()
+        except self.channel.connection_errors as error:
+            logger.warning("The broker is away: %d messages come again when their visibility ends: %s", count, error)
+        else:
+            logger.info("Put %d unacknowledged messages back", count)
+
     def send_unsent(self) -> None:
         """Repeat the answers that failed."""
         for tag, requeue in tuple(ledger.unsent.items()):

@@ -19,6 +19,7 @@ from app.streaming.flag_document import ForeignDocumentError, Rules
 from app.watching import FLAG_EVERY_S
 from ops.stack import Stack
 from tests.app.test_away import settings_of
+from tests.app.test_metrics import at
 from tests.support.client import Client, text_of
 from tests.support.serving import serving
 from tests.support.waiting import until_awaited
@@ -29,6 +30,16 @@ TOKEN = {"Authorization": "Bearer river"}
 BROKEN = {
     "flags": {"stream-backend": {"state": "ENABLED", "variants": {"notify": "notify"}, "targeting": {"/": [1, 0]}}}
 }
+
+
+async def counted_in_safety(client: Client, system: Stack, left: str) -> bool:
+    """Whether four streams and their viewers are counted under `polling`, and none under the backend they left."""
+    worker, api = system.worker_metrics_urls[0], f"{system.api_url}/metrics"
+    gauges = [(worker, "streams_producing"), (api, "viewers")]
+    old, new = ([await at(client, *gauge, backend=place) for gauge in gauges] for place in (left, "polling"))
+    if left == "streams":  # its viewers look only after a silence
+        del old[1], new[1]
+    return not any(old) and min(new) >= 4
 
 
 @contextlib.asynccontextmanager
@@ -165,6 +176,8 @@ async def test_live_streams_leave_when_they_must_and_lose_nothing(client: Client
     async with flags_of(system) as (changing, _, database):
         scripts = ["ttft=0.02&gap=0.03&chunks=150"] * 4 + ["ttft=1.2&gap=0.01&chunks=20"]
         posted = [await client.post(script, backend=backend) for script in scripts]
+        handed_over = partial(at, client, system.worker_metrics_urls[0], "handovers_total", backend=backend)
+        before = await handed_over(reason="asked"), await handed_over(reason="lost")
         viewing = [asyncio.create_task(client.whole(each.task_id)) for each in posted]
 
         async def begun_in(place: str) -> bool:
@@ -175,6 +188,8 @@ async def test_live_streams_leave_when_they_must_and_lose_nothing(client: Client
         await until_awaited(partial(begun_in, backend), "all are being answered")
         await changing.change(flags.back_to_safety(must_leave=True), by="ada", reason="")
         await until_awaited(partial(begun_in, "polling"), "all have left")
+        assert (await handed_over(reason="asked"), await handed_over(reason="lost")) == (before[0] + 5, before[1])
+        await until_awaited(partial(counted_in_safety, client, system, backend), "the gauges have moved along")
         for each, events in zip(posted, await asyncio.gather(*viewing), strict=True):
             message = await client.answer(each)
             assert message["backend"] == "polling"

@@ -59,6 +59,12 @@ def ask(stack: Stack, script: str) -> Posted:
     return asyncio.run(asked())
 
 
+async def begun(stack: Stack, script: str) -> None:
+    """Ask a question, and do not wait for the answer."""
+    async with httpx2.AsyncClient(base_url=stack.api_url, timeout=30) as http:
+        await Client(http).post(script, "polling")
+
+
 def lines(stack: Stack, part: str) -> list[dict[str, Any]]:
     """Each line of a part's log; all of them are JSON objects."""
     return [json.loads(line) for line in (stack.logs / f"{part}.log").read_text().splitlines()]
@@ -95,6 +101,24 @@ def test_celerys_lines_name_their_task(talkative: Stack) -> None:
     until(ended, "Celery says that the task is done")
     [received] = [line for line in found() if line.get("task") == posted.task_id and "received" in line["event"]]
     assert received["trace"] == UUID(posted.task_id).hex
+
+
+def test_a_worker_that_stops_without_its_broker_logs_json(tmp_path: Path) -> None:
+    """Each line but the one that Celery writes from its signal handler, whatever else could not be done."""
+    options = StackOptions(tmp_path, port=0, keep_data=False, own_broker=True)
+    with running_stack(options) as stack:
+        for _ in range(4):
+            asyncio.run(begun(stack, "ttft=30"))
+        worker, log = stack.processes["worker-1"], stack.logs / "worker-1.log"
+        until(lambda: log.read_text().count(" received") == 4, "the worker has all of them")
+        stack.processes["broker"].kill()
+        until(lambda: "Trying again" in log.read_text(), "the worker has noticed")
+        worker.stop()
+        written = log.read_text().splitlines()
+        stack.restart("broker")
+    plain = [line for line in written if not line.startswith("{")]
+    assert len(plain) <= 2, plain
+    assert all("worker: " in line for line in plain if line)
 
 
 def test_no_word_of_question_or_answer_is_in_any_log(talkative: Stack) -> None:

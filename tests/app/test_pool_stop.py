@@ -100,6 +100,8 @@ def test_it_stops_while_the_broker_is_away() -> None:
         worker.wait(20)
         assert all(workers.count(f"end {task_id}") == 1 for task_id in ids)
         assert workers.count("lifespan-left") == 1
+        assert "estoring" not in workers.output(), "kombu prints no line, and no traceback of what it can't do"
+        assert "'NoneType' object" not in workers.output()
 
 
 def test_a_lifespan_that_fails_ends_the_worker_with_its_error() -> None:

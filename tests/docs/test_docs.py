@@ -32,13 +32,16 @@ def test_every_setting_is_documented_and_every_documented_setting_exists() -> No
 
 
 def test_every_metric_is_documented() -> None:
-    """docs/metrics.md names each with its kind."""
+    """docs/metrics.md names each as `/metrics` shows it, with its kind and its labels, and no other."""
     text = (ROOT / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| `(streamgauge_\w+)` \| (\w+) \| (.+?) \| .+ \|$", text, re.MULTILINE)
+    told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    suffix = {"counter": "_total", "info": "_info"}
     ours = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
-    assert ours
-    missing = [metric._name for metric in ours if f"`{metric._name}`" not in text]
-    assert missing == []
-    assert set(re.findall(r"`(streamgauge_[a-z_]+)`", text)) == {metric._name for metric in ours}
+    assert told == {
+        f"{metric._name}{suffix.get(metric._type, '')}": (metric._type, tuple(metric._labelnames)) for metric in ours
+    }
+    assert set(re.findall(r"`(streamgauge_[a-z_]+)`", text)) == set(told)
 
 
 def test_every_backend_is_documented() -> None:

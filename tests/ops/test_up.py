@@ -80,7 +80,7 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
 
 
 def test_a_crash_of_one_part_ends_all_and_says_which(tmp_path: Path) -> None:
-    """When a part ends by itself the command fails, with the part's name and the tail of its log."""
+    """When a part ends by itself the command fails, with the part's name, the tail of its log, and what to do next."""
     with streamgauge_up(tmp_path) as up:
         parts = recorded(up.folder)
         os.kill(parts["api-1"][0], signal.SIGKILL)
@@ -89,6 +89,9 @@ def test_a_crash_of_one_part_ends_all_and_says_which(tmp_path: Path) -> None:
         complaint = up.command.stderr.read()
     assert "api-1 was ended by SIGKILL" in complaint
     assert "Application startup complete" in complaint
+    last = complaint.splitlines()[-1]
+    assert last.startswith(f"Everything else was stopped too. The whole log is {up.folder / 'logs/api-1.log'}; ")
+    assert "`streamgauge up` begins again" in last
     assert all_ended(parts)
 
 
