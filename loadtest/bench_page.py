@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest import bench_plots, plan, recorder, report
+from loadtest import bench_plots, inside_plots, pictures, plan, recorder, report
 from loadtest.clock import Offset
+from loadtest.drift import ProcessSample
 from loadtest.host import HostSample
-from loadtest.page import Page, Section, Table, write
+from loadtest.page import Figure, Page, Section, Table, write
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.report import number, seconds
@@ -23,6 +24,13 @@ OPTIONS = {
     "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
 }  # fmt: skip
 
+# Those of the plots that report.md shows: enough to see what a run says.
+PICTURES = (
+    "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first byte, cumulative",
+    "Streams open at once", "Chunks received per second", "Where a chunk's time goes", "The slowest streams",
+    "Processor time of the system",
+)  # fmt: skip
+
 
 class Rows(NamedTuple):
     """What a run left beside its result."""
@@ -32,13 +40,24 @@ class Rows(NamedTuple):
     generator: Sequence[GeneratorRow]
     host: Sequence[HostSample]
     counters: Sequence[BlockCounters]
+    processes: Sequence[ProcessSample]
 
 
 def write_report(result: Mapping[str, Any], folder: Path) -> Path:
-    """`report.html` beside the result, with the plots of what lies there; returns where it is."""
+    """`report.html` beside the result, with the plots of what lies there; returns where it is.
+
+    Some of the plots are written as pictures too, and `report.md` shows them.
+    """
     file = folder / NAME
-    write(page(result, read_rows(folder)), file)
+    made = page(result, read_rows(folder))
+    write(made, file)
+    shown = [one for one in _figures(made) if one.title in PICTURES or one.title.startswith("Ratio to")]
+    (folder / "report.md").write_text(report.markdown(result, pictures.write(shown, folder)), encoding="utf-8")
     return file
+
+
+def _figures(made: Page) -> list[Figure]:
+    return [*([made.lead] if made.lead else []), *(one for section in made.sections for one in section.figures)]
 
 
 def read_rows(folder: Path) -> Rows | None:
@@ -51,6 +70,7 @@ def read_rows(folder: Path) -> Rows | None:
         generator=recorder.read_generator(folder / "generator.jsonl"),
         host=list(recorder.read(folder / "host.jsonl", HostSample)),
         counters=list(recorder.read(folder / "counters.jsonl", BlockCounters)),
+        processes=list(recorder.read(folder / "processes.jsonl", ProcessSample)),
     )
 
 
@@ -102,6 +122,8 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
             ],
         ),
     ]
+    if inside := inside_plots.figures(shown):
+        sections.append(Section("Inside", figures=inside))
     if counted := bench_plots.counted(shown):
         sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
     return sections
@@ -131,7 +153,7 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
     ]
     return [
         Section("Every duration", meanings, tables=[("", Table(["", *columns], spreads))]),
-        Section("Load and cost", tables=[("", Table(["", *names], costs))]),
+        Section("Load and cost", tables=[("", Table(["", *names], costs)), *inside_plots.tables(result, names)]),
         Section("Integrity", failures, tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
     ]
 

@@ -17,19 +17,35 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from loadtest import bench_page, catalogue, clock, host, plan, recorder, report, result, schedules, trace, viewers
+from loadtest import (
+    bench_page,
+    catalogue,
+    clock,
+    folders,
+    host,
+    merging,
+    plan,
+    recorder,
+    report,
+    result,
+    schedules,
+    trace,
+    viewers,
+)
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
-from loadtest.drift import MemorySample
-from loadtest.generator import Generator, GeneratorError
+from loadtest.drift import ProcessSample
+from loadtest.generator import ALONE, Generator, GeneratorError, Team
 from loadtest.plan import Plan
-from loadtest.progress import Display
+from loadtest.progress import PLAINLY, Display, Mode, Showing, say
 from loadtest.usage import BlockCounters
+from loadtest.watched import System
 
 BACKENDS = ("polling", "pubsub")
 DIRECT = "openai"
 """Stands where a backend's name does when a model is asked without any."""
-MEMORY_EVERY_S = 1.0
+SAMPLE_EVERY_S = 1.0
+NOT_OF_THE_LOAD = ("team", "progress")
 
 
 class BenchError(RuntimeError):
@@ -52,6 +68,8 @@ class BenchOptions:
     time_scale: float = 1.0
     seed: int | None = None
     model: str | None = "scripted"
+    team: Team = ALONE
+    progress: Mode = "auto"
 
 
 def run_bench(
@@ -61,14 +79,14 @@ def run_bench(
     redis_url: str | None,
     console: Console,
     known: Mapping[str, Any] | None = None,
-    processes: Mapping[str, int] | None = None,
+    system: System = System(),  # noqa: B008 - frozen
 ) -> Path:
     """Measure and return the folder with result.json, report.md and the raw streams.
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
     KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError. `known`
-    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire, `processes` the ids of
-    its processes by name, where they are known.
+    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire, `system` is what can be
+    seen of it from beside: its metrics and its processes.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -80,15 +98,16 @@ def run_bench(
     check_target(target, options.protocol)
     offset = _offset(target, options.protocol)
     began_at = datetime.now(UTC)
-    folder = _folder(options.out, began_at)
+    folder = folders.new(options.out, began_at)
     plan.save(played, folder / "plan.json")
-    with Meter(database_url, redis_url, time.time_ns) as meter:
-        load = play(played, target, folder, meter, console, processes if played.soak_s is not None else None)
-    for name, rows in (("counters", load.counters), ("host", load.host), ("memory", load.memory)):
+    with Meter(database_url, redis_url, time.time_ns, system) as meter:
+        showing = Showing(options.progress, offset if options.team == ALONE else Showing().offset)
+        load = play(played, target, folder, meter, console, options.team, showing)
+    for name, rows in (("counters", load.counters), ("host", load.host), ("processes", load.processes)):
         with (folder / f"{name}.jsonl").open("wb") as file:
             recorder.append(file, rows)
     settings = {
-        **asdict(options),
+        **{name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_LOAD},
         "out": str(options.out),
         "trace": options.trace and str(options.trace),
         "seed": seed,
@@ -101,6 +120,8 @@ def run_bench(
         **(known or {}),
     }
     offset_after = offset_again(target, offset, options.protocol)
+    if clocks := list(recorder.read(folder / "clocks.jsonl", merging.Clocks)):
+        offset, offset_after = merging.combined(clocks)
     raw = result.Raw(
         plan=played,
         backends=options.backends,
@@ -112,16 +133,19 @@ def run_bench(
         offset_after=offset_after,
         started=load.started,
         interrupted=load.interrupted,
-        memory=load.memory,
+        processes=load.processes,
+        generators=options.team.size,
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
     bench_page.write_report(made, folder)
     if not load.interrupted or not (options.out / "latest").exists():
-        _point_latest(options.out, folder)
+        folders.point_latest(options.out, folder)
     else:
         console.print(f"{options.out / 'latest'} stays as it was; what there is of this run is in {folder}.")
     report.show(made, console)
+    if options.progress == "json":
+        say(event="result", verdict=made["verdict"], reasons=made["verdict_reasons"], folder=str(folder))
     if load.failure is not None:
         raise load.failure
     if load.interrupted:
@@ -198,14 +222,16 @@ class Load:
     started: list[int]
     interrupted: bool = False
     failure: GeneratorError | None = None
-    memory: list[MemorySample] = field(default_factory=list)
+    processes: list[ProcessSample] = field(default_factory=list)
 
-    def sample_memory(self, processes: Mapping[str, int]) -> None:
-        """Note the memory of these processes, seldom enough to cost nothing."""
+    def sample(self, system: System) -> None:
+        """Note what its processes use, seldom enough to cost nothing."""
         now_ns = time.time_ns()
-        if not self.memory or now_ns - self.memory[-1].at_ns >= MEMORY_EVERY_S * 1e9:
-            with contextlib.suppress(psutil.Error):  # one has ended: whoever owns it says so
-                self.memory.append(MemorySample(now_ns, rss_bytes(list(processes.items()))))
+        if self.processes and now_ns - self.processes[-1].at_ns < SAMPLE_EVERY_S * 1e9:
+            return
+        with contextlib.suppress(psutil.Error):  # one has ended: whoever owns it says so
+            rss, used = rss_bytes(list(system.processes.items())), system.cpu_s()
+            self.processes.append(ProcessSample(now_ns, rss, used or {}))
 
 
 def play(
@@ -214,20 +240,21 @@ def play(
     folder: Path,
     meter: Meter,
     console: Console,
-    processes: Mapping[str, int] | None = None,
+    team: Team = ALONE,
+    showing: Showing = PLAINLY,
 ) -> Load:
-    """Run the generator over the whole plan, reading the servers' counters around each block.
-
-    Given processes, their memory is sampled all along.
-    """
+    """Run the load over the whole plan, reading all counters around each block and the processes all along."""
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
-    with Display(console, played) as display, Generator(target, folder / "plan.json", folder) as generator:
+    with (
+        Display(console, played, folder / "streams.jsonl", showing) as display,
+        Generator(target, folder / "plan.json", folder, team) as generator,
+    ):
         try:
             for seen in generator.reports():
                 display.update(seen)
-                if processes:
-                    load.sample_memory(processes)
+                if meter.system.processes:
+                    load.sample(meter.system)
                 if seen.event == "ready":
                     load.started.append(seen.block)
                     before = meter.read()
@@ -262,22 +289,3 @@ def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
         raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
     except (URLError, OSError) as error:
         raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
-
-
-def _folder(out: Path, now: datetime) -> Path:
-    """A new folder named after the time in UTC; two runs within a second get two folders."""
-    name = now.strftime("%Y-%m-%dT%H-%M-%SZ")
-    for suffix in ("", *(f"-{count}" for count in range(2, 100))):
-        with contextlib.suppress(FileExistsError):
-            folder = (out / f"{name}{suffix}").resolve()
-            folder.mkdir(parents=True)
-            return folder
-    raise BenchError(f"{out} already has 99 runs of this second: give another folder with --out")
-
-
-def _point_latest(out: Path, folder: Path) -> None:
-    """Move `latest` in one step, so that a reader never finds it missing."""
-    fresh = out / f".latest-{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(folder.name)
-    fresh.replace(out / "latest")

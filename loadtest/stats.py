@@ -29,16 +29,30 @@ class Distribution:
         self.above_range = 0
         self.lost = lost
         self.max_ns: int | None = None
+        self._total_ns = 0
         for value in values_ns:
             self.add(value)
 
     def add(self, value_ns: int) -> None:
         """Count one duration."""
         self.count += 1
+        self._total_ns += value_ns
         self.below_zero += value_ns < 0
         self.above_range += value_ns > HIGHEST_US * 1000
         self._histogram.record_value(min(HIGHEST_US, max(1, round(value_ns / 1000))))
         self.max_ns = value_ns if self.max_ns is None else max(self.max_ns, value_ns)
+
+    def merge(self, other: "Distribution") -> None:
+        """Count everything that the other one counted; the order does not matter, and nothing is rounded again."""
+        self._histogram.add(other._histogram)
+        for name in ("count", "below_zero", "above_range", "lost", "_total_ns"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.max_ns = max((one for one in (self.max_ns, other.max_ns) if one is not None), default=None)
+
+    @property
+    def mean_s(self) -> float | None:
+        """The exact mean of what ended, in seconds; null when nothing did."""
+        return self._total_ns / self.count / 1e9 if self.count else None
 
     def percentile_s(self, percent: float) -> float | None:
         """The percentile of what ended, in seconds; null when nothing did."""

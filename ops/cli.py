@@ -24,6 +24,7 @@ errors = Console(stderr=True, highlight=False)
 # For commands whose own parser reads the arguments, so that nothing heavy is imported before they are asked for.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+LOAD_PORT = 5557  # Locust's own
 Folder = Annotated[Path, typer.Option(help="Where logs and data of the embedded servers live.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that generate answers.")]
 Apis = Annotated[int, typer.Option(min=1, max=64, help="Processes that serve HTTP, each on a port of its own.")]
@@ -101,6 +102,17 @@ def bench(
         typer.Option(help="openai asks the model itself: what is left when there is no streamgauge."),
     ] = "streamgauge",
     seed: Annotated[int | None, typer.Option(help="Repeat the plan of an earlier run.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Load generators here, when one core is not enough for the load.")
+    ] = 1,
+    expect_workers: Annotated[
+        int, typer.Option(min=0, help="Load generators elsewhere: each `streamgauge load-worker` that joins is one.")
+    ] = 0,
+    master_port: Annotated[int, typer.Option(min=1, max=65535, help="Where they join.")] = LOAD_PORT,
+    progress: Annotated[
+        Literal["auto", "json", "none"],
+        typer.Option(help="json: a line of JSON for each step, and everything else on the standard error."),
+    ] = "auto",
     workers: Workers = 1,
     apis: Apis = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say what the system under test consists of.")] = False,
@@ -110,6 +122,7 @@ def bench(
     With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
     from loadtest.run import BenchOptions
+    from ops.load_worker import team
     from ops.measure import measure, measure_own_stack
     from ops.options import chosen_backends
     from ops.stack import StackOptions
@@ -126,18 +139,33 @@ def bench(
         trace=trace,
         time_scale=time_scale,
         seed=seed,
+        team=team(processes, expect_workers, master_port),
+        progress=progress,
     )
+    shown = errors if progress == "json" else console
     try:
         with signals_interrupt():
             if target:
-                measure(options, target, os.environ, console)
+                measure(options, target, os.environ, shown)
             else:
                 # Beside the stack of `up`, so that one can run while the other does.
                 stack = StackOptions(Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False)
-                measure_own_stack(options, stack, console, verbose=verbose)
+                measure_own_stack(options, stack, shown, verbose=verbose)
     except KeyboardInterrupt:
-        console.print("Interrupted; everything is stopped.")
+        shown.print("Interrupted; everything is stopped.")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command(name="load-worker")
+def load_worker(
+    master: Annotated[str, typer.Option(help="The host that runs `streamgauge bench --expect-workers`.")],
+    master_port: Annotated[int, typer.Option(min=1, max=65535, help="Its --master-port.")] = LOAD_PORT,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Workers on this machine; each counts.")] = 1,
+) -> None:
+    """Lend this machine to a bench that runs elsewhere: play a share of its load, then end."""
+    from ops.load_worker import join
+
+    join(master, master_port, processes)
 
 
 @app.command(context_settings=PASSED_ON)
@@ -178,6 +206,14 @@ def capacity(context: typer.Context) -> None:
     from ops.capacity_command import app as commands
 
     commands(args=context.args, prog_name="streamgauge capacity")
+
+
+@app.command(context_settings=PASSED_ON)
+def claims(context: typer.Context) -> None:
+    """Hold a migration guide's claims of polling and pub/sub against this machine; `claims --help` lists how."""
+    from ops.claims_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge claims")
 
 
 @app.command(context_settings=PASSED_ON)

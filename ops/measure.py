@@ -14,6 +14,7 @@ from app.settings import load_settings
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
 from loadtest.run import BenchError, BenchOptions, check, run_bench
+from loadtest.watched import System
 from ops.display import Progress, show_stack
 from ops.processes import PartFailedError, StackError
 from ops.stack import Stack, StackOptions, running_stack
@@ -34,9 +35,14 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
         if not stack.scripted_model:
             options = replace(options, model=None)
         with errors_say_what_to_do(), crash_interrupts(stack):
-            processes = {name: process.pid for name, process in stack.processes.items()}
             target = stack.openai_base_url if options.protocol == "openai" else stack.api_url
-            return run_bench(options, target, stack.database_url, stack.redis_url, console, known, processes)
+            return run_bench(options, target, stack.database_url, stack.redis_url, console, known, seen_of(stack))
+
+
+def seen_of(stack: Stack) -> System:
+    """What a measurement can see of a stack from beside it."""
+    urls = [*(f"{url}/metrics" for url in stack.api_urls), *stack.worker_metrics_urls]
+    return System(urls, {name: process.pid for name, process in stack.processes.items()})
 
 
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
@@ -46,7 +52,9 @@ def measure(options: BenchOptions, target: str, environment: Mapping[str, str], 
     if options.protocol == "openai" and environment.get("OPENAI_MODEL"):
         options = replace(options, model=None)
     with errors_say_what_to_do():
-        return run_bench(options, target, database_url, redis_url, console)
+        # Of somebody else's system one API's metrics are in sight: enough for what is written, not for the workers.
+        metrics = () if options.protocol == "openai" else (f"{target.rstrip('/')}/metrics",)
+        return run_bench(options, target, database_url, redis_url, console, system=System(metrics))
 
 
 def _check(options: BenchOptions) -> None:

@@ -25,6 +25,7 @@ from loadtest.plan import Arrival, Block, Plan
 from loadtest.recorder import StreamRow
 from loadtest.run import BenchError, BenchOptions, make_plan, play, run_bench
 from loadtest.viewers import Drop, Viewer, Watching
+from loadtest.watched import System
 from ops.stack import Stack
 from tests.support.targets import ROOT, running_target
 from tests.support.valkey import free_port
@@ -188,13 +189,19 @@ def test_a_soak_shows_each_slice_and_the_memory_of_every_process(system: Stack, 
     )
     processes = {name: system.processes[name].pid for name in ("api-1", "worker-1")}
     console = Console(file=io.StringIO())
-    folder = run_bench(options, system.api_url, None, None, console, None, processes)
+    seen = System([f"{system.api_url}/metrics", *system.worker_metrics_urls], processes)
+    folder = run_bench(options, system.api_url, None, None, console, None, seen)
     made = json.loads((folder / "result.json").read_text())
     jsonschema.validate(made, json.loads((ROOT / "docs/result.schema.json").read_text()))
     slices = made["backends"]["pubsub"]["over_time"]
     assert [one["at_s"] for one in slices] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
     assert sum(one["intact"] for one in slices) == sum(one["streams"] for one in slices) == 12
     assert any(set(one["rss_bytes"]) == set(processes) for one in slices)
+    used, hops = made["backends"]["pubsub"]["cpu_us_per_chunk"], made["backends"]["pubsub"]["hops_s"]
+    assert used["api"] > 0
+    assert used["worker"] > 0
+    assert 0 < hops["publish"] < 0.1
+    assert 0 < hops["publish"] + hops["transit"] + hops["write"] < 0.1
     assert "## pubsub over time" in (folder / "report.md").read_text()
 
 
