@@ -40,10 +40,11 @@ check: .venv/dev.stamp  ## format, lint, types, import contracts, generated file
 test: check debian  ## check, then every test
 	$(BIN)/python -m pytest --numprocesses=$(AT_ONCE) --dist=loadfile $(ARGS)
 
-# No wheel carries these two. RUNLEVEL=1: only the programs are wanted, not their services.
-debian:  ## install Debian's Redis 7 and Prometheus for the tests, where that is allowed
-	@for want in redis-server:redis-server promtool:prometheus; do \
-	  command -v $${want%:*} >/dev/null && continue; package=$${want#*:}; \
+# No wheel carries these. RUNLEVEL=1: only the programs are wanted, not their services.
+debian:  ## install Debian's servers, tools and Chromium for the tests, where that is allowed
+	@for want in redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager nginx:nginx-light chromium:chromium \
+	    $(foreach of,redis postgres,prometheus-$(of)-exporter:prometheus-$(of)-exporter); do \
+	  PATH="$$PATH:/usr/sbin" command -v $${want%:*} >/dev/null && continue; package=$${want#*:}; \
 	  { test "$$(id -u)" = 0 && echo "==> installing Debian's $$package" && apt-get update -qq \
 	    && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$package >/dev/null; } \
 	  || echo "==> WITHOUT $$package: its tests will be skipped (with CI=true: fail). The fix: apt-get install $$package"; \

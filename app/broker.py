@@ -4,6 +4,8 @@ import contextlib
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from math import nan
+from time import time_ns
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +20,8 @@ from app.telemetry.tracing import traceparent
 
 TASK = "app.generate"
 PATIENCE_S = 3.0
+SINCE = "streamgauge_since_ns"
+"""The header that says when a message was enqueued; one that is delivered again keeps it."""
 
 
 class BrokerUnavailableError(Exception):
@@ -71,6 +75,20 @@ class Queue:
         """Count the messages that no worker has fetched. Raises `BrokerUnavailableError`."""
         return int(await self._ask("LLEN", self._name))
 
+    async def oldest_s(self) -> float:
+        """Tell how long the next message to be fetched has waited; 0 if there is none, NaN if it does not say.
+
+        Raises `BrokerUnavailableError`.
+        """
+        message = await self._ask("LINDEX", self._name, "-1")
+        if message is None:
+            return 0.0
+        try:
+            since_ns = int(json.loads(message)["headers"][SINCE])
+        except (ValueError, KeyError):  # another producer's, such as an API's of an older version
+            return nan
+        return max(0.0, (time_ns() - since_ns) / 1e9)
+
     async def ping(self) -> None:
         """Raise `BrokerUnavailableError` unless the broker answers."""
         await self._ask("PING")
@@ -105,6 +123,7 @@ class Queue:
             "stamped_headers": None,
             "stamps": {},
             "traceparent": parent,
+            SINCE: time_ns(),
         }
         properties = {
             "correlation_id": task_id,

@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, cast
+from time import monotonic
+from typing import Any, Self, cast
 
 import asyncpg
 from sqlalchemy import event
@@ -34,6 +35,7 @@ class Database:
             max_overflow=0,
             pool_timeout=10,
             connect_args={"timeout": 5, "command_timeout": 10},
+            hide_parameters=True,  # they are what people wrote
         )
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         metrics.DATABASE_POOL_SIZE.set(pool_size)
@@ -46,21 +48,23 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection in a transaction of its own."""
-        metrics.DATABASE_UNITS.inc()
-        with translated_errors():
+        with translated_errors(), _Unit() as unit:
             async with self._engine.begin() as connection:
+                unit.begin()
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def driver(self) -> AsyncIterator[asyncpg.Connection]:
+    async def driver(self, *, counted: bool = True) -> AsyncIterator[asyncpg.Connection]:
         """Give the driver's own connection; each statement commits by itself. For the hot paths.
+
+        What a process asks by the clock, whether or not anybody streams, is not `counted`.
 
         It is taken from the engine's pool without an engine's connection around it, which no statement would pass and
         which costs more than the statement's own round trip does here.
         """
-        metrics.DATABASE_UNITS.inc()
-        with translated_errors():
+        with translated_errors(), _Unit(counted=counted) as unit:
             borrowed = await greenlet_spawn(self._engine.pool.connect)
+            unit.begin()
             try:
                 yield borrowed.driver_connection
             finally:
@@ -70,6 +74,28 @@ class Database:
         """Raise `DatabaseUnavailableError` unless the database answers."""
         async with self.driver() as connection:
             await connection.execute("SELECT 1")
+
+
+class _Unit:
+    """Counts and times one unit of work: its wait for a connection, also a vain one, and how long it kept that."""
+
+    __slots__ = ("_counted", "_seconds", "_since")
+
+    def __init__(self, *, counted: bool = True) -> None:
+        self._counted = counted
+
+    def __enter__(self) -> Self:
+        metrics.DATABASE_UNITS.inc(self._counted)
+        self._seconds, self._since = metrics.DATABASE_WAIT_SECONDS, monotonic()
+        return self
+
+    def begin(self) -> None:
+        """Note that it has its connection."""
+        self.__exit__()
+        self._seconds, self._since = metrics.DATABASE_UNIT_SECONDS, monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.observe(monotonic() - self._since)
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
@@ -96,4 +122,5 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (*_ERRORS, TimeoutError) as error:
-        raise DatabaseUnavailableError(f"{type(error).__name__}: {str(error) or 'no answer in time'}") from error
+        said = str(error).partition("\n")[0]  # what follows may quote a row, and with it what somebody wrote
+        raise DatabaseUnavailableError(f"{type(error).__name__}: {said or 'no answer in time'}") from error

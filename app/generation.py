@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from app.database import DatabaseUnavailableError
+from app.leaving import Leaving
 from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, CancelledByUserError, Producer, Store
 from app.records import Final, Job, Records
@@ -27,7 +28,7 @@ from app.streaming.contract import (
     first_index,
 )
 from app.tables import IN_ROWS
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Services:
     records: Records
     backends: Backends
     model: Model
+    leaving: Leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,12 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
 
     Running it again is harmless: a stream that ended is left alone, an open one gets a new attempt that fences the old.
     """
+    logs.about(task_id)
     job = await services.records.claim(task_id)
     if job is None:
         log.info("message of task %s was withdrawn or is over; nothing to do", task_id)
         return
+    logs.about(task_id, job.message_id, job.backend)
     metrics.QUEUE_WAIT_SECONDS.labels(job.backend).observe(
         max(0, accepted_ns - job.posted_ns) / 1e9, tracing.exemplar(task_id)
     )
@@ -114,9 +118,11 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
         except (StreamOverError, FencedError) as error:
             log.info("nothing to do: %s", error)
             return
+        metrics.STREAMS_STARTED.labels(job.backend).inc()
         with (
             metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
             tracing.span("stream", attempt=producer.attempt),
+            services.leaving.telling(producer),
         ):
             try:
                 if job.committed is not None:
@@ -159,9 +165,10 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
         log.error("stream %s brought down %d attempts; giving it up", job.task_id, producer.attempt - 1)
         return _failed("internal", retryable=False)
     question = Question(job.model, job.history, job.max_tokens)
+    server = services.settings.openai_base_url
     answering.requested_ns = time_ns()
     try:
-        with tracing.model_span(job.model, job.max_tokens) as call:
+        with tracing.model_span(job.model, job.max_tokens, job.conversation_id, server) as call:
             try:
                 async with asyncio.timeout(services.settings.generation_limit_s):
                     await producer.produce(partial(services.model.answer, question), answering.take)
@@ -220,6 +227,7 @@ async def _end(job: Job, producer: Producer, ending: Ending) -> None:
         (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
     )
     tracing.note(outcome=outcome, backend=producer.backend)
+    log.debug("the stream's end is stored: %s", outcome)
 
 
 async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:

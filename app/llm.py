@@ -13,6 +13,7 @@ import msgspec
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
+from app.telemetry.logs import quoted
 from app.transport import LeanTransport
 
 MAX_LINE = 1 << 20
@@ -174,9 +175,9 @@ def _delta(line: bytes) -> Delta:
     try:
         event = _event(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"the model sent a line that is no chunk: {line[:80]!r}", retryable=True) from error
+        raise ModelError(f"the model sent a line that is no chunk: {quoted(line[:80])}", retryable=True) from error
     if event.error is not None:
-        raise ModelError(f"the model reported an error: {event.error}", retryable=True)
+        raise ModelError(f"the model reported an error: {quoted(str(event.error))}", retryable=True)
     usage = msgspec.structs.asdict(event.usage) if event.usage else None
     if not event.choices:
         return Delta("", now, usage=usage)
@@ -194,7 +195,10 @@ def _model_errors() -> Any:
         raise ModelError("the model did not answer in time", code="timeout", retryable=True) from error
     except openai.APIStatusError as error:
         retryable = error.status_code in {408, 409, 429} or error.status_code >= 500
-        raise ModelError(f"the model answered {error.status_code}: {error.message}", retryable=retryable) from error
+        kind = error.code or error.type or "an error"
+        raise ModelError(
+            f"the model answered {error.status_code}, {kind}: {quoted(error.message)}", retryable=retryable
+        ) from error
     except openai.APIConnectionError as error:
         raise ModelError("the model can't be reached; check OPENAI_BASE_URL", retryable=True) from error
     except httpx2.TimeoutException as error:

@@ -9,26 +9,30 @@ from uuid import UUID
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import conversations, operations, problems, streams
+from app.api import conversations, flags, operations, page, problems, streams
 from app.api.bodies import BodyLimit
 from app.api.dependencies import Services
 from app.broker import Queue
 from app.database import Database, DatabaseUnavailableError
 from app.delivery import Delivery
 from app.draining import Drain
+from app.flag_records import FlagRecords
+from app.flags import Flags
 from app.garbage import settle
 from app.records import Records
 from app.repair import Repair
 from app.settings import Settings, load_settings
-from app.streaming.backends import offered, open_backends
-from app.streaming.flag import BackendFlag
+from app.streaming.backends import SAFE, offered, open_backends
+from app.streaming.flag import BackendFlag, load_provider
 from app.streaming.health import StoreHealth
 from app.telemetry.tracing import tracing
-from app.watching import watch_loop, watch_queue
+from app.watching import watch_flag, watch_loop, watch_queue
 
 log = logging.getLogger(__name__)
 
 NOBODY = UUID(int=0)
+KEPT = ("type", "extensions", "method", "path", "query_string", "root_path", "http_version", "client")
+"""Of a stream's scope: what its server and its log may still ask."""
 
 
 class App(FastAPI):
@@ -36,12 +40,12 @@ class App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        later, given = list[ASGIApp](), set(scope)
-        scope[streams.LATER] = later
+        later = scope[streams.LATER] = list[ASGIApp]()
         await super().__call__(scope, receive, send)
-        if later:  # a stream stays, and what the framework has put into its scope need not
-            for key in scope.keys() - given:
-                del scope[key]
+        if later:  # a stream stays, and what else the scope has grown to need not
+            kept = {key: scope[key] for key in KEPT if key in scope}
+            scope.clear()  # a dict that only loses keys stays as large as it was
+            scope.update(kept)
         for serve in later:
             await serve(scope, receive, send)
 
@@ -60,6 +64,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     asyncio.create_task(watch_loop()),
                     asyncio.create_task(watch_queue(services.queue)),
                 ]
+                if services.flag.generation is not None:
+                    following = watch_flag(services.flag_records, services.flag)
+                    working.append(asyncio.create_task(following))
                 settle()
                 try:
                     yield
@@ -71,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = App(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     problems.install(app)
-    for router in (conversations.router, streams.router, operations.router):
+    for router in (conversations.router, streams.router, operations.router, flags.router, page.router):
         app.include_router(router)
     return app
 
@@ -87,14 +94,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             lambda: backends.readers["pubsub"].status(NOBODY), settings.store_patience_s, settings.store_back_s
         ) as health,
     ):
-        records = Records(database)
+        records, flag_records = Records(database), FlagRecords(database)
         yield Services(
             settings=settings,
             database=database,
             records=records,
             backends=backends,
             delivery=Delivery(settings, records, backends),
-            flag=BackendFlag(settings.default_backend, offered(settings)),
+            flag=BackendFlag(settings.default_backend, SAFE, offered(settings), load_provider(settings.flag_provider)),
+            flags=Flags(flag_records, settings),
+            flag_records=flag_records,
             queue=queue,
             health=health,
             drain=Drain(settings.api_drain_s),

@@ -6,12 +6,16 @@ written where it is heard, if that needs no waiting; whatever needs waiting stil
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "streamgauge.socket"
+NOBODY_WAITS = asyncio.Event()
+"""For all open responses together, whose requests were read whole: an event for each of them is most of a kilobyte."""
 
 
 class Outlet(Protocol):
@@ -30,10 +34,30 @@ class Outlet(Protocol):
         """Call it no more."""
 
 
+class Flow(FlowControl):
+    """uvicorn's, but the event that a thousand open responses never wait for is made when one does."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = self.write_paused = False
+
+    @cached_property
+    def _is_writable_event(self) -> asyncio.Event:  # type: ignore[override]  # an attribute there
+        event = asyncio.Event()
+        if not self.write_paused:
+            event.set()
+        return event
+
+
 class SocketProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which the app finds in its scope's extensions."""
 
     left: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        """Begin a connection."""
+        super().connection_made(transport)
+        self.flow = Flow(transport)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -47,6 +71,11 @@ class SocketProtocol(HttpToolsProtocol):
         if self.left is not None:
             self.left()
 
+    def let_go(self) -> None:
+        """Keep nothing that only a request needs: what its headers said, and the event that announces its body."""
+        self.headers.clear()
+        self.cycle.message_event = NOBODY_WAITS
+
 
 def outlet_of(scope: Scope, receive: Receive, send: Send) -> Outlet:
     """Give the way out of a response whose start was sent."""
@@ -54,6 +83,7 @@ def outlet_of(scope: Scope, receive: Receive, send: Send) -> Outlet:
     # Of HEAD, a body in one piece and a pipelined request's response uvicorn knows more than we do.
     if protocol is None or protocol.scope is not scope or not protocol.cycle.chunked_encoding:
         return AsgiOutlet(receive, send)
+    protocol.let_go()
     return SocketOutlet(protocol, send)
 
 

@@ -1,9 +1,10 @@
 """One attempt at one stream: an ordered, fenced series of appends that survives the loss of its store."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from time import time_ns
 from typing import Any
@@ -27,7 +28,7 @@ from app.streaming.contract import (
 )
 from app.streaming.rows import RowWriter
 from app.tables import IN_ROWS
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Producer:
         self._room: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._is_leaving = False
         self._exemplars = tracing.Exemplars(task_id)
         self._enter(store.backend, store.writer)
 
@@ -104,6 +106,8 @@ class Producer:
             async with asyncio.TaskGroup() as group:
                 watching = [group.create_task(self._keep_lease()), group.create_task(self._watch_cancel())]
                 self._group = group
+                if self._is_leaving:
+                    self._move_later()
                 try:
                     failure = await _outcome_of(speak(self._hear_model))
                     await self._all_stored()
@@ -115,6 +119,14 @@ class Producer:
             raise _first(group_error) from group_error
         if failure is not None:
             raise failure
+
+    def leave(self) -> None:
+        """Hand the stream over to the safe backend at the next chunk's end, unless its state is in rows already."""
+        if self.backend in IN_ROWS or self._is_leaving:
+            return
+        self._is_leaving = True
+        if self._unanswered is None and self._group is not None:
+            self._move_later()
 
     async def append(self, kind: ChunkType, text: str = "", **more: Any) -> None:
         """Append one chunk, retrying a lost reply and handing the stream over when the store is lost."""
@@ -141,7 +153,7 @@ class Producer:
             return None
         self._pending.append(delta)
         self._waiting += len(delta.text)
-        if self._unanswered is None:
+        if self._unanswered is None and not self._is_leaving:
             self._send()
         elif self._waiting > WAITING_CHARACTERS:
             self._room = self._room or asyncio.get_running_loop().create_future()
@@ -169,12 +181,14 @@ class Producer:
             self._settle_later(answer)
 
     def _settle_later(self, answer: Answer | StoreUnavailableError | None) -> None:
+        self._later(self._settle(answer))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None
-        settling = self._settle(answer)
         try:
-            self._group.create_task(settling, context=self._context)
+            self._group.create_task(work, context=self._context)
         except RuntimeError:  # the attempt is coming to its end; what is unanswered is stored again before the next
-            settling.close()
+            work.close()
 
     async def _settle(self, answer: Answer | StoreUnavailableError | None) -> None:
         """Bring the append under way to its end, from what the store has answered so far."""
@@ -197,19 +211,41 @@ class Producer:
         self._publish_seconds.observe((time_ns() - chunk.ts_ns) / 1e9, self._exemplars.take())
         if chunk.deltas > 1:
             self._coalesced.inc(chunk.deltas - 1)
+        if self._is_leaving and self._group is not None:
+            self._move_later()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self._pending and self._group is not None:
             self._send()
         else:
             _release(self._drained)
 
+    def _move_later(self) -> None:
+        self._later(self._move())
+
+    async def _move(self) -> None:
+        """Hand the stream over as asked, and wake its viewers where it was, so that they look where it is."""
+        writer = self._writer
+        try:
+            await self.hand_over("somebody asked for it")
+        except TimeoutError:
+            log.warning("stream %s stays in %s: the database is away", self._task_id, self.backend)
+        else:
+            with contextlib.suppress(StoreUnavailableError):
+                await writer.discard(self._task_id)
+        self._is_leaving = False
+        self._go_on()
+
     async def _all_stored(self) -> None:
-        if self._unanswered is not None:
+        if self._unanswered is not None or self._is_leaving:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
-    async def hand_over(self) -> None:
+    async def hand_over(self, why: str = "its store is lost") -> None:
         """Move the stream with its whole log to the safe backend."""
-        log.warning("handing stream %s over from %s: its store is lost", self._task_id, self.backend)
+        log.warning("handing stream %s over from %s: %s", self._task_id, self.backend, why)
         safe = self._place.safe
         async with asyncio.timeout(self._place.patience_s):
             while True:
@@ -221,6 +257,7 @@ class Producer:
         if not moved:
             raise FencedError
         self._enter(SAFE, safe)
+        logs.moved(SAFE)
         metrics.HANDOVERS.inc()
         tracing.event("hand_over", chunks=len(self._log))
 

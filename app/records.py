@@ -1,4 +1,4 @@
-"""Every query that is not a stream's own log: conversations, messages, and the streams they pin."""
+"""Every query that is neither a stream's own log nor the flag's: conversations, messages, and the streams they pin."""
 
 import contextlib
 import json
@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
 from sqlmodel import col, select
 
+from app import statements
 from app.database import Database
-from app.tables import IN_ROWS, Conversation, FlagDocument, Message
+from app.tables import IN_ROWS, Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Job:
     """A worker's claim on a message: the attempt that is now its own, and what it needs to answer."""
 
     task_id: UUID
+    message_id: UUID
+    conversation_id: UUID
     attempt: int
     backend: str
     state: str
@@ -87,6 +89,7 @@ class Pin:
 
     backend: str
     state: str
+    message_id: UUID
     message: Told
 
 
@@ -150,7 +153,7 @@ class Records:
         posted = Posted(task_id=uuid4(), message_id=uuid4(), question_id=uuid4())
         async with self._database.driver() as connection:
             found = await connection.fetchrow(
-                _POST,
+                statements.POST,
                 conversation_id,
                 posted.question_id,
                 content,
@@ -178,12 +181,14 @@ class Records:
         taken without an answer is simply skipped.
         """
         async with self._database.driver() as connection:
-            rows = await connection.fetch(_CLAIM, task_id, IN_ROWS)
+            rows = await connection.fetch(statements.CLAIM, task_id, IN_ROWS)
         if not rows:
             return None
         answer = rows[-1]
         return Job(
             task_id=task_id,
+            message_id=answer["id"],
+            conversation_id=answer["conversation_id"],
             attempt=answer["attempt"],
             backend=answer["pin"],
             state=answer["state"],
@@ -197,12 +202,12 @@ class Records:
     async def pin(self, task_id: UUID) -> Pin | None:
         """Give where a stream lives, or None for an unknown one."""
         async with self._database.driver() as connection:
-            row = await connection.fetchrow(_PIN, task_id)
+            row = await connection.fetchrow(statements.PIN, task_id)
         if row is None:
             return None
         fields = dict(row)
         usage = json.loads(fields.pop("usage") or "null")
-        return Pin(fields.pop("backend"), fields.pop("state"), Told(usage=usage, **fields))
+        return Pin(fields.pop("backend"), fields.pop("state"), fields.pop("id"), Told(usage=usage, **fields))
 
     async def commit(self, task_id: UUID, attempt: int, final: Final) -> bool:
         """Write the finished answer, unless a newer attempt or the message's end came first: then False.
@@ -212,7 +217,9 @@ class Records:
         """
         timings = json.dumps(dict(final.timings or {}))
         async with self._database.driver() as connection:
-            return bool(await connection.fetchval(_COMMIT, task_id, *_columns(final), attempt, timings, IN_ROWS))
+            return bool(
+                await connection.fetchval(statements.COMMIT, task_id, *_columns(final), attempt, timings, IN_ROWS)
+            )
 
     @contextlib.asynccontextmanager
     async def alone(self, lock: int) -> AsyncIterator[bool]:
@@ -229,7 +236,7 @@ class Records:
         """Give a page of messages that are pending for longer than this, oldest first, beginning `after` one."""
         place = (after.created_at, after.task_id) if after else (None, None)
         async with self._database.driver() as connection:
-            return [Pending(**row) for row in await connection.fetch(_PENDING, older_than_s, *place)]
+            return [Pending(**row) for row in await connection.fetch(statements.PENDING, older_than_s, *place)]
 
     async def mend(self, task_id: UUID, final: Final) -> bool:
         """Write a message off its closed log and note the stream's end; False when it was committed after all.
@@ -237,7 +244,7 @@ class Records:
         A producer that lives after all finds itself fenced.
         """
         async with self._database.driver() as connection:
-            return bool(await connection.fetchval(_MEND, task_id, *_columns(final)))
+            return bool(await connection.fetchval(statements.MEND, task_id, *_columns(final)))
 
     async def close_lost(self, task_id: UUID) -> bool:
         """End a stream whose store and producer are both lost; True for exactly one of many callers.
@@ -245,30 +252,13 @@ class Records:
         A producer that lives after all finds itself fenced. One that no worker has taken yet keeps its patience.
         """
         async with self._database.driver() as connection:
-            return bool(await connection.fetchval(_CLOSE_LOST, task_id, IN_ROWS))
+            return bool(await connection.fetchval(statements.CLOSE_LOST, task_id, IN_ROWS))
 
     async def delete_expired_chunks(self, ttl_s: float) -> int:
         """Delete the log of every stream that ended longer ago than the TTL; gives the number of rows."""
         async with self._database.driver() as connection:
-            tag = await connection.execute(_EXPIRE, ttl_s)
+            tag = await connection.execute(statements.EXPIRE, ttl_s)
         return int(tag.rsplit(" ", 1)[-1])
-
-    async def newest_flag(self, known: int) -> tuple[int, str | None] | None:
-        """Give the newest flag document's generation, with its JSON text unless `known` is that generation."""
-        async with self._database.driver() as connection:
-            row = await connection.fetchrow(
-                "SELECT generation, CASE WHEN generation <> $1 THEN document::text END AS document "
-                "FROM flag_document ORDER BY generation DESC LIMIT 1",
-                known,
-            )
-        return (row["generation"], row["document"]) if row else None
-
-    async def add_flag(self, document: dict[str, Any]) -> int:
-        """Put a flag document in force; gives its generation."""
-        async with self._database.transaction() as connection:
-            statement: Any = sa.insert(FlagDocument).values(document=document).returning(sa.column("generation"))
-            generation: int = (await connection.execute(statement)).scalar_one()
-        return generation
 
 
 def _columns(final: Final) -> tuple[str | bool | None, ...]:
@@ -292,84 +282,3 @@ def _committed(answer: Any) -> Final | None:
         answer["code"],
         answer["retryable"],
     )
-
-
-_POST = """
-WITH flag AS (
-    SELECT coalesce(max(generation), 0) AS newest FROM flag_document),
-talk AS (
-    SELECT id FROM conversation, flag WHERE id = $1 AND newest = coalesce($10::bigint, newest)),
-question AS (
-    INSERT INTO message (id, conversation_id, role, content, status, created_at)
-    SELECT $2, id, 'user', $3, 'complete', clock_timestamp() FROM talk RETURNING seq),
-answer AS (
-    INSERT INTO message (id, conversation_id, role, content, status, task_id, model, max_tokens, backend, created_at)
-    SELECT $4::uuid, talk.id, 'assistant', '', 'pending', $5::uuid, $6, $7, $8, clock_timestamp()
-    FROM talk, question  -- after the question, so that it is numbered after it
-    RETURNING id, task_id),
-pinned AS (
-    INSERT INTO stream (task_id, message_id, backend, state, attempt, next_index, last_reset, cancel_requested,
-                        lease_until, created_at)
-    SELECT task_id, id, $8, 'open', 0, 0, 0, false, now() + make_interval(secs => $9), now() FROM answer
-    RETURNING true)
-SELECT EXISTS (SELECT FROM pinned) AS made, nullif(newest, coalesce($10, newest)) AS newer,
-       (SELECT document::text FROM flag_document WHERE generation = newest AND newest <> $10) AS document
-FROM flag
-"""
-_CLAIM = """
-WITH claimed AS (  -- a stream in rows has its state here; of any other only its store knows whether it is over
-    UPDATE stream SET attempt = attempt + 1 WHERE task_id = $1 AND (state = 'open' OR backend <> ALL ($2::text[]))
-    RETURNING message_id, backend, state, attempt)
-SELECT turn.role, turn.content, turn.status, turn.model, turn.max_tokens, turn.created_at, turn.finish_reason,
-       turn.usage::text AS usage, turn.code, turn.retryable, claimed.backend AS pin, claimed.state, claimed.attempt
-FROM claimed
-JOIN message AS answer ON answer.id = claimed.message_id
-JOIN message AS turn ON turn.conversation_id = answer.conversation_id AND turn.seq <= answer.seq
-ORDER BY turn.seq
-"""
-_PIN = """
-SELECT stream.backend, stream.state, usage::text, status, content, finish_reason, code, retryable, message.created_at
-FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id = $1
-"""
-_COMMIT = """
-WITH answered AS (
-    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6,
-                       code = $7, retryable = $8, timings = $11::jsonb
-    FROM stream
-    WHERE message.task_id = $1 AND stream.task_id = $1 AND stream.attempt = $10
-      AND (message.status = 'pending' OR (message.status = $2 AND message.content = $3))
-    RETURNING message.task_id),
-ended AS (  -- of a stream in rows the terminal does it
-    UPDATE stream SET state = $9 FROM answered
-    WHERE stream.task_id = answered.task_id AND stream.backend <> ALL ($12::text[]))
-SELECT true FROM answered
-"""
-_CLOSE_LOST = """
-WITH closed AS (
-    UPDATE stream SET state = 'failed', attempt = attempt + 1
-    WHERE task_id = $1 AND state = 'open' AND backend <> ALL ($2::text[]) AND (attempt > 0 OR lease_until < now())
-    RETURNING task_id)
-UPDATE message SET status = 'failed', code = 'producer_lost', retryable = true FROM closed
-WHERE message.task_id = closed.task_id AND message.status = 'pending' RETURNING true
-"""
-_PENDING = """
-SELECT stream.task_id, stream.backend, stream.attempt, stream.created_at,
-       extract(epoch FROM now() - stream.created_at)::float8 AS age_s
-FROM message JOIN stream ON stream.message_id = message.id
-WHERE message.status = 'pending' AND stream.created_at < now() - make_interval(secs => $1)
-  AND ($2::timestamptz IS NULL OR (stream.created_at, stream.task_id) > ($2, $3::uuid))
-ORDER BY stream.created_at, stream.task_id LIMIT 500
-"""
-_MEND = """
-WITH mended AS (
-    UPDATE message SET status = $2, content = $3, finish_reason = $4, usage = $5::jsonb, backend = $6, code = $7,
-                       retryable = $8
-    WHERE task_id = $1 AND status = 'pending' RETURNING task_id)
-UPDATE stream SET state = $9, attempt = attempt + 1 FROM mended WHERE stream.task_id = mended.task_id RETURNING true
-"""
-_EXPIRE = """
-DELETE FROM stream_chunk USING stream
-WHERE stream_chunk.task_id = stream.task_id
-  AND stream.created_at < now() - make_interval(secs => $1)
-  AND stream.lease_until < now() - make_interval(secs => $1)
-"""

@@ -6,7 +6,6 @@ of the connection is dead is noticed.
 """
 
 import argparse
-import logging
 import socket
 
 import uvicorn
@@ -15,6 +14,7 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.outlet import SocketProtocol
 from app.settings import Settings, load_settings
+from app.telemetry import logs
 
 MARGIN_S = 3
 """From the last view's end to the end of everything else."""
@@ -31,6 +31,7 @@ class DrainingServer(uvicorn.Server):
                 loop="uvloop",
                 http=SocketProtocol,
                 access_log=False,
+                log_config=None,
                 timeout_graceful_shutdown=round(settings.api_drain_s) + MARGIN_S,
             )
         )
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
     settings = load_settings()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logs.configure(settings)
     try:
         listener = listen(arguments.host, arguments.port, settings.write_timeout_s)
     except OSError as error:

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     allowed_models: Annotated[tuple[str, ...], NoDecode] = ()
 
     default_backend: Backend = "pubsub"
+    flag_provider: str = Field("", pattern=r"^([\w.]+:\w+)?$")
+    """An OpenFeature provider that is asked in the place of the document in the database."""
+    operator_token: str = Field("", repr=False)
+    grafana_url: str = Field("", pattern="^(https?://.*)?$")
+    grafana_token: str = Field("", repr=False)
     max_content_chars: int = Field(32_000, gt=0)
     max_tokens: int = Field(100_000, gt=0)
     database_pool: int = Field(20, gt=0)
@@ -87,11 +92,27 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field("", pattern="^(https?://.*)?$", validation_alias=_named("OTEL_EXPORTER_OTLP_ENDPOINT"))
     trace_folder: Path | None = None
     trace_ratio: float = Field(1.0, ge=0, le=1)
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_content: bool = False
+
+    page_links: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    control_url: str = Field("", pattern="^(https?://.*)?$")
 
     @field_validator("allowed_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("page_links", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+        if not all(name and url.startswith(("http://", "https://")) for name, _, url in pairs):
+            raise ValueError("use Name=https://address, with commas between")
+        return {name: url for name, _, url in pairs}
 
     @field_validator("database_url")
     @classmethod

@@ -87,4 +87,7 @@ class FlagDocument(SQLModel, table=True):
 
     generation: int | None = Field(default=None, sa_column=sa.Column(sa.BigInteger, sa.Identity(), primary_key=True))
     document: dict[str, Any] = Field(sa_type=JSONB)
+    changed_by: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    hash: str | None = None
     created_at: datetime = Field(default_factory=_now, sa_type=_moment)

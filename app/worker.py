@@ -5,23 +5,28 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from time import time_ns
+from typing import Any
 from uuid import UUID
 
+from celery.signals import celeryd_init, setup_logging
 from prometheus_client import start_http_server
 
 from app import pool
 from app.broker import TASK, make_celery
 from app.database import Database, DatabaseUnavailableError
+from app.flag_records import FlagRecords
 from app.garbage import settle
 from app.generation import Services, generate
+from app.leaving import Leaving
 from app.llm import Model
 from app.pool.loop import Watch
 from app.records import Records
 from app.settings import load_settings
 from app.streaming.backends import open_backends
 from app.streaming.contract import StoreUnavailableError
-from app.telemetry import metrics
+from app.telemetry import logs, metrics
 from app.telemetry.tracing import tracing
+from app.watching import watch_flag
 
 settings = load_settings()
 _services: ContextVar[Services] = ContextVar("worker_services")
@@ -42,9 +47,15 @@ async def open_services() -> AsyncIterator[None]:
             ) as model,
         ):
             metrics.WORKER_SLOTS.set(settings.worker_concurrency)
-            _services.set(Services(settings, Records(database), backends, model))
+            leaving = Leaving()
+            _services.set(Services(settings, Records(database), backends, model, leaving))
+            following = asyncio.create_task(watch_flag(FlagRecords(database), leaving))
             settle()
-            yield
+            try:
+                yield
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -59,6 +70,18 @@ def _metrics_server() -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery publishes no types
+def _configure_logs(instance: Any, **_: Any) -> None:
+    """Log our way from a worker's first word on; its banner is for people."""
+    logs.configure(settings)
+    instance.quiet = instance.quiet or not logs.is_for_people(settings)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _keep_logs(**_: Any) -> None:
+    """Keep Celery from setting up its own: it asks whether anybody listens."""
 
 
 celery_app = make_celery(settings.broker_url)

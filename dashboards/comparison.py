@@ -1,6 +1,7 @@
 """Backend comparison: what each backend costs against another, in latency, database work and CPU."""
 
 from app.telemetry import metrics
+from dashboards.flips import FLIPS
 from dashboards.panels import PER_SECOND, RATIO, SECONDS, Board, Panel, Query, Section, heat, lines, number
 from dashboards.promql import buckets, quantile, rate, selector
 
@@ -27,6 +28,7 @@ BOARD = Board(
     description="Backends side by side, each held against a baseline. For a verdict use the load test's report: it "
     "pairs runs and knows its noise.",
     leads_to="streamgauge-overview",
+    marks=[FLIPS],
     baseline="polling",
     sections=[
         Section(

@@ -1,7 +1,7 @@
 """Stream lifecycle and integrity: how streams begin, go on elsewhere and end, and what it took to lose nothing."""
 
 from app.telemetry import metrics
-from dashboards.panels import BYTES_PER_SECOND, PER_SECOND, SECONDS, Board, Query, Section, lines
+from dashboards.panels import BYTES_PER_SECOND, COUNT, PER_SECOND, SECONDS, Board, Query, Section, lines
 from dashboards.promql import quantile, rate
 
 BOARD = Board(
@@ -15,9 +15,10 @@ BOARD = Board(
             [
                 lines(
                     "Started and ended",
-                    "Messages accepted, and streams brought to a terminal. A lasting difference is a growing backlog.",
+                    "Messages accepted, attempts begun, streams ended. A lasting difference is a growing backlog.",
                     PER_SECOND,
                     Query(rate(metrics.MESSAGES_POSTED, "backend"), "posted, {{backend}}"),
+                    Query(rate(metrics.STREAMS_STARTED, "backend"), "begun, {{backend}}"),
                     Query(rate(metrics.STREAMS_ENDED, "backend"), "ended, {{backend}}"),
                 ),
                 lines(
@@ -50,12 +51,22 @@ BOARD = Board(
                     "Requests that named a last event id. A jump means that viewers lost their connections together.",
                     PER_SECOND,
                     Query(rate(metrics.RESUMES, "backend")),
+                    width=8,
                 ),
                 lines(
                     "Events replayed",
                     "Events that were stored before their viewer came: the work of late joins and resumes.",
                     PER_SECOND,
                     Query(rate(metrics.EVENTS_REPLAYED, "backend")),
+                    width=8,
+                ),
+                lines(
+                    "Length of a replay",
+                    "How many events were there already when a viewer came, of those who came so late.",
+                    COUNT,
+                    Query(quantile(0.5, metrics.REPLAY_EVENTS, "backend"), "p50, {{backend}}"),
+                    Query(quantile(0.95, metrics.REPLAY_EVENTS, "backend"), "p95, {{backend}}"),
+                    width=8,
                 ),
             ],
         ),
@@ -90,12 +101,31 @@ BOARD = Board(
                     Query(rate(metrics.CATCH_UPS), "catch-ups"),
                 ),
                 lines(
+                    "Gaps and duplicates",
+                    "Reads of the log that filled a gap in what was heard; entries heard of twice. Viewers see none.",
+                    PER_SECOND,
+                    Query(rate(metrics.GAP_REPAIRS, "backend"), "repaired, {{backend}}"),
+                    Query(rate(metrics.DUPLICATES_DROPPED, "backend"), "dropped, {{backend}}"),
+                    width=8,
+                ),
+                lines(
+                    "Transit",
+                    "From the producer holding a chunk to the viewer's API holding it: the store and the way there.",
+                    SECONDS,
+                    Query(quantile(0.5, metrics.TRANSIT_SECONDS, "backend"), "p50, {{backend}}"),
+                    Query(quantile(0.99, metrics.TRANSIT_SECONDS, "backend"), "p99, {{backend}}"),
+                    log=True,
+                    exemplars=True,
+                    width=8,
+                ),
+                lines(
                     "Socket writes",
                     "From holding a batch to the write's return: long means that a viewer does not read.",
                     SECONDS,
                     Query(quantile(0.5, metrics.WRITE_SECONDS, "backend"), "p50, {{backend}}"),
                     Query(quantile(0.99, metrics.WRITE_SECONDS, "backend"), "p99, {{backend}}"),
                     log=True,
+                    width=8,
                 ),
             ],
         ),

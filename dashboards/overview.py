@@ -1,17 +1,19 @@
 """Streaming overview: what viewers get now, per backend, side by side."""
 
 from app.telemetry import metrics
+from dashboards.flips import FLIPS
 from dashboards.panels import COUNT, PER_SECOND, SECONDS, SHARE, Board, Query, Section, heat, lines, number
-from dashboards.promql import buckets, quantile, rate, total
+from dashboards.promql import buckets, quantile, rate, share, total
 
 FAILED = 'outcome="failed"'
-FAILED_SHARE = f"{rate(metrics.STREAMS_ENDED, where=FAILED)} / {rate(metrics.STREAMS_ENDED)}"
+FAILED_SHARE = share(metrics.STREAMS_ENDED, metrics.STREAMS_ENDED, where=FAILED)
 
 BOARD = Board(
     uid="streamgauge-overview",
     title="streamgauge / Streaming overview",
     description="What viewers get now: latency, concurrency and errors, per backend side by side.",
     leads_to="streamgauge-lifecycle",
+    marks=[FLIPS],
     sections=[
         Section(
             "Now",
@@ -113,18 +115,21 @@ BOARD = Board(
                     "`failed` is the model's or ours; `cancelled` is a person's wish.",
                     PER_SECOND,
                     Query(rate(metrics.STREAMS_ENDED, "backend", "outcome"), "{{outcome}}, {{backend}}"),
+                    width=8,
                 ),
                 lines(
                     "Processes that avoid the chunk store",
                     "New messages go to polling there until the store has been well for a while.",
                     COUNT,
                     Query(total(metrics.STORE_AWAY), "away"),
+                    width=8,
                 ),
                 lines(
                     "Messages refused, by dependency",
                     "Requests answered 503 because a server was away. Empty as long as none was.",
                     PER_SECOND,
                     Query(rate(metrics.POSTS_REFUSED, "dependency"), "{{dependency}}"),
+                    width=8,
                 ),
             ],
         ),

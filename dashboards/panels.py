@@ -12,11 +12,15 @@ from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 from dashboards.promql import SELECTED
 
-TAG = "streamgauge"
+TAG, BESIDE = "streamgauge", "streamgauge-beside"
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-ANY_SERIES = '__name__=~"streamgauge_.+"'
+ANY_SERIES = "streamgauge_.+"
 WIDTH = 24
-SECONDS, PER_SECOND, BYTES_PER_SECOND = "s", "cps", "binBps"
+TALL = 8
+"""Of curves, and of a number beside them."""
+MARKED_EVERY = "60s"
+"""How far apart Grafana looks for what to mark: an expression looks back as far."""
+SECONDS, PER_SECOND, BYTES_PER_SECOND, BYTES = "s", "cps", "binBps", "bytes"
 COUNT, SHARE, RATIO = "short", "percentunit", "none"
 """Grafana's names of the units we use; a ratio has none, and says so."""
 
@@ -47,18 +51,44 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """Instants to mark on every panel: those where the expression is above zero."""
+
+    title: str
+    expr: str
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
-    """One page. A click on a point of it leads to the page `leads_to` with the same time and variables."""
+    """One page. A click on a point of it leads to the page `leads_to` at the same time.
+
+    The variables go along, unless this page is about others' processes: then those chosen here are not there.
+    """
 
     uid: str
     title: str
     description: str
     leads_to: str
     sections: Sequence[Section]
-    annotations: Sequence[tuple[str, str]] = field(default=())
-    """(title, expression) of events to mark on every panel."""
+    marks: Sequence[Marks] = field(default=())
     baseline: str = ""
     """What backends are held against until the reader chooses another; a page that compares none has none."""
+    candidate: str = ""
+    """The one that is held against it, where it is one alone."""
+    series: str = ANY_SERIES
+    """A pattern of the names of the series whose processes the reader may choose from."""
+    by_backend: bool = True
+    """Whether its series are told apart by backend."""
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is about processes that are not the app's, or not only."""
+        return self.series != ANY_SERIES
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The variables that mean the same on the page that it leads to."""
+        return ("datasource",) if self.beside else ("datasource", "job", "instance", "backend")
 
 
 def lines(
@@ -88,6 +118,7 @@ def number(
     unit: str,
     *queries: Query,
     width: int = 4,
+    height: int = 5,
     bad_from: float | None = None,
     named: bool = False,
 ) -> Panel:
@@ -99,7 +130,7 @@ def number(
     mode = common_models.BigValueTextMode.VALUE_AND_NAME if named else common_models.BigValueTextMode.AUTO
     panel = stat.Panel().thresholds(thresholds).graph_mode(common_models.BigValueGraphMode.AREA).text_mode(mode)
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"])
-    return _finish(panel.reduce_options(reduce), title, description, unit, queries, width, height=5)
+    return _finish(panel.reduce_options(reduce), title, description, unit, queries, width, height=height)
 
 
 def heat(title: str, description: str, expr: str) -> Panel:
@@ -118,20 +149,20 @@ def build(board: Board) -> Any:
         dashboard.Dashboard(board.title)
         .uid(board.uid)
         .description(board.description)
-        .tags([TAG])
+        .tags([BESIDE if board.beside else TAG])
         .readonly()
         .time("now-30m", "now")
         .refresh("10s")
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
-        .link(_other_pages())
+        .link(_pages("streamgauge", TAG, keep=not board.beside))
+        .link(_pages("Servers and load", BESIDE, keep=False))
     )
     for variable in _variables(board):
         page = page.with_variable(variable)
-    for title, expr in board.annotations:
-        page = page.annotation(_annotation(title, expr))
+    for marks in board.marks:
+        page = page.annotation(_annotation(marks))
     link = dashboard.DashboardLink("Open the next page at this time").url(
-        f"/d/{board.leads_to}?${{__url_time_range}}"
-        + "".join(f"&${{{name}:queryparam}}" for name in ("datasource", "job", "instance", "backend"))
+        f"/d/{board.leads_to}?${{__url_time_range}}" + "".join(f"&${{{name}:queryparam}}" for name in board.chosen)
     )
     next_id = 1
     for section in board.sections:
@@ -150,7 +181,7 @@ def _finish(
     queries: Sequence[Query],
     width: int,
     *,
-    height: int = 8,
+    height: int = TALL,
     form: Any = prometheus_models.PromQueryFormat.TIME_SERIES,
     exemplars: bool = False,
 ) -> Panel:
@@ -163,13 +194,16 @@ def _finish(
 
 def _variables(board: Board) -> list[Any]:
     source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    ours = f'{ANY_SERIES}, job=~"$job"'
-    chosen = f"{ANY_SERIES}, {SELECTED}"
-    several = [("job", ANY_SERIES), ("instance", ours), ("backend", chosen)]
+    every = f'__name__=~"{board.series}"'
+    chosen = f"{every}, {SELECTED}"
+    several = [("job", every), ("instance", f'{every}, job=~"$job"')]
+    if board.by_backend:
+        several.append(("backend", chosen))
     variables = [source, *(_several(_values(name, name, series)) for name, series in several)]
-    if board.baseline:
-        option = models.VariableOption(selected=True, text=board.baseline, value=board.baseline)
-        variables.append(_values("baseline", "backend", chosen).current(option))
+    for name, value in (("baseline", board.baseline), ("candidate", board.candidate)):
+        if value:
+            option = models.VariableOption(selected=True, text=value, value=value)
+            variables.append(_values(name, "backend", chosen).current(option))
     return variables
 
 
@@ -190,11 +224,12 @@ def _several(variable: Any) -> Any:
     return variable.multi(True).include_all(True).all_value(".+").current(every)
 
 
-def _other_pages() -> Any:
-    link = dashboard.DashboardLink("streamgauge").type(models.DashboardLinkType.DASHBOARDS).tags([TAG])
-    return link.as_dropdown(True).include_vars(True).keep_time(True)
+def _pages(title: str, tag: str, *, keep: bool) -> Any:
+    """Lead to the pages with this tag; `keep` takes the variables along, where they mean the same there."""
+    link = dashboard.DashboardLink(title).type(models.DashboardLinkType.DASHBOARDS).tags([tag])
+    return link.as_dropdown(True).include_vars(keep).keep_time(True)
 
 
-def _annotation(title: str, expr: str) -> Any:
-    mark = dashboard.AnnotationQuery().name(title).datasource(SOURCE).enable(True).icon_color("orange")
-    return mark.expr(expr).title_format(title)
+def _annotation(marks: Marks) -> Any:
+    mark = dashboard.AnnotationQuery().name(marks.title).datasource(SOURCE).enable(True).icon_color("orange")
+    return mark.expr(marks.expr).step(MARKED_EVERY).title_format(marks.title)

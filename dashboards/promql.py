@@ -1,4 +1,7 @@
-"""The PromQL of the panels, made from the app's metric constants so that a name can't be mistyped."""
+"""The PromQL of the panels, made from the app's metric constants so that a name can't be mistyped.
+
+A metric that is not the app's (an exporter's, the load generator's) is given by name: a counter's with its `_total`.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
@@ -15,36 +18,44 @@ def name_of(metric: Metric) -> str:
     return str(next(iter(metric.describe())).name)
 
 
-def rate(counter: Counter, *by: str, where: str = "") -> str:
+def rate(counter: Counter | str, *by: str, where: str = "") -> str:
     """Events per second, summed over processes."""
-    return f"sum{_by(by)} (rate({_chosen(f'{name_of(counter)}_total', by, where)}[$__rate_interval]))"
+    return f"sum{_by(by)} (rate({_chosen(_series(counter, '_total'), by, where)}[$__rate_interval]))"
 
 
-def total(gauge: Gauge | Info, *by: str, where: str = "") -> str:
+def share(counter: Counter, of: Counter, *, where: str = "", side: str = "") -> str:
+    """The part of what `of` counts on this side; 0 before the first, for a counter that is not there counts none."""
+    return f"({rate(counter, where=', '.join(filter(None, [side, where])))} or vector(0)) / {rate(of, where=side)}"
+
+
+def total(gauge: Gauge | Info | str, *by: str, where: str = "") -> str:
     """The gauge's sum over processes."""
-    name = f"{name_of(gauge)}_info" if isinstance(gauge, Info) else name_of(gauge)
-    return f"sum{_by(by)} ({_chosen(name, by, where)})"
+    return f"sum{_by(by)} ({_chosen(_series(gauge, '_info' if isinstance(gauge, Info) else ''), by, where)})"
 
 
-def largest(gauge: Gauge, *by: str, where: str = "") -> str:
+def largest(gauge: Gauge | str, *by: str, where: str = "") -> str:
     """The gauge's value in the process where it is largest."""
-    return f"max{_by(by)} ({_chosen(name_of(gauge), by, where)})"
+    return f"max{_by(by)} ({_chosen(_series(gauge), by, where)})"
 
 
-def quantile(fraction: float, histogram: Histogram, *by: str, where: str = "") -> str:
+def quantile(fraction: float, histogram: Histogram | str, *by: str, where: str = "") -> str:
     """A quantile, exact to its bucket: at most a factor of the square root of 2."""
-    buckets = _chosen(f"{name_of(histogram)}_bucket", by, where)
+    buckets = _chosen(f"{_series(histogram)}_bucket", by, where)
     return f"histogram_quantile({fraction}, sum{_by(('le', *by))} (rate({buckets}[$__rate_interval])))"
 
 
-def buckets(histogram: Histogram) -> str:
+def buckets(histogram: Histogram | str) -> str:
     """Observations per bucket of the chosen backends, for a heatmap of one."""
-    return f"sum by (le) (increase({selector(f'{name_of(histogram)}_bucket', CHOSEN)}[$__rate_interval]))"
+    return f"sum by (le) (increase({selector(f'{_series(histogram)}_bucket', CHOSEN)}[$__rate_interval]))"
 
 
 def selector(name: str, where: str = "") -> str:
     """Select a series of the chosen processes, narrowed by `where`."""
     return f"{name}{{{SELECTED}{', ' if where else ''}{where}}}"
+
+
+def _series(metric: Metric | str, suffix: str = "") -> str:
+    return metric if isinstance(metric, str) else f"{name_of(metric)}{suffix}"
 
 
 def _chosen(name: str, by: tuple[str, ...], where: str) -> str:

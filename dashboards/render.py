@@ -6,11 +6,11 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards import comparison, lifecycle, overview, workers
+from dashboards import comparison, lifecycle, load, overview, rollout, servers, workers
 from dashboards.panels import Board, build
 
 GENERATED = Path(__file__).parent / "generated"
-BOARDS = (overview.BOARD, comparison.BOARD, lifecycle.BOARD, workers.BOARD)
+BOARDS = tuple(page.BOARD for page in (overview, comparison, rollout, lifecycle, workers, servers, load))
 
 
 def render(board: Board) -> str:

@@ -7,21 +7,22 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest import bench_plots, inside_plots, pictures, plan, recorder, report
+from loadtest import bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
+from loadtest.catalogue import ROLLBACK
 from loadtest.clock import Offset
 from loadtest.drift import ProcessSample
 from loadtest.host import HostSample
 from loadtest.page import Figure, Page, Section, Table, write
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
-from loadtest.report import number, seconds
 from loadtest.usage import BlockCounters
+from loadtest.wording import number, seconds
 
 NAME = "report.html"
 # Options of the command by the setting that they set.
 OPTIONS = {
-    "scenario": "--scenario", "num_conversations": "--num-conversations", "chunk_rate": "--chunk-rate",
-    "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
+    "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
+    "chunk_rate": "--chunk-rate", "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
 }  # fmt: skip
 
 # Those of the plots that report.md shows: enough to see what a run says.
@@ -83,11 +84,12 @@ def page(result: Mapping[str, Any], rows: Rows | None) -> Page:
     return Page(
         title=" and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0],
         made=f"streamgauge bench · {result['made_at'].replace('T', ' ').replace('+00:00', ' UTC')}",
-        findings=[line.strip() for line in report.comparison_lines(result)],
+        findings=[line.strip() for line in [*report.comparison_lines(result), *flips_report.sentences(result)]],
         verdicts=[(_verdict_says(result), result["verdict"], result["verdict_reasons"])],
         headline=Table(["", *names], [[label, *cells] for label, cells in report.headline(result)]),
-        lead=bench_plots.ratios(shown) if shown and len(names) > 1 else None,
+        lead=bench_plots.ratios(shown) if shown and len(names) > 1 and not result.get("flips") else None,
         sections=[
+            *flips_report.sections(result),
             *(_plots(shown) if shown else [_no_rows()]),
             *_tables(result),
             Section("What the numbers are not", report.NOT_SAID),
@@ -110,20 +112,27 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
         Section(
             "Delivery latency",
             [f"From when the {report.DISTRIBUTIONS['delivery_latency_s']}."],
-            [bench_plots.percentiles(shown), bench_plots.delivered(shown), *bench_plots.heatmaps(shown)],
+            [
+                *([time_plots.latency(shown, percent) for percent in (50, 99)] if shown.rows.plan.flips else []),
+                bench_plots.percentiles(shown),
+                bench_plots.delivered(shown),
+                *bench_plots.heatmaps(shown),
+            ],
         ),
         Section(
             "First byte and load",
             figures=[
                 bench_plots.first_bytes(shown),
                 bench_plots.added(shown),
-                bench_plots.concurrency(shown),
-                bench_plots.throughput(shown),
+                time_plots.concurrency(shown),
+                time_plots.throughput(shown),
             ],
         ),
     ]
     if inside := inside_plots.figures(shown):
         sections.append(Section("Inside", figures=inside))
+    if shown.rows.plan.flips is not None:  # a point a block says nothing of the one block of such a run
+        return sections
     if counted := bench_plots.counted(shown):
         sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
     return sections
@@ -196,7 +205,15 @@ def reproduce(result: Mapping[str, Any]) -> str:
     given = [f"{option} {settings[name]}" for name, option in OPTIONS.items() if settings.get(name) is not None]
     backends = f"--backends {','.join(settings.get('backends') or result['backends'])}"
     quick = ["--quick"] if settings.get("quick") else []
-    return " ".join(["streamgauge bench", *quick, backends, *given])
+    return " ".join(["streamgauge bench", *quick, backends, *given, *_flipping(settings)])
+
+
+def _flipping(settings: Mapping[str, Any]) -> list[str]:
+    how = settings.get("flipping")
+    if settings.get("scenario") != ROLLBACK or not how:
+        return []
+    every = [f"--flip-every {how['every_s']:g}"] if how["every_s"] else []
+    return [*every, *([] if how["loses_store"] else ["--no-kill"])]
 
 
 def _pairs(known: Mapping[str, Any]) -> Table:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from loadtest import series, summary
@@ -13,9 +12,9 @@ from loadtest.plots.heatmap import heatmap
 from loadtest.plots.lines import Kind, Series, lines
 from loadtest.plots.scales import Linear, Log, Scale, Tail, above, around
 from loadtest.plots.svg import Box
-from loadtest.report import number, seconds
 from loadtest.series import Point, Sample
 from loadtest.summary import Measured
+from loadtest.wording import number, seconds
 
 if TYPE_CHECKING:
     from loadtest.bench_page import Rows
@@ -24,7 +23,6 @@ BOX = Box()
 PERCENTS = (1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 99.0, 99.9, 100.0)
 PARTS = 10
 COLUMNS, ROWS = 72, 30
-TIME_BINS = 180
 COMPARED = {
     "delivery_latency.p50": "delivery p50",
     "delivery_latency.p95": "delivery p95",
@@ -75,7 +73,8 @@ def percentiles(shown: Shown) -> Figure:
     """The tail of each backend, HDR style."""
     curves = {name: series.by_percentile(sample) for name, sample in shown.deliveries.items()}
     highest = max((curve[-1][0] for curve in curves.values() if curve), default=99.0)
-    scales: tuple[Scale, Scale] = (Tail(highest, BOX.left, BOX.right), _log(_values(curves.values()), vertical=True))
+    y = log_scale(values_of(curves.values()), vertical=True)
+    scales: tuple[Scale, Scale] = (Tail(highest, BOX.left, BOX.right), y)
     return Figure(
         title="Delivery latency by percentile",
         says="How long all but the slowest chunks took. Each step to the right leaves a tenth as many. "
@@ -160,18 +159,6 @@ def ratios(shown: Shown) -> Figure:
     return Figure(title, says, svg, Table(["", "estimate", "low", "high"], rows), legend)
 
 
-def concurrency(shown: Shown) -> Figure:
-    """Streams open at the client over the whole run."""
-    title = "Streams open at once"
-    return _over_time(shown, title, "streams", series.open_streams, "The most in each moment. The backends take turns.")
-
-
-def throughput(shown: Shown) -> Figure:
-    """Content events received over the whole run."""
-    title = "Chunks received per second"
-    return _over_time(shown, title, "chunks/s", series.chunks_per_second, "Warm-ups and twins are in it.")
-
-
 def counted(shown: Shown) -> list[Figure]:
     """What the servers and the machine counted in each block, as far as anyone was asked."""
     blocks = series.per_block(shown.rows.plan, shown.rows.counters, shown.rows.host, shown.rows.generator)
@@ -219,33 +206,14 @@ def _ecdf(shown: Shown, found: Mapping[str, Sample], title: str, axis: str, unit
     return Figure(title, says, svg, _percent_table(found), shown.legend)
 
 
-def _over_time(
-    shown: Shown, title: str, unit: str, made: Callable[[list[Any], int, float], list[Point]], says: str
-) -> Figure:
-    rows = {name: [row for row in shown.rows.streams if row.backend == name] for name in shown.names}
-    ended_ns = max((row.closed_ns or row.intended_ns for row in shown.rows.streams), default=0)
-    until_s = max(1.0, (ended_ns - shown.began_ns) / 1e9)
-    bin_s = max(1.0, until_s / TIME_BINS)
-    found = {name: made(rows[name], shown.began_ns, bin_s) for name in shown.names}
-    x = Linear(0, until_s, BOX.left, BOX.right, lambda value: f"{value:g} s")
-    y = Linear(0, above(max(_values(found.values()), default=1)), BOX.bottom, BOX.top, number)
-    svg = lines(title, (x, y), ("time of the run", unit), shown.each(found.__getitem__, "area"))
-    table = Table(
-        ["seconds", *shown.names],
-        [
-            [_span(low, high), *(number(_most(found[name], low, high)) for name in shown.names)]
-            for low, high in pairwise(until_s * part / PARTS for part in range(PARTS + 1))
-        ],
-    )
-    return Figure(title, f"{says} In the table: the most in each tenth of the run.", svg, table, shown.legend)
-
-
-def _log(values: Sequence[float], *, vertical: bool) -> Log:
+def log_scale(values: Sequence[float], *, vertical: bool) -> Log:
+    """An axis of durations that holds all of these."""
     start, end = (BOX.bottom, BOX.top) if vertical else (BOX.left, BOX.right)
     return Log(*around(values), start, end, seconds)
 
 
-def _values(curves: Any) -> list[float]:
+def values_of(curves: Any) -> list[float]:
+    """What there is of the curves upwards."""
     return [up for curve in curves for _, up in curve if up is not None]
 
 
@@ -273,15 +241,12 @@ def _part_row(found: Sequence[series.Moment], until_s: float, part: int) -> list
     last = part == PARTS - 1
     inside = Sample(sorted(one.took_s for one in found if low <= one.at_s < high or (last and one.at_s >= high)), 0)
     cells = [seconds(series.at_percentile(inside, percent)) for percent in (50, 99, 100)]
-    return [_span(low, high), number(len(inside.values)), *cells]
+    return [span(low, high), number(len(inside.values)), *cells]
 
 
-def _span(low: float, high: float) -> str:
+def span(low: float, high: float) -> str:
+    """A stretch of seconds, as a row is named."""
     return f"{low:.0f} – {high:.0f}"
-
-
-def _most(points: Sequence[Point], low: float, high: float) -> float | None:
-    return max((up for at, up in points if up is not None and low <= at <= high), default=None)
 
 
 def _times(value: float | int | None) -> str:

@@ -12,8 +12,8 @@ from loadtest.page import Figure, Page, Section, Table
 from loadtest.plots.lines import Mark, Series, lines
 from loadtest.plots.scales import Linear, Log, above, around
 from loadtest.plots.svg import Box
-from loadtest.report import number, seconds
 from loadtest.verdict import Verdict
+from loadtest.wording import number, seconds
 
 NAME = "capacity.html"
 BOX = Box()

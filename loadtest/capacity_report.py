@@ -9,9 +9,9 @@ from rich.markup import escape
 from loadtest.capacity import CLOSE_ENOUGH, KEPT_UP, Capacity, Document, Level
 from loadtest.objective import Checked, Clause
 from loadtest.page import Table
-from loadtest.report import number, seconds
 from loadtest.usl import Fit
 from loadtest.verdict import Verdict
+from loadtest.wording import number, seconds
 
 NOT_SAID = (
     "The figure is this machine's, with every part and the load on it: compare it with other backends of the same run.",

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtest.claims import Finding, Level, Measured, Outcome
-from loadtest.report import seconds
+from loadtest.wording import seconds
 
 COLOURS = {Outcome.CONFIRMED: "green", Outcome.BETTER: "green", Outcome.UNDECIDED: "yellow"}
 COLUMNS = ("claim", "stated", "measured", "95 % interval", "outcome")

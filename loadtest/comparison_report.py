@@ -11,7 +11,7 @@ from rich.table import Table
 
 from loadtest.compare import Change, Check, Outcome, outcome
 from loadtest.document import Result
-from loadtest.report import seconds
+from loadtest.wording import seconds
 
 COLOURS = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INCONCLUSIVE: "yellow"}
 

@@ -1,4 +1,4 @@
-"""The type of `result.json`, schema 2: what a program may rely on when it reads one.
+"""The type of `result.json`, schema 3: what a program may rely on when it reads one.
 
 `docs/result.schema.json` is made from these types (`python -m loadtest.document`), and a file that is read is checked
 against them, so that a comparison never rests on a field that was not there.
@@ -143,10 +143,70 @@ class NoiseFloor(msgspec.Struct, frozen=True):
     p99: Ratio
 
 
-class Result(msgspec.Struct, frozen=True):
-    """The whole document."""
+class Delivered(msgspec.Struct, frozen=True):
+    """Delivery latency of the chunks that came in some second, in seconds."""
 
-    schema: Literal[2]
+    p50: Number
+    p99: Number
+    count: int
+
+
+class Around(msgspec.Struct, frozen=True):
+    """The second before a flip, the one that it begins (longer where the store was lost) and the one after that.
+
+    By backend, and `all`.
+    """
+
+    before: dict[str, Delivered]
+    during: dict[str, Delivered]
+    after: dict[str, Delivered]
+
+
+class Flip(msgspec.Struct, frozen=True):
+    """One flip of the flag. Times count from when it was in force; `at_s` from the beginning of the load.
+
+    `posted` are the messages until the next flip: `on_new`, `rerouted` since the store was lost, or `late`. `open` are
+    the streams that ran across it, and how they ended.
+    """
+
+    at_s: float
+    before: str
+    backend: str
+    store_lost_s: Number
+    took_s: float
+    to_first_post_s: Number
+    to_first_content_s: Number
+    posted: int
+    on_new: int
+    rerouted: int
+    late: int
+    open: int
+    open_intact: int
+    open_handed_over: int
+    delivery_latency_s: Around
+
+
+class Continuity(msgspec.Struct, frozen=True):
+    """Whether the flips cost anything: nothing is `broken`, or so many of each kind, told one by one in `findings`."""
+
+    messages: int
+    viewers: int
+    intact: int
+    outcomes: dict[str, int]
+    handed_over: int
+    handovers_counted: int | None
+    rerouted: int
+    resumed: int
+    begun_anew: int
+    pairs: list[str]
+    broken: dict[str, int]
+    findings: list[str]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The whole document. `flips` and `continuity` are of the scenario that flips the flag."""
+
+    schema: Literal[3]
     verdict: Verdict
     verdict_reasons: list[str]
     made_at: str
@@ -156,6 +216,8 @@ class Result(msgspec.Struct, frozen=True):
     comparisons: list[Comparison]
     noise_floor: NoiseFloor | None
     evidence: dict[str, Any]
+    flips: list[Flip] = []
+    continuity: Continuity | None = None
 
 
 def read(path: Path) -> Result:
@@ -170,11 +232,13 @@ def read(path: Path) -> Result:
 
 
 def _newest(made: Any) -> Any:
-    """Schema 1 had one comparison, of two backends, or none."""
-    if not isinstance(made, dict) or made.get("schema") != 1:
+    """Schema 1 had one comparison, of two backends, or none; 2 had no flips."""
+    if not isinstance(made, dict) or made.get("schema") not in (1, 2):
         return made
+    if made["schema"] == 2:
+        return {**made, "schema": 3}
     old = made.get("comparison")
-    return {**made, "schema": 2, "comparisons": [] if old is None else [old]}
+    return {**made, "schema": 3, "comparisons": [] if old is None else [old]}
 
 
 def json_schema() -> bytes:

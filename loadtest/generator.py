@@ -5,14 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
 
+from loadtest.clock import Offset
+
 SCENARIO = Path(__file__).parent / "scenarios" / "player.py"
+EXPOSING = SCENARIO.with_name("exposing.py")
 ROOT = Path(__file__).parent.parent
 LOOPBACK = "127.0.0.1"
 STOP_WITHIN_S = 15.0
@@ -51,8 +54,8 @@ class Progress(msgspec.Struct, frozen=True):
 class Generator:
     """Locust in a process (and session) of its own; leaving the context stops it, so that no load outlives us."""
 
-    def __init__(self, target: str, plan: Path, results: Path, team: Team = ALONE) -> None:
-        self._results, self._team = results, team
+    def __init__(self, target: str, plan: Path, results: Path, team: Team = ALONE, exposed: Sequence[str] = ()) -> None:
+        self._results, self._team, self._exposed = results, team, exposed
         self._ours, theirs = socket.socketpair()
         self._log = results / "locust.log"
         with theirs, (results / "locust.out").open("wb") as output:
@@ -105,8 +108,10 @@ class Generator:
             self._process.wait()
 
     def _command(self, target: str, plan: Path, control_fd: int) -> list[str]:
+        files = [SCENARIO, EXPOSING] if self._exposed else [SCENARIO]
         return [
-            *_locust(), "--headless", "--users", str(self._team.size), "--spawn-rate", str(self._team.size),
+            *_locust(*files), *self._exposed,
+            "--headless", "--users", str(self._team.size), "--spawn-rate", str(self._team.size),
             "--host", target, "--plan", str(plan), "--results", str(self._results), "--control-fd", str(control_fd),
             "--logfile", str(self._log), "--only-summary", "--exit-code-on-error", "0", *_team_options(self._team),
         ]  # fmt: skip
@@ -119,8 +124,8 @@ class Generator:
         return " / ".join(lines[-5:]) or "it wrote no log"
 
 
-def _locust() -> list[str]:
-    return [sys.executable, "-m", "locust", "-f", str(SCENARIO)]
+def _locust(*files: Path) -> list[str]:
+    return [sys.executable, "-m", "locust", "-f", ",".join(map(str, files or (SCENARIO,)))]
 
 
 def _team_options(team: Team) -> list[str]:
@@ -137,6 +142,11 @@ def worker(master: str, port: int, processes: int) -> tuple[list[str], dict[str,
     """The command and the environment of load generators that join a master; it has to run in `SCENARIO`'s folder."""
     several = ["--processes", str(processes)] if processes > 1 else []
     return [*_locust(), "--worker", "--master-host", master, "--master-port", str(port), *several], _environment()
+
+
+def exposing(port: int | None, offset: Offset) -> list[str]:
+    """What makes a generator serve its own figures on this port while it runs; nothing without one."""
+    return [] if port is None else ["--metrics-port", str(port), "--clock-offset-ns", str(offset.offset_ns)]
 
 
 def _environment() -> dict[str, str]:

@@ -11,9 +11,10 @@ from loadtest.page import Figure, Table
 from loadtest.plots.bars import Bar, Part, bars, box_of
 from loadtest.plots.lines import Series, lines
 from loadtest.plots.scales import Linear, above
-from loadtest.report import INSIDE, number, seconds, signed_seconds
+from loadtest.report import INSIDE
 from loadtest.series import Point
 from loadtest.waterfall import Fall
+from loadtest.wording import number, seconds, signed_seconds
 
 SLOWEST = 10
 PHASES = {

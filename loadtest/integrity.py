@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+import msgspec
+
 from loadtest.recorder import TERMINALS, StreamRow
 
 
@@ -21,15 +23,25 @@ def faults(row: StreamRow) -> frozenset[Fault]:
     """Every fault of this stream; empty means intact."""
     if row.outcome == "censored":
         return frozenset({Fault.CENSORED})
+    seen = since_told_to_begin_anew(row)
     found = {
-        Fault.HOLES: has_holes(row),
-        Fault.REPEATS: len(set(row.indexes)) < len(row.indexes),
-        Fault.OUT_OF_ORDER: is_out_of_order(row),
+        Fault.HOLES: has_holes(seen),
+        Fault.REPEATS: len(set(seen.indexes)) < len(seen.indexes),
+        Fault.OUT_OF_ORDER: is_out_of_order(seen),
         Fault.MISSING_TERMINAL: row.first_byte_ns is not None and row.terminal_ns is None,
         Fault.CONTENT_MISMATCH: has_content_mismatch(row),
         Fault.FAILED: why_failed(row) is not None,
     }
     return frozenset(fault for fault, present in found.items() if present)
+
+
+def since_told_to_begin_anew(row: StreamRow) -> StreamRow:
+    """What came after the server told a viewer who came back to discard all it had: the log follows from its beginning.
+
+    It does so where the viewer's last event id means nothing to it, as while the stream's store is away.
+    """
+    begins = max((place for place, index in enumerate(row.indexes) if index < 0), default=-1) + 1
+    return msgspec.structs.replace(row, indexes=row.indexes[begins:], kinds=row.kinds[begins:]) if begins else row
 
 
 def has_holes(row: StreamRow) -> bool:
@@ -69,9 +81,10 @@ def why_failed(row: StreamRow) -> str | None:
     """The reason a stream that ran to its end is no success, or null."""
     if row.outcome == "failed":
         return row.error or "failed"
-    if row.backend and row.committed is not None and row.committed.backend not in (row.backend, None):
+    # Whether a stream may leave the backend that the flag chose is not seen from it alone: `continuity` judges that.
+    if not row.flagged and row.committed is not None and row.committed.backend not in (row.backend, None):
         return f"served by {row.committed.backend} instead of {row.backend}"
-    if any(name != str(index) for name, index in zip(row.event_ids, row.indexes, strict=True)):
+    if any(name != str(index) for name, index in zip(row.event_ids, row.indexes, strict=True) if index >= 0):
         return "an event's id differs from its chunk_index"
     terminals = [kind for kind in row.kinds if kind in TERMINALS]
     wanted = "done" if row.cancelled_ns is None else "cancelled"

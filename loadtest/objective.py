@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from loadtest.report import DISTRIBUTIONS, seconds
+from loadtest.report import DISTRIBUTIONS
+from loadtest.wording import seconds
 
 METRICS = tuple(key.removesuffix("_s") for key in DISTRIBUTIONS)
 PERCENTILES = ("p50", "p90", "p95", "p99", "p999", "max")

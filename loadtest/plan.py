@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from loadtest.flips import Timetable
 from loadtest.schedules import Schedule
 from loadtest.trace import Request
 from loadtest.viewers import Viewer, Watch, Watching, once
@@ -37,6 +38,8 @@ LEAST_CHUNKS_PER_S, MOST_CHUNKS_PER_S = 0.01, 1000.0
 LEAD_S, LEAD_CHUNKS = 0.25, 4
 MODEL_TTFT_S = 0.2
 
+BY_FLAG = ""
+"""Stands where a backend's name does when the system's flag chooses."""
 Protocol = Literal["streamgauge", "openai"]
 """Whether a streamgauge system is asked, or a model itself."""
 
@@ -53,7 +56,7 @@ PROMPTS = (
 class Arrival(msgspec.Struct, frozen=True):
     """One conversation to start `at_s` seconds after its block began, whatever the others are doing.
 
-    An empty `backend` leaves the choice to the system.
+    Where `backend` is `BY_FLAG`, the system chooses.
     """
 
     at_s: float
@@ -94,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True):
     schema: int = 1
     soak_s: float | None = None
     protocol: Protocol = "streamgauge"
+    flips: Timetable | None = None
 
 
 class Shape(NamedTuple):
@@ -144,14 +148,16 @@ def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule, watch: W
     return _arrange(size, rng, _watched(size, segments, watch), backends)
 
 
-def soak(size: Shape, backends: Sequence[str], schedule: Schedule, duration_s: float, conversations: int) -> Plan:
+def soak(
+    size: Shape, backends: Sequence[str], schedule: Schedule, duration_s: float, conversations: int, watch: Watch = once
+) -> Plan:
     """One long block a backend, of the same arrivals: for what changes over time, not for comparing the backends."""
     rng = random.Random(size.seed)  # noqa: S311
     chunks = max(2, round(size.stream_s * size.chunk_rate))
     warmup = [_arrival(size, rng, LEAD_S, chunks)]
     steady = [_arrival(size, rng, LEAD_S + at_s, chunks) for at_s in schedule(rng, conversations, duration_s)]
     turns = [Turn(name, quartet, segment) for name in backends for quartet, segment in ((None, 0), (0, 1))]
-    return msgspec.structs.replace(_play(size, [warmup, steady], turns), soak_s=duration_s)
+    return msgspec.structs.replace(_play(size, _watched(size, [warmup, steady], watch), turns), soak_s=duration_s)
 
 
 def replay(

@@ -15,8 +15,8 @@ from loadtest import generator, summary
 from loadtest.clock import Offset
 from loadtest.plan import Plan
 from loadtest.recorder import StreamRow
-from loadtest.report import seconds
 from loadtest.stats import Distribution
+from loadtest.wording import seconds
 
 Mode = Literal["auto", "json", "none"]
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
@@ -88,7 +88,9 @@ class Display:
 
     def __enter__(self) -> Self:
         streams = f"{len(self._plan.blocks)} blocks, {self._total} streams"
-        self.note(f"load: {streams}, backends alternating (seed {self._plan.seed})")
+        flips = self._plan.flips
+        turns = f"{len(flips.flips)} flips of the flag, from {flips.first}" if flips else "backends alternating"
+        self.note(f"load: {streams}, {turns} (seed {self._plan.seed})")
         self._progress.start()
         return self
 
@@ -158,4 +160,4 @@ class Display:
             return "load ended"
         block = self._plan.blocks[seen.block]
         kind = "" if block.quartet is not None else " (warm-up)"
-        return f"block {seen.block + 1}/{len(self._plan.blocks)} {block.backend}{kind}"
+        return f"block {seen.block + 1}/{len(self._plan.blocks)} {block.backend or 'by the flag'}{kind}"

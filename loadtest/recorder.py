@@ -6,6 +6,7 @@ All instants are integer nanoseconds of the wall clock, null when the stream nev
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, TypeVar
+from typing import Protocol as Interface
 
 import msgspec
 
@@ -55,7 +56,9 @@ class Resume(msgspec.Struct, frozen=True):
 class StreamRow(msgspec.Struct, frozen=True):
     """Everything known about one viewer's stream. The lists run parallel: one entry per event, in order of arrival.
 
-    Viewer 0 asked the question; the POST's instants are on its row alone.
+    Viewer 0 asked the question; the POST's instants are on its row alone. `backend` is the one that was asked for or,
+    where the system's flag chose (`flagged`), the one that the POST's answer named. `served` are those that the answers
+    to this viewer's GETs named.
     """
 
     block: int
@@ -92,6 +95,24 @@ class StreamRow(msgspec.Struct, frozen=True):
     resumes: tuple[Resume, ...] = ()
     cancelled_ns: int | None = None
     protocol: Protocol = "streamgauge"
+    flagged: bool = False
+    served: tuple[str | None, ...] = ()
+
+
+class Watcher(Interface):
+    """Somebody who follows all recordings of this process while they run."""
+
+    def began(self, recording: "Recording") -> None:
+        """One begins."""
+        ...
+
+    def ended(self, recording: "Recording", row: StreamRow) -> None:
+        """It has become this row."""
+        ...
+
+
+WATCHERS: list[Watcher] = []
+"""Nobody, unless the run is exposed while it runs."""
 
 
 class Recording:
@@ -107,6 +128,8 @@ class Recording:
         self.intended_ns = intended_ns
         self.resumes: list[Resume] = []
         self.cancelled_ns: int | None = None
+        self.chosen: str | None = None
+        self.served: list[str | None] = []
         self.task_id: str | None = None
         self.sent_ns: int | None = None
         self.accepted_ns: int | None = None
@@ -119,6 +142,8 @@ class Recording:
         self.committed: Committed | None = None
         self.comments: list[str] = []
         self._events: list[tuple[str, Record, int]] = []
+        for watcher in WATCHERS:
+            watcher.began(self)
 
     @property
     def events(self) -> int:
@@ -139,10 +164,10 @@ class Recording:
     def row(self, outcome: Outcome, error: str | None = None) -> StreamRow:
         """The finished row."""
         records = [record for _, record, _ in self._events]
-        return StreamRow(
+        row = StreamRow(
             block=self._block.index,
             arrival=self._arrival_index,
-            backend=self.arrival.backend,
+            backend=self.arrival.backend or self.chosen or "",
             quartet=self._block.quartet,
             counted=self.arrival.counted,
             model=self.arrival.model,
@@ -174,7 +199,12 @@ class Recording:
             resumes=tuple(self.resumes),
             cancelled_ns=self.cancelled_ns,
             protocol=self.protocol,
+            flagged=not self.arrival.backend,
+            served=tuple(self.served),
         )
+        for watcher in WATCHERS:
+            watcher.ended(self, row)
+        return row
 
 
 class GeneratorRow(msgspec.Struct, frozen=True):

@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from loadtest import flips_report
 from loadtest.extras import EXTRAS
+from loadtest.wording import mebibytes, number, seconds, signed_seconds
 
 DISTRIBUTIONS = {
     "delivery_latency_s": "producer held the chunk's last delta → client parsed its event; no model time in it",
@@ -62,6 +64,7 @@ def markdown(result: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()
     lines += [f"- {reason}" for reason in result["verdict_reasons"]] or ["Nothing speaks against this run."]
     lines += ["", *facts(result), ""]
     lines += comparison_lines(result)
+    lines += flips_report.markdown(result)
     lines += [line for title, place in pictures for line in ("", f"![{title}]({place})")]
     for key, meaning in DISTRIBUTIONS.items():
         spreads = {name: figures[key] for name, figures in result["backends"].items()}
@@ -88,36 +91,11 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for line in [*comparison_lines(result), *_over_time(result)]:
         console.print(line, highlight=False, soft_wrap=True)
+    flips_report.show(result, console)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
     for reason in result["verdict_reasons"]:
         console.print(f"  {reason}", highlight=False)
-
-
-def seconds(value: float | None) -> str:
-    """A duration with a unit fit to read."""
-    if value is None:
-        return "–"
-    if value < 0.001:
-        return f"{value * 1e6:.0f} µs"
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
-
-
-def signed_seconds(value: float | None) -> str:
-    """The same of what may be below zero."""
-    return seconds(value) if value is None or value >= 0 else f"−{seconds(-value)}"
-
-
-def number(value: float | None) -> str:
-    """A count or a rate fit to read."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
-
-
-def mebibytes(value: int | None) -> str:
-    """An amount of memory fit to read."""
-    return "–" if value is None else f"{value / 2**20:.0f} MiB"
 
 
 INSIDE = {

@@ -1,13 +1,14 @@
-"""The one document of a run, schema 2: seconds and counts, and everything a reader needs to doubt them."""
+"""The one document of a run, schema 3: seconds and counts, and everything a reader needs to doubt them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from loadtest import costs, drift, extras, summary, verdict
+from loadtest import continuity, costs, drift, extras, flip_figures, summary, verdict
 from loadtest.clock import Offset
 from loadtest.drift import ProcessSample
+from loadtest.flips import Done
 from loadtest.host import HostSample
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
@@ -36,6 +37,7 @@ class Raw(msgspec.Struct, frozen=True):
     processes: Sequence[ProcessSample] = ()
     generators: int = 1
     """How many played the plan together."""
+    flips: Done | None = None
 
 
 def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made_at: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     floor = summary.noise_floor(streams, raw.offset)
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
     return {
-        "schema": 2,
+        "schema": 3,
         "verdict": judged.value,
         "verdict_reasons": reasons,
         "made_at": made_at,
@@ -63,6 +65,20 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
         "comparisons": [_comparison(names[0], name, streams, raw.offset) for name in names[1:]],
         "noise_floor": floor,
         "evidence": msgspec.to_builtins(found),
+        **_flips(streams, raw),
+    }
+
+
+def _flips(streams: Sequence[Measured], raw: Raw) -> dict[str, Any]:
+    """What the flips did, and whether they cost anything."""
+    times, done = raw.plan.flips, raw.flips
+    if times is None or done is None:
+        return {"flips": [], "continuity": None}
+    # Those whose generator died have no instants.
+    began_ns = min((one.row.intended_ns for one in streams if one.row.intended_ns), default=0)
+    return {
+        "flips": flip_figures.figures(streams, times, done, raw.offset, began_ns),
+        "continuity": continuity.judge(streams, times, done),
     }
 
 

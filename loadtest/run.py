@@ -3,8 +3,9 @@
 import contextlib
 import os
 import secrets
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,34 +18,21 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from loadtest import (
-    bench_page,
-    catalogue,
-    clock,
-    folders,
-    host,
-    merging,
-    plan,
-    recorder,
-    report,
-    result,
-    schedules,
-    trace,
-    viewers,
-)
+from loadtest import bench_page, clock, flips_report, folders, host, merging, plan, recorder, report, result
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
 from loadtest.drift import ProcessSample
-from loadtest.generator import ALONE, Generator, GeneratorError, Team
+from loadtest.flipper import Flipper
+from loadtest.flips import Controls, Done
+from loadtest.generator import ALONE, Generator, GeneratorError, Team, exposing
+from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
-from loadtest.progress import PLAINLY, Display, Mode, Showing, say
+from loadtest.progress import PLAINLY, Display, Showing, say
 from loadtest.usage import BlockCounters
 from loadtest.watched import System
 
-BACKENDS = ("polling", "pubsub")
-DIRECT = "openai"
-"""Stands where a backend's name does when a model is asked without any."""
 SAMPLE_EVERY_S = 1.0
+LOOPBACK = "127.0.0.1"
 NOT_OF_THE_LOAD = ("team", "progress")
 
 
@@ -52,24 +40,8 @@ class BenchError(RuntimeError):
     """The run cannot begin; the message says what to change. A GeneratorError or CountersError can end it later."""
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """What a person can choose. `num_conversations` is per backend; null leaves it to the mode."""
-
-    quick: bool = False
-    num_conversations: int | None = None
-    backends: tuple[str, ...] = BACKENDS
-    chunk_rate: float = 20.0
-    out: Path = Path("results")
-    scenario: str = "steady"
-    duration: str | None = None
-    protocol: plan.Protocol = "streamgauge"
-    trace: Path | None = None
-    time_scale: float = 1.0
-    seed: int | None = None
-    model: str | None = "scripted"
-    team: Team = ALONE
-    progress: Mode = "auto"
+class ContinuityError(RuntimeError):
+    """The run is whole and written, and shows that a flip cost something; the message says what."""
 
 
 def run_bench(
@@ -80,13 +52,14 @@ def run_bench(
     console: Console,
     known: Mapping[str, Any] | None = None,
     system: System = System(),  # noqa: B008 - frozen
+    controls: Controls | None = None,
 ) -> Path:
     """Measure and return the folder with result.json, report.md and the raw streams.
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
-    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError. `known`
-    are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire, `system` is what can be
-    seen of it from beside: its metrics and its processes.
+    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError, and with ContinuityError where a
+    flip cost something. `known` are settings of the system (such as `polling_interval_s`) that cannot be seen over the
+    wire, `system` is what can be seen of it from beside, `controls` what a plan with flips needs.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -94,6 +67,9 @@ def run_bench(
         if options.model is None and not os.environ.get("OPENAI_MODEL"):
             raise BenchError("no model is named: set OPENAI_MODEL")
     played = make_plan(options, seed)
+    if played.flips is not None:
+        # Backends share the time, so nobody can say whose a query was; and a store that was lost counts from 0.
+        database_url, redis_url, system = None, None, System()
     target = target.rstrip("/")
     check_target(target, options.protocol)
     offset = _offset(target, options.protocol)
@@ -102,10 +78,9 @@ def run_bench(
     plan.save(played, folder / "plan.json")
     with Meter(database_url, redis_url, time.time_ns, system) as meter:
         showing = Showing(options.progress, offset if options.team == ALONE else Showing().offset)
-        load = play(played, target, folder, meter, console, options.team, showing)
-    for name, rows in (("counters", load.counters), ("host", load.host), ("processes", load.processes)):
-        with (folder / f"{name}.jsonl").open("wb") as file:
-            recorder.append(file, rows)
+        exposed = exposing(options.metrics_port, offset)
+        load = play(played, target, folder, meter, console, options.team, showing, controls, exposed)
+    load.save(folder)
     settings = {
         **{name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_LOAD},
         "out": str(options.out),
@@ -135,6 +110,7 @@ def run_bench(
         interrupted=load.interrupted,
         processes=load.processes,
         generators=options.team.size,
+        flips=load.flips,
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
@@ -150,7 +126,14 @@ def run_bench(
         raise load.failure
     if load.interrupted:
         raise KeyboardInterrupt
+    check_continuity(made, folder)
     return folder
+
+
+def check_continuity(made: Mapping[str, Any], folder: Path) -> None:
+    """Raise ContinuityError if a flip cost something."""
+    if made["continuity"] and made["continuity"]["broken"]:
+        raise ContinuityError(f"{flips_report.verdict(made)} What and where is in {folder / 'report.md'}.")
 
 
 def _offset(target: str, protocol: plan.Protocol) -> clock.Offset:
@@ -173,44 +156,15 @@ def check(options: BenchOptions) -> None:
     nearest = next(path for path in (options.out.absolute(), *options.out.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"{options.out} can't be a folder, as {nearest} is none to write in: name another with --out")
-
-
-def make_plan(options: BenchOptions, seed: int) -> Plan:
-    """The plan these options ask for; what cannot be planned raises ValueError with the fix."""
-    return msgspec.structs.replace(_plan(options, seed), protocol=options.protocol)
-
-
-def _plan(options: BenchOptions, seed: int) -> Plan:
-    size = plan.shape(
-        quick=options.quick,
-        conversations=options.num_conversations,
-        chunk_rate=options.chunk_rate,
-        model=options.model,
-        seed=seed,
-    )
-    schedule, watch = catalogue.named(options.scenario)
-    if options.protocol == "openai" and watch is not viewers.once:
-        raise ValueError(f"a model has no streams to come back to: leave out --scenario {options.scenario}")
-    if options.scenario == catalogue.SOAK:
-        return _soak(options, size, schedule)
-    if options.duration is not None:
-        raise ValueError(f"only a soak has a --duration: add --scenario {catalogue.SOAK}, or leave it out")
-    if options.trace is None:
-        return plan.scheduled(size, options.backends, schedule, watch)
-    if schedule is not schedules.steady:
-        raise ValueError(f"a trace sets the arrivals itself: leave out --scenario {options.scenario} or --trace")
-    limit = options.num_conversations or (plan.QUICK_TRACE_REQUESTS if options.quick else plan.CONVERSATIONS)
-    requests = trace.read(options.trace, limit=limit, time_scale=options.time_scale)
-    return plan.replay(size, options.backends, requests, quick=options.quick, watch=watch)
-
-
-def _soak(options: BenchOptions, size: plan.Shape, schedule: schedules.Schedule) -> Plan:
-    if options.trace is not None:
-        raise ValueError("a trace sets the arrivals itself: leave out --scenario soak or --trace")
-    usual_s = plan.QUICK_SOAK_S if options.quick else plan.SOAK_S
-    duration_s = catalogue.duration_s(options.duration) if options.duration else usual_s
-    conversations = options.num_conversations or max(1, round(plan.SOAK_PER_S * duration_s))
-    return plan.soak(size, options.backends, schedule, duration_s, conversations)
+    if options.metrics_port is not None:
+        if options.team.size > 1:
+            raise ValueError("several load generators can't serve one --metrics-port: leave that out, or take one")
+        with socket.socket() as port:
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                port.bind((LOOPBACK, options.metrics_port))
+            except OSError as error:
+                raise ValueError(f"port {options.metrics_port} is taken: choose another --metrics-port") from error
 
 
 @dataclass
@@ -223,6 +177,15 @@ class Load:
     interrupted: bool = False
     failure: GeneratorError | None = None
     processes: list[ProcessSample] = field(default_factory=list)
+    flips: Done | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write down what was seen beside the streams."""
+        if self.flips is not None:
+            (folder / "flips.json").write_bytes(msgspec.json.encode(self.flips))
+        for name, rows in (("counters", self.counters), ("host", self.host), ("processes", self.processes)):
+            with (folder / f"{name}.jsonl").open("wb") as file:
+                recorder.append(file, rows)
 
     def sample(self, system: System) -> None:
         """Note what its processes use, seldom enough to cost nothing."""
@@ -242,19 +205,27 @@ def play(
     console: Console,
     team: Team = ALONE,
     showing: Showing = PLAINLY,
+    controls: Controls | None = None,
+    exposed: Sequence[str] = (),
 ) -> Load:
-    """Run the load over the whole plan, reading all counters around each block and the processes all along."""
+    """Run the load over the whole plan, reading all counters around each block and the processes all along.
+
+    A plan with flips needs the controls for them; `exposed` are options of a generator that shows its own figures.
+    """
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
     with (
         Display(console, played, folder / "streams.jsonl", showing) as display,
-        Generator(target, folder / "plan.json", folder, team) as generator,
+        Generator(target, folder / "plan.json", folder, team, exposed) as generator,
     ):
+        flipper = Flipper(played, controls, display.note)
         try:
+            flipper.prepare()
             for seen in generator.reports():
                 display.update(seen)
                 if meter.system.processes:
                     load.sample(meter.system)
+                flipper.heard(seen)
                 if seen.event == "ready":
                     load.started.append(seen.block)
                     before = meter.read()
@@ -269,6 +240,7 @@ def play(
             generator.stop()
         except GeneratorError as error:
             load.interrupted, load.failure = True, error
+        load.flips = flipper.end()
     load.host.append(host.sample())
     return load
 

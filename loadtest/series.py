@@ -9,6 +9,7 @@ from typing import NamedTuple
 from loadtest.clock import Offset
 from loadtest.counters import store_calls_between
 from loadtest.host import HostSample
+from loadtest.live import live
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.stats import log_ratio_interval
@@ -171,6 +172,19 @@ def chunks_per_second(rows: Iterable[StreamRow], began_ns: int, bin_s: float) ->
     return _over_time({place: count / bin_s for place, count in counts.items()}, bin_s)
 
 
+def percentile_over_time(
+    streams: Iterable[Measured], offset: Offset, began_ns: int, bin_s: float, percent: float
+) -> list[Point]:
+    """(second of the run, this percentile of the chunks received in this bin), null while there are none."""
+    bins: dict[int, list[float]] = {}
+    for one in streams:
+        if one.good:
+            for at_ns, took in _chunks(one.row, offset):
+                bins.setdefault(math.floor((at_ns - began_ns) / 1e9 / bin_s), []).append(took)
+    found = {place: at_percentile(Sample(sorted(values), 0), percent) for place, values in bins.items()}
+    return _over_time({place: value for place, value in found.items() if value is not None}, bin_s)
+
+
 def per_block(
     plan: Plan, counters: Sequence[BlockCounters], host: Sequence[HostSample], generator: Sequence[GeneratorRow]
 ) -> list[PerBlock]:
@@ -210,11 +224,12 @@ def ratio(
 
 
 def _chunks(row: StreamRow, offset: Offset) -> list[tuple[int, float]]:
-    """(received, seconds taken) of every content chunk."""
+    """(received, seconds taken) of every content chunk that was seen live."""
+    events = zip(row.kinds, row.produced_ns, row.received_ns, live(row, offset), strict=True)
     return [
         (received_ns, max(LEAST_S, (received_ns - produced_ns - offset.offset_ns) / 1e9))
-        for kind, produced_ns, received_ns in zip(row.kinds, row.produced_ns, row.received_ns, strict=True)
-        if kind == "content"
+        for kind, produced_ns, received_ns, is_live in events
+        if kind == "content" and is_live
     ]
 
 

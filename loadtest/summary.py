@@ -85,11 +85,19 @@ def delivery_latency(streams: Iterable[Measured], offset: Offset) -> Distributio
             # A broken stream's chunks are all in doubt; a stream that never began would have had its planned ones.
             found.lost += max(received, row.planned_chunks or 1)
             continue
-        events = zip(row.kinds, row.produced_ns, row.received_ns, live(row, offset), strict=True)
-        for kind, produced_ns, received_ns, is_live in events:
-            if kind == "content" and is_live:
-                found.add(received_ns - produced_ns - offset.offset_ns)
+        for value_ns in deliveries_ns(row, offset):
+            found.add(value_ns)
     return found
+
+
+def deliveries_ns(row: StreamRow, offset: Offset) -> list[int]:
+    """How long each content chunk that was seen live took to the client."""
+    events = zip(row.kinds, row.produced_ns, row.received_ns, live(row, offset), strict=True)
+    return [
+        received_ns - produced_ns - offset.offset_ns
+        for kind, produced_ns, received_ns, is_live in events
+        if kind == "content" and is_live
+    ]
 
 
 def inter_chunk_latency(streams: Iterable[Measured], offset: Offset) -> Distribution:

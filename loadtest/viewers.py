@@ -83,6 +83,11 @@ def beside_slow(_rng: random.Random, segment: int, _chunks: int, rate: float) ->
     return Watching((Viewer(), Viewer(slow=Slowness(SLOW_BYTES, round(pause_s, 4)))))
 
 
+def coming_and_going(rng: random.Random, segment: int, chunks: int, rate: float) -> Watching:
+    """A viewer from the beginning to the end; or one who loses the connection and resumes; or a late one beside it."""
+    return rng.choice((once, reconnecting, late))(rng, segment, chunks, rate)
+
+
 def cancelling(rng: random.Random, _segment: int, chunks: int, _rate: float) -> Watching:
     """One viewer who has had enough midway."""
     return Watching(cancel_after=max(1, round(chunks * rng.uniform(*CANCEL))))

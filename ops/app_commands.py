@@ -46,7 +46,7 @@ def worker(number: int, metrics_port: int, environment: Mapping[str, str]) -> Co
     return _python(
         f"worker-{number}", "worker", environment,
         "celery", "-A", "app.worker", "worker", "--hostname", f"worker-{number}-{metrics_port}@%h",
-        "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+        "--without-gossip", "--without-mingle",
         stop_seconds=float(drain) + 10,
     )  # fmt: skip
 

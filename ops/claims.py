@@ -18,7 +18,8 @@ from loadtest.bench import figures
 from loadtest.bench.load import Point
 from loadtest.bench.session import Plan, measure
 from loadtest.claims import PUBSUB, Level, Observed
-from loadtest.run import BenchOptions, run_bench
+from loadtest.options import BenchOptions
+from loadtest.run import run_bench
 from loadtest.verdict import Verdict
 from ops.measure import crash_interrupts, errors_say_what_to_do, seen_of
 from ops.perf import MOST_STREAMS, THEIRS, allow_many_files, backend_of

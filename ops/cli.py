@@ -1,6 +1,7 @@
 """The `streamgauge` command."""
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -56,17 +57,23 @@ def up(
 
     REDIS_URL, BROKER_URL, DATABASE_URL and OPENAI_BASE_URL name servers of your own to use instead.
     """
+    from ops.control import listening_control
     from ops.display import Progress, show_stack
     from ops.stack import StackOptions, running_stack
 
-    options = StackOptions(folder, workers, apis, port, traces=True, observe=observe)
+    token = os.environ.get("STREAMGAUGE_OPERATOR_TOKEN") or secrets.token_urlsafe(18)
     is_up = False
     try:
-        with signals_interrupt(), Progress(console) as progress, running_stack(options, progress.part) as stack:
-            progress.finish()
-            show_stack(console, stack)
-            is_up = True
-            stack.watch()
+        with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
+            options = StackOptions(
+                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url, operator_token=token
+            )
+            with running_stack(options, progress.part) as stack:
+                progress.finish()
+                show_stack(console, stack, token)
+                is_up = True
+                control.serve(stack)
+                stack.watch(control.obey)
     except KeyboardInterrupt:
         console.print("Everything is stopped.")
         raise typer.Exit(0 if is_up else INTERRUPTED) from None
@@ -87,10 +94,16 @@ def bench(
         str,
         typer.Option(
             help="When streams start: steady, ramp, step, spike, open (poisson), constant; or how they are watched: "
-            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak."
+            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak; or rollback, which flips the flag."
         ),
     ] = "steady",
-    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m (a minute unless given).")] = None,
+    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m, or of a rollback.")] = None,
+    flip_every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds from one flip of a rollback to the next (5, quick 3).")
+    ] = None,
+    kill: Annotated[
+        bool, typer.Option("--kill/--no-kill", help="Kill the chunk store at one flip of a rollback.")
+    ] = True,
     trace: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
@@ -113,6 +126,10 @@ def bench(
         Literal["auto", "json", "none"],
         typer.Option(help="json: a line of JSON for each step, and everything else on the standard error."),
     ] = "auto",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve what the load sees as Prometheus metrics, for the page Load test."),
+    ] = None,
     workers: Workers = 1,
     apis: Apis = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say what the system under test consists of.")] = False,
@@ -121,9 +138,9 @@ def bench(
 
     With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
-    from loadtest.run import BenchOptions
+    from loadtest.options import BenchOptions
     from ops.load_worker import team
-    from ops.measure import measure, measure_own_stack
+    from ops.measure import measure, measure_own_stack, with_flips
     from ops.options import chosen_backends
     from ops.stack import StackOptions
 
@@ -139,17 +156,23 @@ def bench(
         trace=trace,
         time_scale=time_scale,
         seed=seed,
+        metrics_port=metrics_port,
         team=team(processes, expect_workers, master_port),
         progress=progress,
     )
     shown = errors if progress == "json" else console
+    is_rollback = scenario == "rollback"
+    if is_rollback:
+        options = with_flips(options, target, os.environ, every_s=flip_every, kill=kill)
     try:
         with signals_interrupt():
             if target:
                 measure(options, target, os.environ, shown)
             else:
                 # Beside the stack of `up`, so that one can run while the other does.
-                stack = StackOptions(Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False)
+                stack = StackOptions(
+                    Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False, own_broker=is_rollback
+                )
                 measure_own_stack(options, stack, shown, verbose=verbose)
     except KeyboardInterrupt:
         shown.print("Interrupted; everything is stopped.")
@@ -248,7 +271,7 @@ def migrate() -> None:
 @app.command(context_settings=PASSED_ON)
 def doctor(context: typer.Context) -> None:
     """Examine a system and the messages that wait in it; `streamgauge doctor --repair` ends those that wait in vain."""
-    from ops.doctor import commands
+    from ops.doctor.command import commands
 
     commands(args=context.args, prog_name="streamgauge doctor")
 
@@ -266,10 +289,26 @@ def trace(
 
 @app.command(context_settings=PASSED_ON)
 def flag(context: typer.Context) -> None:
-    """Show or set the backend of new messages; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
+    """Show or change which backend new messages get; `streamgauge flag --help` lists how. It needs DATABASE_URL."""
     from ops.flag_commands import commands
 
     commands(args=context.args, prog_name="streamgauge flag")
+
+
+@app.command(context_settings=PASSED_ON)
+def rollback(context: typer.Context) -> None:
+    """Send new messages to the safe backend, now; `streamgauge rollback --help` lists how. It needs DATABASE_URL."""
+    from ops.flag_commands import rollback_command
+
+    rollback_command(args=context.args, prog_name="streamgauge rollback")
+
+
+@app.command(context_settings=PASSED_ON)
+def rollout(context: typer.Context) -> None:
+    """Move new messages to a backend step by step, and back by itself if it does worse; `rollout --help` lists how."""
+    from ops.rollout.command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge rollout")
 
 
 @app.command(context_settings=PASSED_ON)

@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.status import Status
 
+from ops.exporters import HOW_TO_GET, JOBS
 from ops.stack import Part, Stack
 
 TRY = """\
@@ -47,7 +48,7 @@ class Progress:
     def part(self, part: Part) -> None:
         """Say that this part is ready."""
         took = "yours" if part.seconds is None else f"{part.seconds:5.2f} s"
-        self._console.print(f"  [green]✓[/] {part.name:<12}{took}")
+        self._console.print(f"  [green]✓[/] {part.name:<18}{took}")
 
 
 def flip_command(stack: Stack) -> str:
@@ -58,19 +59,23 @@ def flip_command(stack: Stack) -> str:
     return " ".join([*ours, *map(shlex.quote, program), "flag set polling"])
 
 
-def show_stack(console: Console, stack: Stack) -> None:
-    """Print what listens where and how to talk to it."""
+def show_stack(console: Console, stack: Stack, token: str = "") -> None:
+    """Print what listens where and how to talk to it, and the page's address with the token for its operator."""
     # Addresses are copied from here, so they stay on one line, however narrow the terminal is.
     for part in stack.parts:
         if part.address:
             process = stack.processes.get(part.name)
             whose = f"process {process.pid}" if process else "yours"
-            console.print(f"  {part.name:<12}{whose:<16}{part.address}", soft_wrap=True, markup=False)
+            console.print(f"  {part.name:<18}{whose:<16}{part.address}", soft_wrap=True, markup=False)
     if stack.scripted_model:
         console.print("Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.")
-    console.print(f"\nPages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
+    # What is behind the # no browser sends: the token is for the page alone.
+    console.print(f"\nLook:  {stack.api_url}/{token and '#token='}{token}", soft_wrap=True, markup=False)
+    console.print(f"Pages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
     if stack.prometheus_url:
         console.print(f"Query: {stack.prometheus_url}/graph {stack.prometheus_url}/alerts", soft_wrap=True)
+        if len(stack.exporter_urls) < len(JOBS):
+            console.print(f"       It would see the servers too after: {HOW_TO_GET}", soft_wrap=True, markup=False)
     console.print(f"Logs:  {stack.logs}", soft_wrap=True, markup=False)
     console.print(f"Flip:  {flip_command(stack)}\n", soft_wrap=True, markup=False)
     console.print(TRY.format(api=stack.api_url), soft_wrap=True)

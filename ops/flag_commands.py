@@ -1,58 +1,229 @@
-"""`streamgauge flag`: which backend new messages get. It needs DATABASE_URL and takes effect with the next message."""
+"""`streamgauge flag` and `streamgauge rollback`: which backend new messages get, in force with the next message."""
 
-import asyncio
+import getpass
+import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from app.database import Database, DatabaseUnavailableError
-from app.records import Records
-from app.settings import Settings, load_settings
-from app.streaming.backends import NAMES, offered
-from app.streaming.flag import NO_GENERATION, describe, document_for
+from app import flags
+from app.flag_records import FlagMovedError, FlagRecords, broken_at
+from app.flags import Change, Edit, Flags, Standing, said
+from app.settings import load_settings
+from app.streaming.backends import NAMES, SAFE, offered
+from app.tables import IN_ROWS
+from app.telemetry.annotations import annotate
+from ops.flag_access import recorded
 from ops.processes import StackError
 from ops.usage import UsageError
 
-commands = typer.Typer(no_args_is_help=True, help="Show or set the backend of new messages; live streams never move.")
+commands = typer.Typer(no_args_is_help=True, help="Show or change which backend new messages get.")
+rollback_command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False)
 T = TypeVar("T")
+
+LOOK_AGAIN_S = 0.5
+BROKEN = 1
+NOT_DRAINED = 3
+
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+By = Annotated[str, typer.Option(help="Who; your user's name unless given.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
 
 
 @commands.command()
 def show() -> None:
-    """Show the document in force and its generation."""
-    settings = load_settings()
-    newest = _with_records(settings, lambda records: records.newest_flag(NO_GENERATION))
-    if newest is None:
-        console.print(f"No document is set: new messages go to {settings.default_backend} (the default).")
-        return
-    generation, document = newest
-    default = describe(document, settings.default_backend)
-    console.print(f"Generation {generation}: new messages go to {default}.")
-    console.print_json(document)
+    """Show what is in force, its generation, and how many answers each backend is streaming."""
+    standing = _asked(lambda found: found.standing())
+    if standing.generation == 0:
+        console.print(f"No document is set: new messages go to {load_settings().default_backend} (the default).")
+    elif standing.rules is None:
+        console.print(f"Generation {standing.generation} was not made by these commands:")
+    else:
+        console.print(f"Generation {standing.generation}: new messages go to {said(standing.rules)}.")
+    console.print(_live(standing))
+    newest = _recorded(lambda records: records.newest(0))
+    if newest is not None and newest[1] is not None:
+        console.print_json(newest[1])
 
 
 @commands.command(name="set")
-def set_backend(backend: Annotated[str, typer.Argument(help=f"One of: {', '.join(NAMES)}.")]) -> None:
-    """Send every new message to BACKEND. Streams that run stay where they are."""
+def set_backend(
+    backend: Annotated[str, typer.Argument(help=f"One of: {', '.join(NAMES)}.")],
+    reason: Reason = "",
+    by: By = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Send every new message to BACKEND, save those of users with a target."""
+    _check(backend)
+    _change(flags.to(backend), by, reason, dry_run=dry_run)
+
+
+@commands.command()
+def split(
+    shares: Annotated[
+        str, typer.Argument(help="Percents, as in pubsub=10 or pubsub=10,notify=5; the default gets the rest.")
+    ],
+    reason: Reason = "",
+    by: By = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Send a share of the conversations to other backends than the default; each conversation stays where it is."""
+    _change(flags.split(_shares(shares)), by, reason, dry_run=dry_run)
+
+
+@commands.command()
+def target(
+    user: Annotated[str, typer.Argument(help="As X-Streamgauge-User names them.")],
+    backend: Annotated[str, typer.Argument(help="Where their messages go; none: as the split says.")],
+    reason: Reason = "",
+    by: By = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Send one user's new messages to BACKEND."""
+    if backend != "none":
+        _check(backend)
+    _change(flags.target(user, None if backend == "none" else backend), by, reason, dry_run=dry_run)
+
+
+@commands.command()
+def history() -> None:
+    """Show who changed the flag, when and why; exit code 1 if an entry was tampered with."""
+    entries = _recorded(lambda records: records.history())
+    table = Table("generation", "when (UTC)", "who", "why", "what")
+    for entry in reversed(entries):
+        what = flags.described(entry.document)
+        when = entry.created_at.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(
+            str(entry.generation), when, escape(entry.changed_by or "–"), escape(entry.reason or "–"), escape(what)
+        )
+    console.print(table)
+    broken = broken_at(entries)
+    if broken is not None:
+        console.print(f"Generation {broken} does not follow from the one before: it, or what came before, was changed.")
+        raise typer.Exit(BROKEN)
+    console.print("Each entry follows from the one before.")
+
+
+@rollback_command.command()
+def rollback(
+    drain: Annotated[bool, typer.Option("--drain", help=f"Wait until only {SAFE} streams.")] = False,
+    force: Annotated[bool, typer.Option("--force", help=f"Hand live streams over to {SAFE} as well.")] = False,
+    within: Annotated[float, typer.Option(min=0, help="Seconds to wait for that at most.")] = 900.0,
+    reason: Reason = "",
+    by: By = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Send everything new to the safe backend, now, whatever is in force.
+
+    Exit code 3 if --drain, or --force, was not through in time; the flag is back all the same.
+    """
+    _change(flags.back_to_safety(must_leave=force), by, reason, dry_run=dry_run)
+    if dry_run or not (drain or force):
+        return
+    if not _drained(within, to_leave=force):
+        raise typer.Exit(NOT_DRAINED)
+
+
+def _drained(within_s: float, *, to_leave: bool) -> bool:
+    """Wait until no other backend than the safe one has a live stream; of a forced one those in rows may stay."""
+    stays = set(IN_ROWS) if to_leave else {SAFE}
+    ends_at = time.monotonic() + within_s
+    with console.status("") as status:
+        while True:
+            live = {
+                name: count for name, count in _asked(lambda found: found.standing()).live.items() if name not in stays
+            }
+            if not live:
+                console.print(f"Nothing streams elsewhere than in {', '.join(sorted(stays))} any more.")
+                return True
+            waiting = ", ".join(f"{count} in {name}" for name, count in sorted(live.items()))
+            if time.monotonic() > ends_at:
+                console.print(
+                    f"Still streaming after {within_s:g} s: {waiting}. New messages go to {SAFE} all the same."
+                )
+                return False
+            status.update(f"Still streaming: {waiting}")
+            time.sleep(LOOK_AGAIN_S)
+
+
+def _change(edit: Edit, by: str, reason: str, *, dry_run: bool) -> None:
+    who = by or _user()
+
+    async def make(found: Flags) -> Change:
+        if dry_run:
+            return await found.plan(edit)
+        change = await found.change(edit, by=who, reason=reason)
+        await annotate(load_settings(), f"flag: {change}, by {who}: {reason or 'no reason given'}")
+        return change
+
+    change = _asked(make)
+    console.print(f"{change}.", markup=False)
+    console.print(_live(change.before))
+    if change.after.must_leave:
+        console.print(f"They are handed over to {SAFE}, those in {', '.join(IN_ROWS)} stay; no text is lost.")
+    elif change.before.live:
+        console.print("None of them moves.")
+    if change.generation is None:
+        console.print("Nothing was changed (--dry-run).")
+    else:
+        console.print(f"Generation {change.generation} is in force. Undo: {_undo(change)}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
+
+
+def _undo(change: Change) -> str:
+    before = change.before.rules
+    if before is None or not before.is_on:
+        return f"streamgauge flag set {change.after.default}"
+    if before.shares:
+        shares = ",".join(f"{name}={share:g}" for name, share in before.shares.items())
+        return f"streamgauge flag set {before.default} && streamgauge flag split {shares}"
+    return f"streamgauge flag set {before.default}"
+
+
+def _live(standing: Standing) -> str:
+    if not standing.live:
+        return "No stream is live."
+    return "Live streams: " + ", ".join(f"{count} in {name}" for name, count in sorted(standing.live.items())) + "."
+
+
+def _shares(text: str) -> dict[str, float]:
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        shares = {name.strip(): float(share) for name, share in pairs}
+    except ValueError:
+        raise UsageError(f"{text!r} is no split: give percents as in pubsub=10 or pubsub=10,notify=5.") from None
+    for name in shares:
+        _check(name)
+    return shares
+
+
+def _check(backend: str) -> None:
     if backend not in NAMES:
         raise UsageError(f"There is no backend {backend!r}: use one of {', '.join(NAMES)}.")
-    settings = load_settings()
-    if backend not in offered(settings):
+    if backend not in offered(load_settings()):
         raise UsageError(f"{backend} needs a single server, and STREAMGAUGE_STORE_CLUSTER is set: use pubsub.")
-    document = document_for(backend, NAMES)
-    generation = _with_records(settings, lambda records: records.add_flag(document))
-    console.print(f"Generation {generation}: new messages go to {backend}. Undo: streamgauge flag set OTHER.")
 
 
-def _with_records(settings: Settings, ask: Callable[[Records], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with Database.connect(settings.database_url, 1) as database:
-            return await ask(Records(database))
+def _asked(ask: Callable[[Flags], Awaitable[T]]) -> T:
+    return _recorded(lambda records: ask(Flags(records, load_settings())))
 
+
+def _recorded(ask: Callable[[FlagRecords], Awaitable[T]]) -> T:
     try:
-        return asyncio.run(run())
-    except DatabaseUnavailableError as error:
-        raise StackError(f"The database did not answer: {error}. Set DATABASE_URL to the one the API uses.") from error
+        return recorded(load_settings().database_url, ask)
+    except FlagMovedError as error:
+        raise StackError(str(error)) from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -11,10 +11,14 @@ from pathlib import Path
 from rich.console import Console
 
 from app.settings import load_settings
+from app.streaming.backends import offered
+from loadtest.catalogue import ROLLBACK
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
-from loadtest.run import BenchError, BenchOptions, check, run_bench
+from loadtest.options import BenchOptions
+from loadtest.run import BenchError, ContinuityError, check, run_bench
 from loadtest.watched import System
+from ops import flipping
 from ops.display import Progress, show_stack
 from ops.processes import PartFailedError, StackError
 from ops.stack import Stack, StackOptions, running_stack
@@ -36,7 +40,11 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
             options = replace(options, model=None)
         with errors_say_what_to_do(), crash_interrupts(stack):
             target = stack.openai_base_url if options.protocol == "openai" else stack.api_url
-            return run_bench(options, target, stack.database_url, stack.redis_url, console, known, seen_of(stack))
+            database_url, redis_url, system = stack.database_url, stack.redis_url, seen_of(stack)
+            if options.scenario != ROLLBACK:
+                return run_bench(options, target, database_url, redis_url, console, known, system)
+            with flipping.controls_of(stack, load_settings().default_backend) as controls:
+                return run_bench(options, target, database_url, redis_url, console, known, controls=controls)
 
 
 def seen_of(stack: Stack) -> System:
@@ -54,7 +62,27 @@ def measure(options: BenchOptions, target: str, environment: Mapping[str, str], 
     with errors_say_what_to_do():
         # Of somebody else's system one API's metrics are in sight: enough for what is written, not for the workers.
         metrics = () if options.protocol == "openai" else (f"{target.rstrip('/')}/metrics",)
-        return run_bench(options, target, database_url, redis_url, console, system=System(metrics))
+        system = System(metrics)
+        if options.scenario != ROLLBACK:
+            return run_bench(options, target, database_url, redis_url, console, system=system)
+        with flipping.borrowed_flag(database_url or "", load_settings().default_backend) as controls:
+            return run_bench(options, target, database_url, redis_url, console, system=system, controls=controls)
+
+
+def with_flips(
+    options: BenchOptions, target: str | None, environment: Mapping[str, str], *, every_s: float | None, kill: bool
+) -> BenchOptions:
+    """Complete the options of a rollback by what this system does without its chunk store; refuse what can't be."""
+    settings = load_settings()
+    if target and not environment.get("DATABASE_URL"):
+        raise UsageError("A rollback flips the flag, which lives in the database: set DATABASE_URL to the target's.")
+    if kill and (target or environment.get("REDIS_URL")):
+        raise UsageError(
+            "Only a chunk store of our own can be killed: leave out --target and REDIS_URL, or add --no-kill."
+        )
+    if missing := set(options.backends) - set(offered(settings)):
+        raise UsageError(f"{', '.join(sorted(missing))} needs a single server, and STREAMGAUGE_STORE_CLUSTER is set.")
+    return replace(options, flipping=flipping.flipping(settings, every_s, loses_store=kill))
 
 
 def _check(options: BenchOptions) -> None:
@@ -69,7 +97,7 @@ def errors_say_what_to_do() -> Iterator[None]:
     """Turn what the measurement raises into what the command line prints."""
     try:
         yield
-    except (BenchError, GeneratorError, CountersError, ValueError) as error:
+    except (BenchError, ContinuityError, GeneratorError, CountersError, ValueError) as error:
         raise StackError(str(error)) from error
 
 

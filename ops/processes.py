@@ -1,6 +1,7 @@
 """One process of the stack: started with its log, watched, and ended for certain."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -192,4 +193,14 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
         text = log.read_text(errors="replace").splitlines()[-lines:]
     except OSError:
         text = []
-    return "\n".join([f"--- last lines of {log} ---", *(text or ["(empty)"])])
+    return "\n".join([f"--- last lines of {log} ---", *(_readable(line) for line in text or ["(empty)"])])
+
+
+def _readable(line: str) -> str:
+    """Give a log line as a person reads it, also one that our processes wrote as JSON."""
+    try:
+        said = json.loads(line)
+        words = f"{said['level'].upper()} {said['logger']}: {said['event']}"
+    except (ValueError, TypeError, KeyError):
+        return line
+    return "\n".join([words, *([said["exception"]] if "exception" in said else [])])

@@ -4,11 +4,13 @@ A person's own servers are used instead of ours where REDIS_URL, BROKER_URL, DAT
 """
 
 import contextlib
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from redis.retry import Retry
 
 from ops import app_commands
 from ops.app_commands import answers, consumes
+from ops.exporters import exporters
 from ops.ports import LOOPBACK, free_port, is_free
 from ops.postgres_server import start_postgres
 from ops.processes import Process, StackError
@@ -27,10 +30,14 @@ from ops.supervisor import Supervisor
 from ops.valkey_server import start_valkey
 
 FOLDER = Path(".streamgauge")
+ADDRESSES = "addresses.json"
+"""In the stack's folder, while it runs: where its processes serve their metrics."""
 PREFERRED_PORT = 8000
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
 PING_S = 5.0
+BENCH_METRICS_PORT = 9646
+"""The port that Prometheus's list of exporters gives to Locust."""
 QUEUE_ON_DISK = "appendonly yes\nappendfsync everysec\n"
 
 
@@ -48,7 +55,13 @@ class StackOptions:
     traces: bool = False
     """Keep every span of this run in the folder, for `streamgauge trace`; a measurement does without."""
     observe: bool = False
-    """Start Prometheus beside it."""
+    """Start Prometheus beside it, and the servers' exporters where they are installed."""
+    bench_metrics_port: int = BENCH_METRICS_PORT
+    """Where that Prometheus looks for a `streamgauge bench --metrics-port`."""
+    control_url: str = ""
+    """Where the page may send orders, if anywhere."""
+    operator_token: str = field(default="", repr=False)
+    """What opens `/ops` of the APIs, if anything."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -78,6 +91,8 @@ class Stack:
         self.api_urls: list[str] = []
         self.worker_metrics_urls: list[str] = []
         self.prometheus_url = ""
+        self.exporter_urls: dict[str, str] = {}
+        """Of the servers' exporters that are installed, by the job's name; only where it is observed."""
         self.parts: list[Part] = []
         self._is_ready: dict[str, Callable[[], bool]] = {}
 
@@ -111,9 +126,9 @@ class Stack:
         """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""
         self._supervisor.check()
 
-    def watch(self) -> None:
-        """Block for as long as every part runs; raises `PartFailedError` when one ends by itself."""
-        self._supervisor.watch()
+    def watch(self, act: Callable[[], None]) -> None:
+        """Call `act` again and again while every part runs; raises `PartFailedError` when one ends by itself."""
+        self._supervisor.watch(act)
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which a process of the app joins this stack."""
@@ -130,6 +145,10 @@ class Stack:
                 "OPENAI_MODEL": "scripted",
                 "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
             }
+        if self._options.control_url:
+            ours["STREAMGAUGE_CONTROL_URL"] = self._options.control_url
+        if self._options.operator_token:
+            ours["STREAMGAUGE_OPERATOR_TOKEN"] = self._options.operator_token
         if self._options.traces:
             ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
         return {**self._options.environment, **ours}
@@ -150,9 +169,17 @@ class Stack:
         starting += [self._start_worker(number + 1) for number in range(self._options.workers)]
         starting += [self._start_api(number + 1, port) for number, port in enumerate(api_ports)]
         if self._options.observe:
-            starting.append(self._start_prometheus())
+            starting += [*self._start_exporters(), self._start_prometheus()]
         for wait in starting:
             wait()
+        self._leave_addresses()
+
+    def _leave_addresses(self) -> None:
+        """Let commands that watch this system find it, for as long as it runs."""
+        addresses = self._supervisor.folder / ADDRESSES
+        found = {"metrics": [*(f"{url}/metrics" for url in self.api_urls), *self.worker_metrics_urls]}
+        addresses.write_text(json.dumps(found, indent=1))
+        self._supervisor.after_stop.append(lambda: addresses.unlink(missing_ok=True))
 
     def _start_servers(self, home: ServerHome) -> None:
         if self.redis_url:
@@ -196,10 +223,18 @@ class Stack:
         process = self._supervisor.start(app_commands.api(number, port, self.environment()))
         return self._ready(process, address, lambda: answers(f"{address}/ready"))
 
+    def _start_exporters(self) -> list[Callable[[], None]]:
+        environment = self._options.environment
+        found = exporters(self.redis_url, self.database_url, environment, self._supervisor.folder)
+        self.exporter_urls = {one.job: one.url for one in found}
+        return [self._ready(self._supervisor.start(one.command), one.url, partial(answers, one.url)) for one in found]
+
     def _start_prometheus(self) -> Callable[[], None]:
         jobs = {
             "streamgauge-api": [f"{url}/metrics" for url in self.api_urls],
             "streamgauge-worker": self.worker_metrics_urls,
+            "loadtest": [f"http://{LOOPBACK}:{self._options.bench_metrics_port}/metrics"],
+            **{job: [url] for job, url in self.exporter_urls.items()},
         }
         process, self.prometheus_url = prometheus(self._supervisor, jobs, self._options.environment)
         return self._ready(process, self.prometheus_url, lambda: answers(f"{self.prometheus_url}/-/ready"))

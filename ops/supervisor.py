@@ -111,10 +111,11 @@ class Supervisor:
         if crash := self.crash():
             raise crash
 
-    def watch(self) -> None:
-        """Block for as long as every part runs; raises `PartFailedError` when one ends by itself."""
+    def watch(self, act: Callable[[], None] = lambda: None) -> None:
+        """Call `act` again and again while every part runs; raises `PartFailedError` when one ends by itself."""
         while True:
             self.check()
+            act()
             time.sleep(10 * POLL_SECONDS)
 
     def stop_all(self) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,8 +15,8 @@ from rich.table import Table
 from ops.processes import StackError
 
 BAR = 24
-IN_THE_NAME = ("operation.", "provider.", "request.", "backend")
-"""Attributes that the waterfall leaves out, because the line says them already or every line would."""
+IN_THE_NAME = ("operation.", "provider.", "request.", "conversation.", "server.", "backend")
+"""Attributes that the waterfall leaves out, because the line says them already, or every line or message would."""
 PREFIXES = re.compile(r"^(streamgauge|gen_ai)\.")
 
 
@@ -100,7 +99,7 @@ def _in_order(spans: list[Span], depth: int = 0) -> Iterator[tuple[int, Span]]:
 
 
 def _spans(folder: Path, task_id: UUID) -> Iterator[Span]:
-    wanted = f"0x{task_id.hex}"
+    wanted = task_id.hex
     for path in sorted(folder.glob("*.jsonl")):
         with path.open() as lines:
             for line in lines:
@@ -112,17 +111,13 @@ def _spans(folder: Path, task_id: UUID) -> Iterator[Span]:
 def _span(record: dict[str, Any], trace_id: str) -> Span:
     return Span(
         name=record["name"],
-        span_id=record["context"]["span_id"],
+        span_id=record["span_id"],
         parent_id=record["parent_id"],
-        service=record["resource"]["attributes"]["service.name"].removeprefix("streamgauge-"),
-        start=_seconds(record["start_time"]),
-        end=_seconds(record["end_time"]),
-        failed=record["status"]["status_code"] == "ERROR",
+        service=record["service"],
+        start=record["start_ns"] / 1e9,
+        end=record["end_ns"] / 1e9,
+        failed=record["failed"],
         attributes={PREFIXES.sub("", key): value for key, value in record["attributes"].items()},
-        events=[(_seconds(event["timestamp"]), event["name"]) for event in record["events"]],
-        linked=record["context"]["trace_id"] != trace_id,
+        events=[(event["at_ns"] / 1e9, event["name"]) for event in record["events"]],
+        linked=record["trace_id"] != trace_id,
     )
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()

@@ -1,25 +1,28 @@
 """Conversations and their messages. Posting a message starts the stream of its answer."""
 
 import contextlib
+import logging
 from datetime import datetime
 from time import time_ns
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, HTTPException
+from fastapi import APIRouter, Header, HTTPException, Response
 from fastapi.exceptions import RequestValidationError
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field
 
-from app.api.dependencies import Open, Services
+from app.api.dependencies import BACKEND_HEADER, Open, Services
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
 from app.streaming.backends import SAFE, offered
 from app.streaming.contract import StoreUnavailableError
-from app.streaming.flag import FORCED
+from app.streaming.flag_document import FORCED, USER
 from app.tables import IN_ROWS, Message
-from app.telemetry import metrics, tracing
+from app.telemetry import logs, metrics, tracing
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
@@ -110,12 +113,16 @@ async def post_message(
     services: Open,
     conversation_id: UUID,
     body: NewMessage,
-    forced_backend: Annotated[str | None, Header(alias="X-Streamgauge-Backend")] = None,
+    response: Response,
+    forced_backend: Annotated[str | None, Header(alias=BACKEND_HEADER)] = None,
+    user: Annotated[str | None, Header(alias="X-Streamgauge-User", max_length=200)] = None,
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
     _check(services, body, forced_backend)
+    given = {FORCED: forced_backend, USER: user}
+    attributes = {name: value for name, value in given.items() if value}
     for _ in range(TRIES):
-        chosen = services.flag.choose(conversation_id, {FORCED: forced_backend} if forced_backend else {})
+        chosen = services.flag.choose(conversation_id, attributes)
         is_away = services.health.away and chosen not in IN_ROWS
         backend = SAFE if is_away and not forced_backend else chosen
         try:
@@ -126,8 +133,11 @@ async def post_message(
             if backend in IN_ROWS or forced_backend:
                 raise
         else:
+            services.flag.confirm()
             metrics.MESSAGES_POSTED.labels(backend).inc()
             metrics.MESSAGES_REROUTED.inc(backend != chosen)
+            response.headers[BACKEND_HEADER] = backend
+            log.debug("message accepted")
             return Accepted(task_id=posted.task_id, message_id=posted.message_id)
     raise DatabaseUnavailableError(f"the flag or the chunk store changed {TRIES} times while one message was posted")
 
@@ -146,6 +156,7 @@ async def _accept(services: Services, conversation_id: UUID, body: NewMessage, b
     )
     if posted is None:
         raise _unknown(conversation_id)
+    logs.about(posted.task_id, posted.message_id, backend)
     with tracing.message_span(posted.task_id, started_ns, backend=backend):
         await _start(services, backend, posted)
     return posted
@@ -180,7 +191,7 @@ def _check(services: Services, body: NewMessage, forced_backend: str | None) -> 
         raise _invalid("model", "not allowed here; leave it out, or add it to STREAMGAUGE_ALLOWED_MODELS")
     backends = offered(settings)
     if forced_backend and forced_backend not in backends:
-        raise _invalid("X-Streamgauge-Backend", f"must be one of {', '.join(backends)}", part="header")
+        raise _invalid(BACKEND_HEADER, f"must be one of {', '.join(backends)}", part="header")
 
 
 def _invalid(name: str, message: str, part: str = "body") -> RequestValidationError:

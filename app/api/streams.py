@@ -1,6 +1,7 @@
 """A stream as Server-Sent Events, and its cancellation."""
 
 import asyncio
+import logging
 from typing import Annotated
 from uuid import UUID
 
@@ -9,17 +10,26 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import Open
-from app.delivery import NothingLeftError, UnknownStreamError, View, retry_line
+from app.api.dependencies import BACKEND_HEADER, Open
+from app.delivery import NothingLeftError, UnknownStreamError
 from app.draining import Drain
+from app.frames import retry_line
 from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
-from app.telemetry import metrics
+from app.telemetry import logs, metrics
+from app.view import View
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/stream", tags=["streams"])
 
 LATER = "streamgauge.later"
 """Where a scope keeps what is to be served once the framework is done with the request."""
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 class EventStream(Response):
@@ -32,20 +42,30 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, view: View, drain: Drain) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._view, self._drain = view, drain
+        super().__init__()
+        self._serving = Serving(view, drain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Leave the serving for later."""
-        scope[LATER].append(self._serve)
+        scope[LATER].append(self._serving)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class Serving:
+    """What is left of a response while its stream lives."""
+
+    __slots__ = ("_drain", "_view")
+
+    def __init__(self, view: View, drain: Drain) -> None:
+        self._view, self._drain = view, drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        backend = (BACKEND_HEADER.lower().encode(), self._view.backend.encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, backend]})
         outlet = outlet_of(scope, receive, send)
         with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
             is_whole = await self._is_served(outlet)
+        log.debug("a viewer saw the stream's end" if is_whole else "a viewer was let go before the stream's end")
         if not is_whole and not self._drain.is_over:
             return  # the viewer has left
         if not is_whole:
@@ -116,6 +136,7 @@ async def cancel_stream(services: Open, task_id: UUID) -> Cancelling:
     pin = await services.records.pin(task_id)
     if pin is None:
         raise _unknown(task_id)
+    logs.about(task_id, pin.message_id, pin.backend)
     try:
         state = await services.backends.writers[pin.backend].cancel(task_id)
     except StreamMissingError:

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from app.streaming.box import Box
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.hub import Hub
-from app.streaming.valkey import Heard, Prepared, RefusedError, Script, Valkey
+from app.streaming.script import Heard, Prepared, Script
+from app.streaming.valkey import RefusedError, Valkey
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Any
 from app.streaming.box import Box, Boxes
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.valkey import Valkey
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Hub:
                 on_connect=hub._on_connect,
                 on_loss=hub._on_loss,
                 on_refusal=hub._on_refusal,
+                lag=metrics.HUB_LAG_SECONDS.labels("pubsub"),
             ) as hub._valkey:
                 yield hub
 

@@ -20,6 +20,7 @@ from app.streaming.box import Box, Boxes
 from app.streaming.contract import Chunk, StoreUnavailableError, encode
 from app.streaming.pushed import PushedReader
 from app.streaming.rows import RowReader, RowWriter
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class Listener:
                         self._boxes.mark_gaps()
                         while True:  # a server that is stopped closes nothing: only a question tells
                             await asyncio.sleep(PATIENCE_S / 2)
-                            await connection.execute("SELECT 1")
+                            with metrics.HUB_LAG_SECONDS.labels("notify").time():
+                                await connection.execute("SELECT 1")
                     finally:
                         self._listening.clear()
                         connection.terminate()
@@ -109,7 +111,7 @@ class NotifyReader(RowReader, PushedReader):
 
     def __init__(self, database: Database, listener: Listener, settings: Settings) -> None:
         RowReader.__init__(self, database)
-        PushedReader.__init__(self, settings.silence_s)
+        PushedReader.__init__(self, settings.silence_s, "notify")
         self._listener = listener
 
     def listen(self, task_id: UUID) -> contextlib.AbstractAsyncContextManager[Box]:

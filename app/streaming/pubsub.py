@@ -12,8 +12,9 @@ from app.streaming.box import Box
 from app.streaming.cluster import Cluster
 from app.streaming.contract import Entry, entry_of
 from app.streaming.hub import Hub
+from app.streaming.script import Script
 from app.streaming.store import Layout, StoreReader, StoreWriter
-from app.streaming.valkey import Script, Valkey
+from app.streaming.valkey import Valkey
 
 CANCEL, DISCARD = map(Script.load, ("cancel", "discard"))
 LAYOUT = Layout(
@@ -48,7 +49,7 @@ class PubSubReader(StoreReader):
     """The viewer's side: the process's shared subscription first, then the log, then both stitched."""
 
     def __init__(self, valkey: Valkey | Cluster, hub: Hub | Cluster, settings: Settings) -> None:
-        super().__init__(valkey, LAYOUT, settings)
+        super().__init__(valkey, LAYOUT, settings, "pubsub")
         self._hub = hub
 
     def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:

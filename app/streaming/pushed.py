@@ -7,13 +7,16 @@ from uuid import UUID
 
 from app.streaming.box import Box
 from app.streaming.contract import ChunkType, Entry, Offer, Status, StreamMissingError, decline
+from app.telemetry import metrics
 
 
 class PushedReader(ABC):
     """The part of a reader's `follow` that does not depend on how its entries are pushed."""
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, silence_s: float, backend: str) -> None:
         self._silence_s = silence_s
+        self._repairs = metrics.GAP_REPAIRS.labels(backend)
+        self._dropped = metrics.DUPLICATES_DROPPED.labels(backend)
 
     @abstractmethod
     def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:
@@ -42,9 +45,11 @@ class PushedReader(ABC):
             return True
 
         async with self.listen(task_id) as box:
+            joined = False
             while True:
                 heard = await box.take(self._silence_s, hand)
-                entries = await self._stitch(task_id, position, heard)
+                entries = await self._stitch(task_id, position, heard, joined=joined)
+                joined = True
                 if entries is None:
                     return
                 if entries:
@@ -53,13 +58,16 @@ class PushedReader(ABC):
                 if entries and entries[-1].is_terminal:
                     return
 
-    async def _stitch(self, task_id: UUID, position: int, heard: list[Entry] | None) -> list[Entry] | None:
+    async def _stitch(
+        self, task_id: UUID, position: int, heard: list[Entry] | None, *, joined: bool
+    ) -> list[Entry] | None:
         """What follows `position`: from what was heard if that is without a hole, else from the log.
 
-        None when the stream ended before that.
+        None when the stream ended before that. Who has `joined` has read the log before.
         """
         if heard:
             fresh = [entry for entry in heard if entry.index >= position]
+            self._dropped.inc(len(heard) - len(fresh))
             if all(entry.index == position + offset for offset, entry in enumerate(fresh)):
                 return fresh
         status = await self.status(task_id)
@@ -68,4 +76,5 @@ class PushedReader(ABC):
         entries = await self.get_chunks(task_id, position)
         if status is None or not status.explains(position, entries):
             raise StreamMissingError(f"stream {task_id} is no longer in the chunk store")
+        self._repairs.inc(bool(joined and entries))
         return None if status.ended_before(position) else entries

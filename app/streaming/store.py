@@ -32,7 +32,8 @@ from app.streaming.contract import (
     encode,
 )
 from app.streaming.pushed import PushedReader
-from app.streaming.valkey import Prepared, RefusedError, Script
+from app.streaming.script import Prepared, Script
+from app.streaming.valkey import RefusedError
 
 CREATE, RENEW = map(Script.load, ("create", "renew"))
 LOOK_AGAIN_S = 60
@@ -147,8 +148,8 @@ class StoreWriter(ABC):
 class StoreReader(PushedReader):
     """The viewer's side: what is heard, stitched to what the log holds."""
 
-    def __init__(self, store: Store, layout: Layout, settings: Settings) -> None:
-        super().__init__(settings.silence_s)
+    def __init__(self, store: Store, layout: Layout, settings: Settings, backend: str) -> None:
+        super().__init__(settings.silence_s, backend)
         self._store, self._layout, self._ttl_s = store, layout, settings.chunk_ttl_s
 
     async def status(self, task_id: UUID) -> Status | None:

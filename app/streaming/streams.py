@@ -14,15 +14,19 @@ from app.settings import Settings
 from app.streaming import keys
 from app.streaming.box import Box
 from app.streaming.contract import Entry, StoreUnavailableError, entry_of
+from app.streaming.script import Script
 from app.streaming.store import Layout, StoreReader, StoreWriter
 from app.streaming.tail import Tail
-from app.streaming.valkey import Script, Valkey
+from app.streaming.valkey import Valkey
 
 CANCEL = Script.load("streams_cancel")
 LAYOUT = Layout(
     keys.log_key,
     lambda _: (),  # whoever reads the log is woken by the entry itself
-    *map(Script.load, ("streams_open", "streams_append", "streams_status", "streams_reap")),
+    open=Script.load("open").with_command("LLEN", "XLEN"),
+    append=Script.load("streams_append"),
+    status=Script.load("status").with_command("LLEN", "XLEN"),
+    reap=Script.load("streams_reap"),
 )
 STOPS_KEPT = 1000
 """Ids of streams to stop that are kept at least: more than ever come before every process has read them."""
@@ -81,7 +85,7 @@ class StreamsReader(StoreReader):
     """The viewer's side: the process's shared read first, then the log, then both stitched."""
 
     def __init__(self, valkey: Valkey | Refusal, tail: Tail | Refusal, settings: Settings) -> None:
-        super().__init__(valkey, LAYOUT, settings)
+        super().__init__(valkey, LAYOUT, settings, "streams")
         self._tail = tail
 
     def listen(self, task_id: UUID) -> AbstractAsyncContextManager[Box]:

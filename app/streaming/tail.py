@@ -12,7 +12,8 @@ import hiredis
 from app.streaming import keys
 from app.streaming.box import Box, Boxes
 from app.streaming.contract import StoreUnavailableError
-from app.streaming.valkey import RefusedError, Script, Valkey
+from app.streaming.script import Script
+from app.streaming.valkey import RefusedError, Valkey
 
 log = logging.getLogger(__name__)
 

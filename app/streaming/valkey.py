@@ -10,16 +10,17 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from functools import cached_property, partial
-from hashlib import sha1
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import hiredis
+from prometheus_client import Histogram
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.streaming.contract import StoreUnavailableError
+from app.streaming.script import Heard, Prepared, Script
+from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,41 +34,10 @@ LOOKS = 4
 BACKOFF_S = (0.05, 2.0)
 
 Push = Callable[[list[Any]], None]
-Heard = Callable[[Any], None]
-"""Gets a command's reply, a `hiredis.ReplyError` or a `StoreUnavailableError`: once, after the call returned."""
 
 
-class Script:
-    """Lua that is called by its hash."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body, self.sha = body, sha1(body, usedforsecurity=False).hexdigest()
-
-    @classmethod
-    def load(cls, name: str) -> "Script":
-        """Read a file of this package."""
-        return cls((Path(__file__).parent / "lua" / f"{name}.lua").read_bytes())
-
-    @cached_property
-    def sharded(self) -> "Script":
-        """The same for a cluster, where a message goes to the node that owns the channel's slot and to no other."""
-        return Script(self.body.replace(b"'PUBLISH'", b"'SPUBLISH'"))
-
-
-class Prepared:
-    """A script's call of which everything is packed already but its last two arguments, an index and a record."""
-
-    def __init__(
-        self, begin: Callable[[bytes, Heard], None], script: Script, keys: tuple[str, ...], *args: Any
-    ) -> None:
-        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        self._begin = begin
-        self._head = b"*%d\r\n" % (len(words) + 2) + hiredis.pack_command(words).partition(b"\r\n")[2]
-
-    def __call__(self, index: int, record: bytes, heard: Heard) -> None:
-        """Begin the call; `heard` gets what comes of it."""
-        number = b"%d" % index
-        self._begin(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (self._head, len(number), number, len(record), record), heard)
+def _ignore(_reply: Any) -> None:
+    """Hear nothing."""
 
 
 class Wire(asyncio.Protocol):
@@ -121,11 +91,13 @@ class Valkey:
         on_connect: Callable[[], None] | None = None,
         on_loss: Callable[[], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
+        lag: Histogram | None = None,
     ) -> None:
         self._pool = ConnectionPool.from_url(
             url, protocol=3, socket_connect_timeout=PATIENCE_S, health_check_interval=0
         )
         self._on_push, self._on_connect, self._on_loss, self._on_refusal = on_push, on_connect, on_loss, on_refusal
+        self._lag = lag
         self._out: list[bytes] = []
         self._replies: deque[Heard] = deque()
         self._transport: asyncio.Transport | None = None
@@ -144,9 +116,10 @@ class Valkey:
         on_connect: Callable[[], None] | None = None,
         on_loss: Callable[[], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
+        lag: Histogram | None = None,
     ) -> AsyncIterator["Valkey"]:
         """Own a connection for the length of the block; it is made in the background and remade when lost."""
-        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss, on_refusal=on_refusal)
+        valkey = cls(url, on_push=on_push, on_connect=on_connect, on_loss=on_loss, on_refusal=on_refusal, lag=lag)
         tasks = [asyncio.create_task(valkey._stay_connected()), asyncio.create_task(valkey._watch_replies())]
         try:
             with contextlib.suppress(TimeoutError):
@@ -164,9 +137,9 @@ class Valkey:
         if self._transport is not None:
             self._write(hiredis.pack_command(command))
 
-    def tell(self, *command: Any) -> None:
-        """Send a command whose reply nobody needs."""
-        self._submit(hiredis.pack_command(command)).add_done_callback(_forget)
+    def tell(self, *command: Any, heard: Heard = _ignore) -> None:
+        """Send a command whose reply nobody waits for."""
+        self.begin(hiredis.pack_command(command), heard)
 
     async def call(self, *command: Any) -> Any:
         """Send one command and give its reply. Raises `StoreUnavailableError`; as `RefusedError` the server's own."""
@@ -241,6 +214,7 @@ class Valkey:
         transport.set_protocol(wire)
         self._out, self._transport = [], transport
         self.connected_at = asyncio.get_running_loop().time()
+        metrics.STORE_RECONNECTS.inc(self.losses > 0)
         self.connected.set()
         try:
             if self._on_connect:
@@ -279,9 +253,10 @@ class Valkey:
         while True:
             served, transport = self._served, self._transport
             if transport is not None and not self._replies:
-                self.tell("PING")
+                self.tell("PING", heard=partial(self._hear_pong, loop.time()))
             due = loop.time() + pause
             await asyncio.sleep(pause)
+            metrics.STORE_OPERATIONS.inc(self._served - served)
             if loop.time() - due > pause:  # it is this loop that stood still; replies may wait in the socket
                 silent = 0
                 continue
@@ -291,6 +266,11 @@ class Valkey:
                 silent = 0
                 transport.abort()
 
+    def _hear_pong(self, asked: float, reply: Any) -> None:
+        """Observe how long a ping's answer took; it came behind every push that waited in the server."""
+        if self._lag is not None and isinstance(reply, (bytes, str)):
+            self._lag.observe(asyncio.get_running_loop().time() - asked)
+
 
 def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
     if future.done():
@@ -299,8 +279,3 @@ def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
         future.set_exception(reply)
     else:
         future.set_result(reply)
-
-
-def _forget(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()

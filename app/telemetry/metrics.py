@@ -21,6 +21,11 @@ STREAMS_ENDED = Counter(
     "Streams that a worker brought to their terminal, by outcome.",
     ("backend", "outcome"),
 )
+STREAMS_STARTED = Counter(
+    "streamgauge_streams_started",
+    "Attempts at a stream that a worker began; more than ended when some were lost, or go on.",
+    BACKEND,
+)
 STREAMS_PRODUCING = Gauge("streamgauge_streams_producing", "Streams that this worker is answering now.", BACKEND)
 CHUNKS_APPENDED = HotCounter("streamgauge_chunks_appended", "Chunks that the store acknowledged.", BACKEND)
 DELTAS_COALESCED = Counter(
@@ -44,7 +49,9 @@ MODEL_TTFT_SECONDS = Histogram(
     "streamgauge_model_ttft_seconds", "From the model request to its first delta.", buckets=LATENCY_BUCKETS
 )
 WORKER_LOOP_LAG_SECONDS = Gauge("streamgauge_worker_loop_lag_seconds", "How late the worker's event loop runs.")
-HANDOVERS = Counter("streamgauge_handovers", "Live streams moved to the safe backend because their store was lost.")
+HANDOVERS = Counter(
+    "streamgauge_handovers", "Live streams moved to the safe backend: their store was lost, or somebody asked for it."
+)
 FENCED = Counter(
     "streamgauge_fenced_attempts", "Attempts that stopped because a newer one had taken the stream.", BACKEND
 )
@@ -58,6 +65,34 @@ MESSAGES_REPAIRED = Counter(
 DATABASE_UNITS = Counter(
     "streamgauge_database_units",
     "Units of database work: one statement each on the hot paths, one transaction elsewhere.",
+)
+DATABASE_WAIT_SECONDS = HotHistogram(
+    "streamgauge_database_wait_seconds",
+    "From a unit of database work asking for a connection to having it; long means a pool that is too small.",
+    buckets=LATENCY_BUCKETS,
+)
+DATABASE_UNIT_SECONDS = HotHistogram(
+    "streamgauge_database_unit_seconds",
+    "How long a unit of database work keeps its connection.",
+    buckets=LATENCY_BUCKETS,
+)
+STORE_OPERATIONS = Counter(
+    "streamgauge_store_operations", "Commands that the chunk store answered to this process, counted every half second."
+)
+STORE_RECONNECTS = Counter("streamgauge_store_reconnects", "Connections to the chunk store made anew after a loss.")
+HUB_LAG_SECONDS = Histogram(
+    "streamgauge_hub_lag_seconds",
+    "How long an answer takes on the connection that brings chunks, behind all of them; asked every second or half.",
+    BACKEND,
+    buckets=LATENCY_BUCKETS,
+)
+GAP_REPAIRS = Counter(
+    "streamgauge_gap_repairs",
+    "Reads of the log by which a viewer who listens got entries that it had missed.",
+    BACKEND,
+)
+DUPLICATES_DROPPED = Counter(
+    "streamgauge_duplicates_dropped", "Entries heard of that a viewer had from the log already.", BACKEND
 )
 VIEWERS = Gauge("streamgauge_viewers", "Open SSE responses of this process.", BACKEND)
 RESUMES = Counter("streamgauge_resumes", "SSE requests that named a last event id.", BACKEND)
@@ -78,6 +113,12 @@ FIRST_TOKEN_SECONDS = Histogram(
 FIRST_BYTE_SECONDS = Histogram(
     "streamgauge_first_byte_seconds",
     "From a viewer's request reaching its route to the first bytes of the body being written.",
+    BACKEND,
+    buckets=LATENCY_BUCKETS,
+)
+TRANSIT_SECONDS = HotHistogram(
+    "streamgauge_transit_seconds",
+    "From the producer holding a chunk's last delta to this process holding it; delivery is this and the write.",
     BACKEND,
     buckets=LATENCY_BUCKETS,
 )
@@ -103,6 +144,12 @@ BYTES_SENT = HotCounter("streamgauge_sent_bytes", "Bytes of SSE events written t
 EVENTS_REPLAYED = Counter(
     "streamgauge_events_replayed", "SSE events that were stored before their viewer came.", BACKEND
 )
+REPLAY_EVENTS = Histogram(
+    "streamgauge_replay_events",
+    "How many SSE events were stored already when a viewer came, of each who came so late.",
+    BACKEND,
+    buckets=tuple(4**step for step in range(8)),
+)
 CATCH_UPS = Counter(
     "streamgauge_catch_ups", "Times a slow viewer's box was full, so that it went back to reading the log."
 )
@@ -110,8 +157,15 @@ DUPLICATE_APPENDS = Counter(
     "streamgauge_duplicate_appends", "Appends that the store had already: the reply before was lost.", BACKEND
 )
 FLAG_EVALUATIONS = Counter("streamgauge_flag_evaluations", "Backends chosen by the flag.", BACKEND)
+FLAG_BROKEN = Gauge(
+    "streamgauge_flag_broken", "1 while the newest flag document can't be used and the last good one holds, else 0."
+)
 FLAG_GENERATION = Gauge("streamgauge_flag_generation", "The flag document that this process follows; 0 is none.")
 QUEUE_DEPTH = Gauge("streamgauge_queue_depth", "Messages in the broker that no worker has fetched, seen every 5 s.")
+QUEUE_OLDEST_SECONDS = Gauge(
+    "streamgauge_queue_oldest_seconds",
+    "How long the oldest message has waited that no worker has fetched; 0 while none does.",
+)
 WORKER_SLOTS = Gauge("streamgauge_worker_slots", "Streams that this worker may answer at once.")
 API_LOOP_LAG_SECONDS = Gauge("streamgauge_api_loop_lag_seconds", "How late the API's event loop runs.")
 DATABASE_CONNECTIONS = Gauge("streamgauge_database_connections", "Connections of the pool that are in use.")

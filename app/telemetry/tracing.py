@@ -7,30 +7,33 @@ There is no span per chunk: one costs 28 us, and a stream has hundreds of chunks
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from app.settings import Settings
+from app.telemetry.trace_file import TraceFile
 
 RANDOM_BITS = (1 << 56) - 1
 """What W3C trace context calls random in a trace id; a UUID's version and variant are in the other bits."""
-LARGEST_FILE = 64 << 20
 EXPORT_EVERY_MS = 1000
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+NOT_TRACED: Span = trace.INVALID_SPAN
 
 _tracer: Tracer = trace.NoOpTracer()
 _ratio = 0.0
@@ -100,32 +103,26 @@ def message_span(task_id: UUID, started_ns: int, **attributes: AttributeValue) -
         yield span
 
 
-@contextlib.contextmanager
-def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue) -> Iterator[Span]:
+def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue) -> AbstractContextManager[Span]:
     """Trace a part of what is being traced around it."""
-    with _span(name, kind, None, attributes) as part:
-        yield part
+    return _span(name, kind, None, attributes)
 
 
-@contextlib.contextmanager
-def task_span(task_id: UUID, accepted_ns: int, **attributes: AttributeValue) -> Iterator[Span]:
+def task_span(task_id: UUID, accepted_ns: int, **attributes: AttributeValue) -> AbstractContextManager[Span]:
     """Trace a worker's attempt at a message, in the message's trace."""
     parent = trace.set_span_in_context(trace.NonRecordingSpan(_root(task_id)))
-    with _span("answer_message", SpanKind.CONSUMER, parent, attributes, accepted_ns) as attempt:
-        yield attempt
+    return _span("answer_message", SpanKind.CONSUMER, parent, attributes, accepted_ns)
 
 
-@contextlib.contextmanager
-def viewer_span(task_id: UUID, **attributes: AttributeValue) -> Iterator[Span]:
+def viewer_span(task_id: UUID, **attributes: AttributeValue) -> AbstractContextManager[Span]:
     """Trace one viewer's response in a trace of its own, linked to the message: a message has any number of viewers."""
     links = [Link(_root(task_id))]
-    with _span("GET /stream/{task_id}", SpanKind.SERVER, Context(), attributes, links=links) as viewer:
-        yield viewer
+    return _span("GET /stream/{task_id}", SpanKind.SERVER, Context(), attributes, links=links)
 
 
-def event(name: str, **attributes: AttributeValue) -> None:
-    """Mark a moment in the span around it. 7 us: for what happens once in a stream, not for each chunk."""
-    trace.get_current_span().add_event(name, _named(attributes))
+def event(name: str, span: Span | None = None, /, **attributes: AttributeValue) -> None:
+    """Mark a moment in this span, or the one around it. 7 us: for what happens once in a stream, not for each chunk."""
+    (span or trace.get_current_span()).add_event(name, _named(attributes))
 
 
 def note(**attributes: AttributeValue) -> None:
@@ -134,13 +131,17 @@ def note(**attributes: AttributeValue) -> None:
 
 
 @contextlib.contextmanager
-def model_span(model: str, max_tokens: int | None) -> Iterator[Span]:
+def model_span(model: str, max_tokens: int | None, conversation_id: UUID, base_url: str) -> Iterator[Span]:
     """Trace the model call by the GenAI semantic conventions, without a word of the prompt or the answer."""
+    server = urlsplit(base_url)
     asked: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
+        "gen_ai.conversation.id": str(conversation_id),
         "gen_ai.request.model": model,
         "gen_ai.request.stream": True,
+        "server.address": server.hostname or "",
+        "server.port": server.port or (443 if server.scheme == "https" else 80),
     }
     if max_tokens:
         asked["gen_ai.request.max_tokens"] = max_tokens
@@ -169,10 +170,9 @@ def _span(
     started_ns: int | None = None,
     links: Sequence[Link] = (),
 ) -> Iterator[Span]:
+    begun = _tracer.start_span(name, parent, kind, _named(attributes), links, started_ns)
     # The SDK's own record of an exception holds its message, which may quote the model.
-    with _tracer.start_as_current_span(
-        name, parent, kind, _named(attributes), links, started_ns, record_exception=False, set_status_on_exception=False
-    ) as started:
+    with trace.use_span(begun, end_on_exit=True, record_exception=False, set_status_on_exception=False) as started:
         try:
             yield started
         except Exception as error:
@@ -231,31 +231,10 @@ class _ByTraceId(Sampler):
         return f"ByTraceId{{{self._ratio}}}"
 
 
-class _File(SpanExporter):
-    """Appends each span as a line of JSON; a file that has grown large becomes the one old file beside the new."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans of one batch; runs in the processor's thread."""
-        lines = "".join(f"{span.to_json(indent=None)}\n" for span in spans)
-        try:
-            with self._path.open("a") as file:
-                file.write(lines)
-                size = file.tell()
-            if size > LARGEST_FILE:
-                self._path.replace(self._path.with_suffix(".old.jsonl"))
-        except OSError:
-            return SpanExportResult.FAILURE
-        return SpanExportResult.SUCCESS
-
-
 def _exporters(settings: Settings, service: str) -> list[SpanExporter]:
     exporters: list[SpanExporter] = []
     if settings.otlp_endpoint:
         exporters.append(OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"))
     if settings.trace_folder:
-        exporters.append(_File(settings.trace_folder / f"{service}-{os.getpid()}.jsonl"))
+        exporters.append(TraceFile(settings.trace_folder / f"{service}-{os.getpid()}.jsonl", service))
     return exporters

@@ -1,10 +1,11 @@
 """Curves, filled steps and points in one frame."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Literal, NamedTuple
 
 from loadtest.plots.scales import Scale
-from loadtest.plots.svg import COLOURS, Box, axes, drawing, element, place
+from loadtest.plots.svg import COLOURS, Box, axes, drawing, element, place, text
 
 Kind = Literal["line", "area", "dots"]
 DOT = 3.5
@@ -26,19 +27,35 @@ class Mark(NamedTuple):
     y: float
 
 
+class Instant(NamedTuple):
+    """Something that happened, across the whole plot; its name stands above it and what it was is its title."""
+
+    name: str
+    x: float
+    what: str
+
+
 def lines(
     label: str,
     scales: tuple[Scale, Scale],
     titles: tuple[str, str],
     series: Sequence[Series],
     marks: Sequence[Mark] = (),
+    instants: Sequence[Instant] = (),
 ) -> str:
     """All series over each other; the later ones lie on top."""
     x, y = scales
     box = Box()
     drawn = [element("path", d=f"M{box.left} {place(y.at(mark.y))}H{box.right}", class_="mark") for mark in marks]
     drawn += [_series(one, x, y) for one in series]
+    drawn += [_instant(one, x.at(one.x), box) for one in instants]
     return drawing(label, [*axes(box, x, y, *titles), *drawn])
+
+
+def _instant(one: Instant, across: float, box: Box) -> str:
+    title = element("title", [escape(one.what)])
+    line = element("path", d=f"M{place(across)} {place(box.top)}V{place(box.bottom)}", class_="mark")
+    return element("g", [title, line, text(one.name, across, box.top - 5, class_="tick x")])
 
 
 def _series(one: Series, x: Scale, y: Scale) -> str:

@@ -11,9 +11,8 @@ from locust.contrib.fasthttp import FastHttpSession
 
 from loadtest.recorder import Committed, Outcome, Recording, StreamRow
 from loadtest.scenarios.reader import WireError
-from loadtest.scenarios.viewing import TRANSPORT_ERRORS, Place, check, narrow, watch
+from loadtest.scenarios.viewing import BACKEND_HEADER, TRANSPORT_ERRORS, Place, check, narrow, watch
 
-BACKEND_HEADER = "X-Streamgauge-Backend"
 VERIFIABLE = ("done", "cancelled")
 
 
@@ -140,7 +139,7 @@ class _Talk:
     def _join(self, number: int) -> None:
         if number not in self._joined:
             recording = self._recordings[number]
-            recording.task_id = self._first.task_id
+            recording.task_id, recording.chosen = self._first.task_id, self._first.chosen
             client = narrow(self._client) if recording.viewer.slow else self._client
             self._joined[number] = gevent.spawn(guarded, partial(watch, client, recording), self._timeout_s)
 
@@ -168,6 +167,7 @@ def _ask(client: FastHttpSession, recording: Recording, conversation: str) -> No
     ) as response:
         recording.accepted_ns = time.time_ns()
         recording.task_id = _decoded(response, 202, _Accepted).task_id
+        recording.chosen = response.headers.get(BACKEND_HEADER)
 
 
 def _cancel(client: FastHttpSession, recording: Recording) -> None:

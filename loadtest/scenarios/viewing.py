@@ -14,6 +14,7 @@ from loadtest.scenarios.reader import NEVER, Reader, WireError, noting
 from loadtest.viewers import Drop
 
 TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
+BACKEND_HEADER = "X-Streamgauge-Backend"
 # The kernels keep what a viewer does not take: 4 MB as usual, 65 KB with these, before the server has to.
 NARROW_BYTES, NARROW_SEGMENT = 2048, 256
 
@@ -51,6 +52,7 @@ def _follow(client: FastHttpSession, recording: Recording, waiting: list[Place],
     ) as response:
         try:
             check(response, 200)
+            recording.served.append(response.headers.get(BACKEND_HEADER))
             dropped = _read(Reader(response._response, recording, noting(recording)), recording, waiting, drops)
         except BaseException as error:
             # Locust noted a success when the headers came; a stream that broke later must not stay one.

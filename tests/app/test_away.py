@@ -1,6 +1,7 @@
 """Servers that are away: a 503 that says what to check, nothing half-made, and live streams that go on."""
 
 import asyncio
+from pathlib import Path
 from time import time_ns
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -13,6 +14,7 @@ from app.generation import generate
 from app.records import Records
 from app.settings import Settings
 from ops.stack import Stack
+from ops.trace_view import read_trace
 from tests.support.client import Client, text_of
 from tests.support.serving import begin, producing, serving
 from tests.support.valkey import running_valkey
@@ -102,10 +104,15 @@ async def test_a_database_that_refuses_connections_is_away(system: Stack) -> Non
 
 
 @pytest.mark.parametrize("backend", ["pubsub", "streams"])
-async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(system: Stack, backend: str) -> None:
-    """The producer hands the stream with its whole log to `polling`; its viewer follows, without hole or repeat."""
+async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(
+    system: Stack, backend: str, tmp_path: Path
+) -> None:
+    """The producer hands the stream with its whole log to `polling`; its viewer follows, without hole or repeat.
+
+    The trace tells of it, in the producer's span and in the viewer's.
+    """
     with running_valkey() as store:
-        settings = settings_of(system, redis_url=store.url)
+        settings = settings_of(system, redis_url=store.url, trace_folder=str(tmp_path))
         async with producing(settings) as services, serving(settings) as client:
             conversation = await services.records.add_conversation(None)
             posted = await services.records.post(
@@ -127,6 +134,10 @@ async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(system: Stac
     assert pin is not None
     assert (pin.backend, pin.state, pin.message.status) == ("polling", "done", "complete")
     assert text_of(events) == text_of(late) == pin.message.content
+    task, *viewers = read_trace(tmp_path, posted.task_id)
+    call = task.parts[0].parts[0]
+    for span in (call, viewers[0]):
+        assert "hand_over" in [name for _, name in span.events], span.name
 
 
 async def test_a_log_that_is_gone_is_rebuilt_from_the_message(system: Stack) -> None:

@@ -104,6 +104,20 @@ async def test_a_backend_that_does_not_exist_is_422(client: Client) -> None:
     assert "polling, pubsub" in response.json()["errors"][0]["what"]
 
 
+async def test_an_accepted_message_says_which_backend_holds_its_stream(client: Client) -> None:
+    """The one that was forced, or the one that the flag chose."""
+    conversation = await client.conversation()
+    for forced in ("notify", None):
+        headers = {"X-Streamgauge-Backend": forced} if forced else {}
+        body = {"content": "hello", "max_tokens": 1}
+        response = await client.http.post(f"/conversations/{conversation}/messages", json=body, headers=headers)
+        told = response.headers["x-streamgauge-backend"]
+        await client.whole(response.json()["task_id"])
+        found = (await client.http.get(f"/conversations/{conversation}")).json()["messages"][-1]
+        assert told == found["backend"]
+        assert told == (forced or told)
+
+
 async def test_ids_that_are_none_are_422(client: Client) -> None:
     """They never reach a query or a key."""
     assert (await client.http.get("/conversations/1%20OR%201=1")).status_code == 422

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from app.streaming.backends import NAMES
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.client import Event, text_of
@@ -13,7 +14,7 @@ from tests.support.serving import serving
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+@pytest.mark.parametrize("backend", NAMES)
 async def test_a_stopping_process_sends_its_viewers_to_another_one(system: Stack, backend: str) -> None:
     """They resume there with their last event id: no chunk is lost, none comes twice, and nobody waits for the end."""
     settings = settings_of(system, api_drain_s=0.2)

@@ -10,10 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.database import Database
+from app.flag_records import FlagRecords
 from app.records import Records, StaleFlagError
 from app.settings import Settings
 from app.streaming.backends import NAMES, offered
-from app.streaming.flag import FORCED, NO_GENERATION, BackendFlag, document_for
+from app.streaming.flag import NO_GENERATION, BackendFlag
+from app.streaming.flag_document import FORCED, document_for
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.client import Client
@@ -71,7 +73,7 @@ def test_a_backend_that_a_cluster_lacks_is_refused(system: Stack) -> None:
     assert streamgauge(system, "flag", "show").stdout == before
     on_a_cluster = offered(Settings(store_cluster=True, broker_url="redis://single/0"))
     assert set(NAMES) - set(on_a_cluster) == {"streams"}
-    flag = BackendFlag("pubsub", on_a_cluster)
+    flag = BackendFlag("pubsub", "polling", on_a_cluster)
     flag.learn(1, json.dumps(document_for("streams", NAMES)))
     assert flag.choose(uuid4(), {}) == "pubsub"
 
@@ -92,7 +94,7 @@ async def test_a_caller_can_not_force_a_backend_that_a_cluster_lacks(system: Sta
 
 def test_without_a_document_the_default_holds_and_a_caller_may_force() -> None:
     """The header's attribute outranks the default, for that one message."""
-    flag = BackendFlag("polling", NAMES)
+    flag = BackendFlag("polling", "polling", NAMES)
     assert flag.choose(uuid4(), {}) == "polling"
     assert flag.choose(uuid4(), {FORCED: "pubsub"}) == "pubsub"
     assert flag.choose(uuid4(), {FORCED: "pigeon"}) == "polling"
@@ -104,7 +106,7 @@ def test_without_a_document_the_default_holds_and_a_caller_may_force() -> None:
 
 def test_a_broken_document_leaves_the_last_good_one_in_force(caplog: pytest.LogCaptureFixture) -> None:
     """Loudly, and once: its generation is the known one all the same."""
-    flag = BackendFlag("pubsub", NAMES)
+    flag = BackendFlag("pubsub", "polling", NAMES)
     flag.learn(1, json.dumps(document_for("polling", NAMES)))
     flag.learn(2, json.dumps({"flags": {"stream-backend": {"state": "ENABLED", "variants": "none"}}}))
     assert (flag.choose(uuid4(), {}), flag.generation) == ("polling", 2)
@@ -122,7 +124,7 @@ async def test_a_message_chosen_by_an_older_generation_is_not_stored(database_ur
 
         try:
             assert await post(NO_GENERATION)
-            newest = await records.add_flag(document_for("polling", NAMES))
+            newest = await FlagRecords(database).add(document_for("polling", NAMES))
             with pytest.raises(StaleFlagError) as stale:
                 await post(NO_GENERATION)
             assert stale.value.generation == newest
@@ -150,7 +152,7 @@ async def test_flips_under_load_are_in_force_for_every_next_message(system: Stac
             records = Records(db)
             try:
                 for backend in ("polling", "pubsub") * 3:
-                    await records.add_flag(document_for(backend, NAMES))
+                    await FlagRecords(db).add(document_for(backend, NAMES))
                     posted = await asyncio.gather(*(client.post() for client in (one, other) * 5))
                     pins = [await records.pin(UUID(each.task_id)) for each in posted]
                     assert {pin.backend for pin in pins if pin} == {backend}

@@ -1,5 +1,6 @@
 """The hot paths' metrics count what prometheus-client's own count."""
 
+import re
 import threading
 
 from hypothesis import given
@@ -35,13 +36,25 @@ def test_it_shows_what_the_librarys_own_shows(before: list[float], after: list[f
 
 
 def test_exemplars_stay() -> None:
-    """An observation with one is kept with it."""
+    """An observation with one is kept with it, in its own bucket, until the next one there."""
     hot, registry = made(HotHistogram)
-    hot.labels("pubsub").observe(0.2)
-    hot.labels("pubsub").observe(0.3, {"trace_id": "cafe"})
+    for amount, name in ((0.2, None), (0.3, "cafe"), (0.4, "beef"), (0.5, None), (64.0, "f00d")):
+        hot.labels("pubsub").observe(amount, {"trace_id": name} if name else None)
     shown = choose_encoder("application/openmetrics-text")[0](registry).decode()
-    assert 'trace_id="cafe"' in shown
-    assert 'seconds_count{backend="pubsub"} 2.0' in shown
+    assert re.findall(r'le="(\S+)"} \S+ # {trace_id="(\w+)"} (\S+)', shown) == [
+        ("0.5", "beef", "0.4"),
+        ("+Inf", "f00d", "64.0"),
+    ]
+    assert 'seconds_count{backend="pubsub"} 5.0' in shown
+
+
+def test_a_counter_has_its_last_exemplar() -> None:
+    """As the library's own does."""
+    registry = CollectorRegistry()
+    counter = HotCounter("sent_bytes", "A help.", registry=registry)
+    counter.inc(3, {"trace_id": "cafe"})
+    counter.inc(4)
+    assert '_total 7.0 # {trace_id="cafe"} 3.0' in choose_encoder("application/openmetrics-text")[0](registry).decode()
 
 
 def test_threads_lose_nothing() -> None:

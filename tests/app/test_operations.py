@@ -65,17 +65,24 @@ async def test_the_interface_is_described(client: Client) -> None:
     assert (await client.http.get("/docs")).status_code == 200
 
 
+def led_to(page: str, name: str, exemplar: str) -> bool:
+    """Whether a bucket of this latency has this exemplar."""
+    buckets = [line for line in page.splitlines() if line.startswith(f"streamgauge_{name}_seconds_bucket")]
+    return any(exemplar in line for line in buckets)
+
+
 async def test_latencies_lead_to_traces(system: Stack, client: Client) -> None:
     """In OpenMetrics a latency's exemplar is the trace id of a message, which is its task id; plain text has none."""
-    posted = await client.post("ttft=0.5&gap=0.02&chunks=5", "pubsub")  # slow enough to be joined before it
+    posted = await client.post("ttft=0.5&gap=0.3&chunks=6", "pubsub")  # joined before it, and longer than a second
     await client.whole(posted.task_id)
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     exemplar = f'# {{trace_id="{UUID(posted.task_id).hex}"}}'
     served = (await client.http.get("/metrics", headers=accept)).text
     worker = (await client.http.get(system.worker_metrics_urls[0], headers=accept)).text
-    assert "streamgauge_first_token_seconds_bucket" in served
-    assert exemplar in served
-    assert exemplar in worker
+    for name in ("first_byte", "first_token", "delivery", "transit", "write", "inter_chunk"):
+        assert led_to(served, name, exemplar), name
+    for name in ("queue_wait", "model_ttft", "publish", "stream"):
+        assert led_to(worker, name, exemplar), name
     assert exemplar not in (await client.http.get("/metrics")).text
 
 
@@ -84,6 +91,7 @@ async def test_the_queue_and_the_loop_are_watched(client: Client) -> None:
 
     async def watched() -> bool:
         text = (await client.http.get("/metrics")).text
-        return "streamgauge_queue_depth 0.0" in text and "streamgauge_api_loop_lag_seconds" in text
+        names = ("queue_depth 0.0", "queue_oldest_seconds 0.0", "api_loop_lag_seconds")
+        return all(f"streamgauge_{name}" in text for name in names)
 
     await until_awaited(watched, "the queue's depth is known")

@@ -13,13 +13,14 @@ from app.generation import Services
 from app.llm import Delta, Hear, ModelError
 from app.producer import WAITING_CHARACTERS, CancelledByUserError, Producer, Store
 from app.settings import Settings
+from app.streaming.backends import NAMES
 from app.streaming.contract import Chunk, ChunkType, decode
 from ops.stack import Stack
 from tests.support.serving import producing
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
-on_both = pytest.mark.parametrize("backend", ["polling", "pubsub"])
+on_each = pytest.mark.parametrize("backend", NAMES)
 
 
 @dataclass
@@ -60,7 +61,7 @@ async def beginning(system: Stack, backend: str) -> AsyncIterator[Attempt]:
         yield Attempt(services, Producer(posted.task_id, store, opening, []))
 
 
-@on_both
+@on_each
 async def test_the_first_goes_at_once_and_what_comes_meanwhile_shares_a_chunk(system: Stack, backend: str) -> None:
     """Deltas coalesce only while an append is under way."""
     async with beginning(system, backend) as attempt:
@@ -68,7 +69,7 @@ async def test_the_first_goes_at_once_and_what_comes_meanwhile_shares_a_chunk(sy
     assert [(chunk.content, chunk.deltas) for chunk in log] == [("a", 1), ("bcd", 3)]
 
 
-@on_both
+@on_each
 async def test_a_store_that_keeps_up_gets_each_delta_by_itself(system: Stack, backend: str) -> None:
     """A delta that comes after the answer to the one before is a chunk of its own."""
     async with beginning(system, backend) as attempt:
@@ -85,7 +86,7 @@ async def test_a_store_that_keeps_up_gets_each_delta_by_itself(system: Stack, ba
         assert [chunk.content for chunk in await attempt.stored()] == ["0 ", "1 ", "2 ", "3 ", "4 "]
 
 
-@on_both
+@on_each
 async def test_a_model_that_outruns_the_store_is_held_up(system: Stack, backend: str) -> None:
     """Beyond a bound of waiting text the model is told to wait, until the store has taken what there was."""
     half = "x" * (WAITING_CHARACTERS // 2 + 1)
@@ -103,7 +104,7 @@ async def test_a_model_that_outruns_the_store_is_held_up(system: Stack, backend:
         assert "".join(chunk.content for chunk in await attempt.stored()) == f"first{half}{half}last"
 
 
-@on_both
+@on_each
 async def test_what_was_said_before_a_failure_is_stored(system: Stack, backend: str) -> None:
     """All of it: what was under way, and what waited."""
     async with beginning(system, backend) as attempt:
@@ -118,7 +119,7 @@ async def test_what_was_said_before_a_failure_is_stored(system: Stack, backend: 
         assert "".join(chunk.content for chunk in await attempt.stored()) == attempt.producer.text == "all of it"
 
 
-@on_both
+@on_each
 async def test_an_end_follows_an_append_that_was_interrupted(system: Stack, backend: str) -> None:
     """It takes the next index, whatever the store still had to answer; nothing is stored twice."""
     async with beginning(system, backend) as attempt:
@@ -137,7 +138,7 @@ async def test_an_end_follows_an_append_that_was_interrupted(system: Stack, back
     assert [chunk.chunk_type for chunk in log].count(ChunkType.FAILED) == 1 == (log[-1].chunk_type == "failed")
 
 
-@on_both
+@on_each
 async def test_a_stop_that_comes_as_the_last_chunk_is_stored_stays_a_stop(system: Stack, backend: str) -> None:
     """It is no fault of ours: the attempt ends as cancelled, so that its message goes back to the queue."""
     async with beginning(system, backend) as attempt:
@@ -153,7 +154,7 @@ async def test_a_stop_that_comes_as_the_last_chunk_is_stored_stays_a_stop(system
             await working
 
 
-@on_both
+@on_each
 async def test_a_cancel_is_learned_from_an_answer(system: Stack, backend: str) -> None:
     """At the latest; what the answer was to is stored."""
     async with beginning(system, backend) as attempt:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from kombu import Queue as Declared
 
-from app.broker import PATIENCE_S, TASK, BrokerUnavailableError, Queue, make_celery
+from app.broker import PATIENCE_S, SINCE, TASK, BrokerUnavailableError, Queue, make_celery
 from app.telemetry.tracing import traceparent
 from tests.support.valkey import RunningValkey, running_valkey
 from tests.support.waiting import until_awaited
@@ -32,7 +32,7 @@ async def test_a_consumer_cannot_tell_our_messages_from_celerys() -> None:
     """Byte for byte the same names, order and values, but for what Celery draws anew for every message or process."""
     task_id = uuid4()
     with running_valkey() as server:
-        headers = {"traceparent": traceparent(task_id)}
+        headers = {"traceparent": traceparent(task_id), SINCE: 0}
         with make_celery(server.url) as celery:
             name = str(task_id)
             celery.send_task(TASK, args=[name], task_id=name, ignore_result=True, headers=headers)
@@ -43,6 +43,7 @@ async def test_a_consumer_cannot_tell_our_messages_from_celerys() -> None:
     assert shape(ours) == shape(theirs)
     for place, drawn in (("properties", "delivery_tag"), ("properties", "reply_to"), ("headers", "origin")):
         assert len(ours[place].pop(drawn)) == len(theirs[place].pop(drawn))
+    assert ours["headers"].pop(SINCE) > theirs["headers"].pop(SINCE)
     assert json.dumps(ours) == json.dumps(theirs)
 
 

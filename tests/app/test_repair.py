@@ -15,8 +15,9 @@ from app.generation import Services, generate
 from app.records import Pin
 from app.repair import ALONE, Finding, Repair
 from app.settings import Settings
+from app.streaming.backends import NAMES
 from app.streaming.contract import Chunk, ChunkType, decode
-from ops.doctor import examine
+from ops.doctor.messages import examine_messages
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.database import migrated_postgres
@@ -25,7 +26,7 @@ from tests.support.valkey import running_valkey
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
-on_both = pytest.mark.parametrize("backend", ["polling", "pubsub"])
+on_each = pytest.mark.parametrize("backend", NAMES)
 USAGE = {"total_tokens": 7}
 HASTY = {"lease_s": 0.3, "lease_grace_s": 0.2}
 
@@ -87,7 +88,7 @@ async def pin_of(services: Services, task_id: UUID) -> Pin:
     return pin
 
 
-@on_both
+@on_each
 async def test_a_whole_answer_that_could_not_be_committed_is_committed_from_its_log(
     system: Stack, backend: str
 ) -> None:
@@ -103,7 +104,7 @@ async def test_a_whole_answer_that_could_not_be_committed_is_committed_from_its_
     assert (pin.state, message.code, message.retryable) == ("done", None, None)
 
 
-@on_both
+@on_each
 async def test_an_answer_that_failed_keeps_its_beginning(system: Stack, backend: str) -> None:
     """What was said since the last reset is the message; its status is the terminal's."""
     async with producing(hasty(system)) as services:
@@ -115,7 +116,7 @@ async def test_an_answer_that_failed_keeps_its_beginning(system: Stack, backend:
     assert (message.code, message.retryable) == ("upstream", True)
 
 
-@on_both
+@on_each
 async def test_a_lost_producer_is_noticed_though_nobody_watches(system: Stack, backend: str) -> None:
     """Its stream ends with `producer_lost` as if a viewer had been there, and the message keeps what was said."""
     async with producing(hasty(system)) as services:
@@ -138,7 +139,7 @@ async def test_a_log_that_is_gone_with_its_producer_ends_the_message(system: Sta
     assert pin.message.code == "producer_lost"
 
 
-@on_both
+@on_each
 async def test_what_runs_is_left_alone(system: Stack, backend: str) -> None:
     """However long it takes, a producer that renews its lease is nobody's to end."""
     async with producing(hasty(system)) as services, repairing(services) as repair:
@@ -192,11 +193,11 @@ async def test_a_database_that_dies_before_the_commit_costs_no_answer(system: St
             server.process.restart()
             await until_awaited(lambda: answers(server.url), "the database has recovered")
             await age(services, posted.task_id)
-            doctors = await examine(settings, repair=False)
-            assert "1 complete in their log" in doctors[-1].detail
-            assert not doctors[-1].is_well
-            doctors = await examine(settings, repair=True)
-            assert doctors[-1].is_well, doctors[-1]
+            (found,) = [each async for each in examine_messages(settings, repair=False)]
+            assert "1 complete in their log" in found.evidence
+            assert "--repair" in found.fix
+            (mended,) = [each async for each in examine_messages(settings, repair=True)]
+            assert mended.is_well, mended
             message = (await pin_of(services, posted.task_id)).message
     assert (message.status, message.content) == ("complete", "".join(chunk.content for chunk in chunks))
 

@@ -25,6 +25,7 @@ from app.settings import Settings
         ("STREAMGAUGE_POLLING_INTERVAL_S", "fast", "number"),
         ("STREAMGAUGE_CHUNK_TTL_S", "0", "greater than or equal to 1"),
         ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "'polling', 'pubsub'"),
+        ("STREAMGAUGE_PAGE_LINKS", "Grafana=javascript:alert(1)", "Name=https://address"),
     ],
 )
 def test_a_setting_that_does_not_parse_stops_the_start(name: str, value: str, fix: str) -> None:
@@ -82,3 +83,9 @@ def test_settings_are_frozen_and_hide_the_key() -> None:
     assert "sk-secret" not in repr(settings)
     with pytest.raises(ValidationError):
         setattr(settings, "redis_url", "redis://elsewhere/0")  # noqa: B010 - a type checker refuses the plain form
+
+
+def test_the_pages_links_are_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name and an address each, with commas between."""
+    monkeypatch.setenv("STREAMGAUGE_PAGE_LINKS", "Grafana=https://g.example/d?a=b, Traces=http://t.example")
+    assert Settings().page_links == {"Grafana": "https://g.example/d?a=b", "Traces": "http://t.example"}

@@ -76,7 +76,7 @@ async def test_the_database_load_of_a_pubsub_stream_does_not_grow_with_its_chunk
     await cost("pubsub", 1)  # the API learns the flag that is in force
     few, many = await cost("pubsub", 20), await cost("pubsub", 200)
     assert few == many == 5, "the conversation, the message, the claim, the viewer, the commit"
-    assert await cost("polling", 200) > 150
+    assert await cost("polling", 200) > 100
 
 
 async def test_a_pubsub_stream_costs_four_statements(system: Stack, tmp_path: Path) -> None:
@@ -122,7 +122,8 @@ async def shows(connection: asyncpg.Connection, name: str, value: str) -> bool:
 
 def logged(server: PostgresServer) -> list[str]:
     """The first words of each statement that the server says it was asked to run, in order."""
-    return STATEMENT.findall(server.process.log.read_text())
+    found = STATEMENT.findall(server.process.log.read_text())
+    return [words for words in found if words != "SELECT generation"]  # each process's look for a newer flag
 
 
 async def test_expired_rows_are_deleted_and_fresh_ones_kept(client: Client, system: Stack) -> None:

@@ -5,14 +5,14 @@ from uuid import uuid4
 
 import pytest
 
+from app.streaming.backends import NAMES
 from tests.support.client import Client, text_of
 
 pytestmark = pytest.mark.anyio
-BACKENDS = ["polling", "pubsub", "streams"]
-on_both = pytest.mark.parametrize("backend", BACKENDS)
+on_each = pytest.mark.parametrize("backend", NAMES)
 
 
-@on_both
+@on_each
 async def test_what_is_streamed_is_what_is_committed(client: Client, backend: str) -> None:
     """The joined content equals the committed message, which can be read as soon as `done` is seen."""
     posted = await client.post(backend=backend)
@@ -27,7 +27,7 @@ async def test_what_is_streamed_is_what_is_committed(client: Client, backend: st
     assert answer["usage"]["completion_tokens"] == sum(event.record["deltas"] for event in events)
 
 
-@on_both
+@on_each
 async def test_the_timings_of_an_answer_are_in_order(client: Client, backend: str) -> None:
     """Posted, accepted, requested, first and last delta: each instant follows the one before."""
     posted = await client.post(backend=backend)
@@ -37,7 +37,7 @@ async def test_the_timings_of_an_answer_are_in_order(client: Client, backend: st
     assert instants == sorted(instants)
 
 
-@on_both
+@on_each
 async def test_a_conversation_is_sent_to_the_model_with_its_history(client: Client, backend: str) -> None:
     """A second question carries the first answer: the prompt's tokens grow."""
     first = await client.post(backend=backend)
@@ -48,7 +48,7 @@ async def test_a_conversation_is_sent_to_the_model_with_its_history(client: Clie
     assert usages[1] > usages[0]
 
 
-@on_both
+@on_each
 async def test_two_viewers_see_the_same(client: Client, backend: str) -> None:
     """Several tabs on one stream."""
     posted = await client.post(backend=backend)
@@ -56,7 +56,7 @@ async def test_two_viewers_see_the_same(client: Client, backend: str) -> None:
     assert both[0] == both[1]
 
 
-@on_both
+@on_each
 async def test_a_viewer_who_left_resumes_without_a_repeat(client: Client, backend: str) -> None:
     """Leaving cancels nothing, and Last-Event-ID brings exactly what was missed."""
     posted = await client.post("ttft=0.02&gap=0.02&chunks=30", backend)
@@ -70,7 +70,7 @@ async def test_a_viewer_who_left_resumes_without_a_repeat(client: Client, backen
     assert text_of([*seen, *rest]) == (await client.answer(posted))["content"]
 
 
-@on_both
+@on_each
 @pytest.mark.parametrize("last_id", ["999999", "-1", "seven", "1e3", "²", "9" * 400])
 async def test_an_id_that_makes_no_sense_gets_a_reset_and_everything(
     client: Client, backend: str, last_id: str
@@ -86,7 +86,7 @@ async def test_an_id_that_makes_no_sense_gets_a_reset_and_everything(
     assert body.count("\nid: ") == len(everything)
 
 
-@on_both
+@on_each
 async def test_an_empty_id_is_none(client: Client, backend: str) -> None:
     """A client that has seen no event may say so by header or query; it gets the stream from its beginning."""
     posted = await client.post(backend=backend)
@@ -98,7 +98,7 @@ async def test_an_empty_id_is_none(client: Client, backend: str) -> None:
     assert "\nid: 0\n" not in resumed.text
 
 
-@on_both
+@on_each
 async def test_who_has_seen_the_terminal_is_sent_away_for_good(client: Client, backend: str) -> None:
     """204 stops an EventSource from reconnecting."""
     posted = await client.post(backend=backend)
@@ -108,7 +108,7 @@ async def test_who_has_seen_the_terminal_is_sent_away_for_good(client: Client, b
     assert response.content == b""
 
 
-@on_both
+@on_each
 async def test_the_stream_is_what_an_event_source_expects(client: Client, backend: str) -> None:
     """Its headers keep proxies from buffering; its first line sets the time to reconnect; no event has a name."""
     posted = await client.post(backend=backend)
@@ -116,12 +116,13 @@ async def test_the_stream_is_what_an_event_source_expects(client: Client, backen
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-cache, no-transform"
     assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["x-streamgauge-backend"] == backend
     assert "content-encoding" not in response.headers
     assert response.text.startswith("retry: ")
     assert "\nevent:" not in response.text
 
 
-@on_both
+@on_each
 async def test_a_cancel_in_the_middle_keeps_what_was_said(client: Client, backend: str) -> None:
     """The stream ends with `cancelled`, the message holds the part that was streamed, and asking again is harmless."""
     posted = await client.post("ttft=0.01&gap=0.05&chunks=2000", backend)
@@ -139,7 +140,7 @@ async def test_a_cancel_in_the_middle_keeps_what_was_said(client: Client, backen
     assert (again.status_code, again.json()["state"]) == (202, "cancelled")
 
 
-@on_both
+@on_each
 async def test_a_cancel_before_the_first_word_ends_the_stream(client: Client, backend: str) -> None:
     """Nobody waits for a model that is not wanted any more."""
     posted = await client.post("ttft=60&chunks=5", backend)
@@ -149,7 +150,7 @@ async def test_a_cancel_before_the_first_word_ends_the_stream(client: Client, ba
     assert [event.record["chunk_type"] for event in events] == ["cancelled"]
 
 
-@on_both
+@on_each
 async def test_a_cancel_while_the_model_stalls_ends_the_stream(client: Client, backend: str) -> None:
     """The producer hears of it though it has nothing to append, and what was said before is kept."""
     posted = await client.post("ttft=0.01&gap=0.01&chunks=10&fault=stall&at=3", backend)
@@ -163,7 +164,7 @@ async def test_a_cancel_while_the_model_stalls_ends_the_stream(client: Client, b
     assert (answer["status"], answer["content"]) == ("cancelled", text_of(events)) != ("cancelled", "")
 
 
-@on_both
+@on_each
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
@@ -199,7 +200,7 @@ async def test_a_stream_that_nobody_posted_is_unknown(client: Client) -> None:
     assert (await client.http.get("/stream/not-an-id")).status_code == 422
 
 
-@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+@pytest.mark.parametrize("backend", NAMES)
 async def test_a_model_that_breaks_while_a_chunk_is_being_stored_still_ends_the_stream(
     client: Client, backend: str
 ) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import http.server
+import inspect
 import io
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+from opentelemetry.semconv.attributes import server_attributes
 from rich.console import Console
 
 from app.settings import Settings
@@ -61,6 +65,8 @@ async def test_a_message_is_one_trace_with_its_viewers_linked(system: Stack, cli
     assert call.attributes["response.finish_reasons"] == ["stop"]
     assert 0.02 <= call.attributes["response.time_to_first_chunk"] < 5
     assert [name for _, name in call.events] == ["first_chunk"]
+    assert [name for _, name in first.events] == ["first_chunk"]
+    assert [name for _, name in second.events] == ["resume", "first_chunk"]
     assert first.linked
     assert second.linked
     assert (first.attributes["resumed"], second.attributes["resumed"]) == (False, True)
@@ -102,6 +108,27 @@ async def test_the_waterfall_shows_every_span(system: Stack, client: Client) -> 
     text = console.export_text()
     for name in ("POST /conversations/{id}/messages", "enqueue", "answer_message", "stream", "chat", "↳ GET /stream"):
         assert name in text
+
+
+def test_a_model_call_is_named_as_the_conventions_of_today_say(tmp_path: Path) -> None:
+    """Every attribute exists in the GenAI and server conventions that are installed, and none is deprecated there."""
+    conversation_id = uuid4()
+    with (
+        tracing.tracing(Settings(trace_folder=tmp_path), "test"),
+        tracing.task_span(uuid4(), 1),
+        tracing.model_span("llama3", 100, conversation_id, "https://models.example.org/v1") as call,
+    ):
+        tracing.note_answer(call, "stop", {"prompt_tokens": 3, "completion_tokens": 5}, 0.25)
+    [path] = tmp_path.iterdir()
+    call_line = next(json.loads(line) for line in path.read_text().splitlines() if "chat llama3" in line)
+    attributes = call_line["attributes"]
+    assert attributes["gen_ai.conversation.id"] == str(conversation_id)
+    assert (attributes["server.address"], attributes["server.port"]) == ("models.example.org", 443)
+    source = inspect.getsource(gen_ai_attributes) + inspect.getsource(server_attributes)
+    for name in attributes:
+        _, _, rest = source.partition(f'Final = "{name}"')
+        assert rest, f"{name} is in no convention"
+        assert not rest.lstrip().startswith('"""\nDeprecated: Replaced'), f"{name} is deprecated"
 
 
 def test_a_task_without_spans_is_explained(tmp_path: Path) -> None:

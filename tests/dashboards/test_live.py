@@ -1,49 +1,84 @@
-"""Every panel's query, asked of a real Prometheus that scrapes the real system under load."""
+"""Every panel's query, asked of a real Prometheus that scrapes the real system under load, from both sides."""
 
 import asyncio
+import io
 import json
 import os
-import shutil
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
-from urllib.request import urlopen
+from typing import NamedTuple
 from uuid import UUID
 
 import httpx2
 import pytest
+from rich.console import Console
 
 from app.streaming.backends import NAMES
+from app.telemetry.metrics import LATENCY_BUCKETS
 from dashboards import comparison, render
+from dashboards.preview import page
+from dashboards.preview.asking import Prometheus, filled
+from loadtest import recorder, summary
+from loadtest.clock import Offset
+from loadtest.options import BenchOptions
+from loadtest.run import run_bench
+from loadtest.stats import Distribution
+from ops.ports import free_port
 from ops.stack import Stack, StackOptions, running_stack
 from ops.trace_view import read_trace
 from tests.support.client import Client
+from tests.support.prometheus import VARIABLES, ask, needs, numbers, queries
 from tests.support.waiting import until
 
 LOAD_S = 12
-VARIABLES = {"__rate_interval": "30s", "job": ".+", "instance": ".+", "backend": ".+", "baseline": "polling"}
-NEEDS_TROUBLE = {
-    "Messages refused, by dependency": "a server must be away",
-    "Fenced, repeated, reaped": "a worker must be lost, or a reply of the store",
-    "Repaired": "a message must wait in vain",
-}
-"""Panels whose series begin with the fault that feeds them."""
 FAULTY = "ttft=0.01&gap=0.02&chunks=20&fault=cut&at=3"
+HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
+EMPTY_IN_HEALTH = {
+    ("Messages refused, by dependency", ""): "a server must be away",
+    ("Fenced, repeated, reaped", "fenced, "): "a worker must be thought dead",
+    ("Fenced, repeated, reaped", "repeated append, "): "a reply of the store must be lost",
+    ("Fenced, repeated, reaped", "reaped, "): "a worker must be dead",
+    ("Repaired", ""): "a message must wait in vain",
+    ("Memory", "allowed, "): "a limit must be set",
+    ("Cut off and refused", "cut off"): "redis_exporter must be of 1.64 or later, and Debian's is of 1.45",
+}
+"""Queries, by panel and legend, whose series begin with what feeds them: test_faults.py does, but for the last."""
+
+
+class Observed(NamedTuple):
+    """A stack with Prometheus after a bench and some seconds of load, and what was known when the bench ended."""
+
+    stack: Stack
+    rows: list[recorder.StreamRow]
+    quantiles: dict[tuple[str, str, float], float]
+    """By whose side, backend and fraction, of all that the bench did."""
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with Prometheus after some seconds of load through every backend, with faults and resumes."""
-    if not shutil.which("prometheus"):
-        complaint = "prometheus is missing, so no panel is tried: `apt-get install prometheus`"
-        pytest.fail(complaint) if os.environ.get("CI") == "true" else pytest.skip(complaint)
-    folder = tmp_path_factory.mktemp("observed")
-    options = StackOptions(folder, port=0, traces=True, observe=True, environment=dict(os.environ))
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    """First a bench alone, so that both sides saw the same streams; then load with faults, resumes and all backends."""
+    needs("prometheus", "prometheus-redis-exporter", "prometheus-postgres-exporter")
+    folder, port = tmp_path_factory.mktemp("observed"), free_port()
+    options = StackOptions(
+        folder, port=0, traces=True, observe=True, bench_metrics_port=port, environment=dict(os.environ)
+    )
     with running_stack(options) as stack:
+        bench = BenchOptions(quick=True, num_conversations=6, out=folder / "results", seed=1, metrics_port=port)
+        quantiles: dict[tuple[str, str, float], float] = {}
+        results = run_bench(bench, stack.api_url, stack.database_url, stack.redis_url, Console(file=io.StringIO()))
+        for key in [(side, name, share) for side in SIDES for name in bench.backends for share in (0.5, 0.95)]:
+            side, name, share = key
+            metric = f'{SIDES[side]}_delivery_seconds_bucket{{backend="{name}"}}'
+            (quantiles[key],) = numbers(
+                stack, f"histogram_quantile({share}, sum by (le) (last_over_time({metric}[5m])))"
+            )
         asyncio.run(load(stack.api_url))
-        yield stack
+        yield Observed(stack, recorder.read_streams(results / "streams.jsonl"), quantiles)
+
+
+SIDES = {"client": "loadtest", "server": "streamgauge"}
 
 
 async def load(url: str) -> None:
@@ -51,73 +86,109 @@ async def load(url: str) -> None:
     async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
         client = Client(http)
 
-        async def ask(backend: str, script: str) -> None:
+        async def talk(backend: str, script: str) -> None:
             posted = await client.post(script, backend)
             await client.whole(posted.task_id)
             await client.whole(posted.task_id, **{"Last-Event-ID": "1"})
 
-        until = time.monotonic() + LOAD_S
-        while time.monotonic() < until:
+        end = time.monotonic() + LOAD_S
+        while time.monotonic() < end:
             scripts = ("ttft=0.05&gap=0.02&chunks=30", FAULTY)
-            await asyncio.gather(*(ask(backend, script) for backend in NAMES for script in scripts))
+            await asyncio.gather(*(talk(backend, script) for backend in NAMES for script in scripts))
 
 
-def ask(stack: Stack, path: str, **query: str) -> Any:
-    with urlopen(f"{stack.prometheus_url}/api/v1/{path}?{urlencode(query)}", timeout=10) as response:
-        return json.load(response)["data"]
+def test_every_query_has_data(observed: Observed) -> None:
+    """Each gives a number, except those that are listed with what must happen first; the bench's are of its time."""
+    found = {(shown.panel, shown.legend): shown.expr for shown in queries()}
+    assert EMPTY_IN_HEALTH.keys() <= found.keys()
+    empty = {
+        (shown.panel, shown.legend): shown.expr
+        for shown in queries()
+        if not numbers(observed.stack, shown.expr)
+        and not numbers(observed.stack, f"last_over_time(({shown.expr})[90s:5s])")
+    }
+    assert empty.keys() == EMPTY_IN_HEALTH.keys(), {
+        key: empty.get(key) for key in empty.keys() ^ EMPTY_IN_HEALTH.keys()
+    }
 
 
-def test_every_panel_has_data(observed: Stack) -> None:
-    """Each query parses and gives a number, except where a fault must feed it; those are listed with the reason."""
-    empty = dict[str, str]()
-    for text in render.files().values():
-        for panel in json.loads(text)["panels"]:
-            for target in panel.get("targets", []):
-                expr = target["expr"]
-                for name, value in VARIABLES.items():
-                    expr = expr.replace(f"${name}", value)
-                values = [sample["value"][1] for sample in ask(observed, "query", query=expr)["result"]]
-                if not values or set(values) == {"NaN"}:
-                    empty[panel["title"]] = expr
-    assert empty.keys() <= NEEDS_TROUBLE.keys(), empty
-
-
-def test_every_other_backend_has_its_ratio(observed: Stack) -> None:
+def test_every_other_backend_has_its_ratio(observed: Observed) -> None:
     """The baseline's latency divided by each one's, under that one's name."""
-    page = json.loads(render.render(comparison.BOARD))
+    made = json.loads(render.render(comparison.BOARD))
     (expr,) = (
-        target["expr"] for panel in page["panels"] if panel["title"].startswith("p50") for target in panel["targets"]
+        target["expr"] for panel in made["panels"] if panel["title"].startswith("p50") for target in panel["targets"]
     )
-    for name, value in VARIABLES.items():
-        expr = expr.replace(f"${name}", value)
-    found = {sample["metric"]["backend"] for sample in ask(observed, "query", query=expr)["result"]}
-    assert found == set(NAMES) - {VARIABLES["baseline"]}
+    results = ask(observed.stack, "query", query=filled(expr, VARIABLES))["result"]
+    assert {sample["metric"]["backend"] for sample in results} == set(NAMES) - {VARIABLES["baseline"]}
 
 
-def test_every_process_is_scraped_and_every_rule_is_evaluated(observed: Stack) -> None:
-    """Targets are up, and no rule of ours has an error."""
-    targets = ask(observed, "targets")["activeTargets"]
+def test_every_process_is_scraped_and_every_rule_is_evaluated(observed: Observed) -> None:
+    """Targets are up, the bench's only while it runs; no rule of ours has an error, and each recorded one has data."""
+    targets = ask(observed.stack, "targets")["activeTargets"]
     assert sorted((target["labels"]["job"], target["health"]) for target in targets) == [
+        ("loadtest", "down"),
+        ("postgres", "up"),
+        ("redis", "up"),
         ("streamgauge-api", "up"),
         ("streamgauge-worker", "up"),
     ]
-    rules = [rule for group in ask(observed, "rules")["groups"] for rule in group["rules"]]
+    rules = [rule for group in ask(observed.stack, "rules")["groups"] for rule in group["rules"]]
     assert len(rules) > 30
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    until(
+        lambda: all(numbers(observed.stack, name) for name in recorded),
+        "every recording rule has been evaluated with data",
+    )
 
 
-def test_an_exemplar_leads_to_a_trace_that_exists(observed: Stack) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.95])
+@pytest.mark.parametrize("backend", ["polling", "pubsub"])
+def test_prometheus_and_the_recorder_agree(observed: Observed, backend: str, share: float) -> None:
+    """The client's own metrics within a bucket, and the server's too, but for the way from its socket to the client."""
+    rows = [row for row in observed.rows if row.backend == backend]
+    exact = Distribution(value for row in rows for value in summary.deliveries_ns(row, HERE)).percentile_s(100 * share)
+    assert exact is not None
+    client, server = (observed.quantiles[side, backend, share] for side in SIDES)
+    assert abs(bucket(client) - bucket(exact)) <= 1, (client, exact)
+    assert bucket(server) - bucket(exact) <= 1, (server, exact)
+    assert bucket(exact - WAY_S) - bucket(server) <= 1, (server, exact)
+
+
+WAY_S = 0.003
+"""Of a chunk from the server's socket to the client's parser, on one machine that is busy with both."""
+
+
+def bucket(value_s: float) -> int:
+    return bisect_left(LATENCY_BUCKETS, value_s)
+
+
+def test_an_exemplar_leads_to_a_trace_that_exists(observed: Observed) -> None:
     """From a point on a latency panel to where that message's time went."""
     now = time.time()
     query = "streamgauge_delivery_seconds_bucket"
-    found = ask(observed, "query_exemplars", query=query, start=str(now - 300), end=str(now))
+    found = ask(observed.stack, "query_exemplars", query=query, start=str(now - 300), end=str(now))
     ids = {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
     assert ids
     missing = {UUID(trace_id) for trace_id in ids}
 
     def all_are_there() -> bool:
         """Spans leave their process in batches, so the newest may be on the way."""
-        missing.difference_update({task_id for task_id in missing if read_trace(Path(observed.traces), task_id)})
+        traces = Path(observed.stack.traces)
+        missing.difference_update({task_id for task_id in missing if read_trace(traces, task_id)})
         return not missing
 
     until(all_are_there, "every exemplar's trace is written")
+
+
+def test_every_page_can_be_drawn(observed: Observed) -> None:
+    """`python -m dashboards.preview`: each panel in its place, each page small enough for the documents."""
+    prometheus = Prometheus(observed.stack.prometheus_url, time.time(), minutes=2)
+    for text in render.files().values():
+        made = json.loads(text)
+        drawn = page.draw(made, prometheus)
+        assert "A preview of ours" in drawn
+        assert len(drawn) < 200_000
+        shown = [panel for panel in made["panels"] if panel["type"] != "row"]
+        repeated = sum(len(NAMES) - 1 for panel in shown if panel.get("repeat"))
+        assert drawn.count('class="title"') == len(shown) + repeated

@@ -127,7 +127,7 @@ def test_one_quartet_cannot_pass() -> None:
         (run_of(), 0),
         (run_of({"polling": 200, "pubsub": 3.2}), 1),
         (run_of(interrupted=True), 3),
-        ({"schema": 3}, 2),
+        ({"schema": 4}, 2),
     ],
 )
 def test_the_gate_exits_with_what_it_found(after: dict[str, Any], code: int, tmp_path: Path) -> None:

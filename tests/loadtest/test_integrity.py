@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.integrity import Fault, faults, has_holes, joined, why_failed
+from loadtest.recorder import StreamRow
 from tests.support.stream_rows import intact, picked
 
 ROW = intact(chunks=5)
@@ -17,6 +18,20 @@ ALL = list(range(6))
 def test_a_whole_stream_in_order_is_intact() -> None:
     """Indexes 0 to 5, done, and the text that was committed."""
     assert faults(ROW) == frozenset()
+
+
+def test_a_viewer_who_is_told_to_begin_anew_gets_all_of_it_once_more() -> None:
+    """What it had before is discarded with its indexes; what follows has to be whole by itself."""
+
+    def begun_anew(after: list[int]) -> StreamRow:
+        row = picked(ROW, [0, 1, 2, 2, *after])
+        told = {"indexes": -1, "kinds": "reset", "contents": ""}
+        changes = {name: (*getattr(row, name)[:3], value, *getattr(row, name)[4:]) for name, value in told.items()}
+        return msgspec.structs.replace(row, **changes)
+
+    assert faults(begun_anew(ALL)) == frozenset()
+    assert faults(begun_anew([0, 1, 3, 4, 5])) == {Fault.HOLES, Fault.CONTENT_MISMATCH}
+    assert faults(begun_anew([0, 1, 1, 2, 3, 4, 5])) == {Fault.REPEATS, Fault.CONTENT_MISMATCH}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from loadtest import report
 from loadtest.clock import Offset
+from loadtest.wording import seconds
 from tests.support.results import run_of
 
 
@@ -80,4 +81,4 @@ def test_the_ratio_and_its_inverse_agree() -> None:
 )
 def test_durations_carry_a_fitting_unit(value: float | None, text: str) -> None:
     """Null is a dash, never zero."""
-    assert report.seconds(value) == text
+    assert seconds(value) == text

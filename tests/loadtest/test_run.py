@@ -15,7 +15,8 @@ from rich.console import Console
 
 from loadtest import document
 from loadtest.generator import GeneratorError
-from loadtest.run import BenchError, BenchOptions, check, run_bench
+from loadtest.options import BenchOptions
+from loadtest.run import BenchError, check, run_bench
 from tests.support.targets import ROOT, running_target
 from tests.support.waiting import until
 
@@ -55,7 +56,8 @@ import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
 from rich.console import Console
 from loadtest import document
-from loadtest.run import BenchOptions, run_bench
+from loadtest.options import BenchOptions
+from loadtest.run import run_bench
 options = BenchOptions(quick=True, num_conversations=8, out=pathlib.Path(sys.argv[2]), seed=1)
 run_bench(options, sys.argv[1], None, None, Console())
 """

@@ -21,9 +21,10 @@ from loadtest import extras, integrity, plan, recorder, summary, viewers
 from loadtest.clock import Offset
 from loadtest.counters import Meter
 from loadtest.integrity import Fault
+from loadtest.options import BenchOptions, make_plan
 from loadtest.plan import Arrival, Block, Plan
 from loadtest.recorder import StreamRow
-from loadtest.run import BenchError, BenchOptions, make_plan, play, run_bench
+from loadtest.run import BenchError, play, run_bench
 from loadtest.viewers import Drop, Viewer, Watching
 from loadtest.watched import System
 from ops.stack import Stack

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import schedules
-from loadtest.run import BenchOptions, make_plan
+from loadtest.options import BenchOptions, make_plan
 
 COUNT, SPAN_S = 3000, 10.0
 

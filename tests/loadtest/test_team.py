@@ -22,8 +22,9 @@ from loadtest import merging, plan, recorder, summary
 from loadtest.clock import Offset
 from loadtest.document import read
 from loadtest.generator import SCENARIO, GeneratorError, Team, worker
+from loadtest.options import BenchOptions
 from loadtest.recorder import StreamRow
-from loadtest.run import BenchOptions, run_bench
+from loadtest.run import run_bench
 from loadtest.stats import Distribution
 from tests.support.stream_rows import MS, intact
 from tests.support.targets import ROOT, own_address, running_target
@@ -116,7 +117,8 @@ import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from rich.console import Console
 from loadtest.generator import Team
-from loadtest.run import BenchOptions, run_bench
+from loadtest.options import BenchOptions
+from loadtest.run import run_bench
 team = Team(processes=2, port=int(sys.argv[3]))
 run_bench(
     BenchOptions(quick=True, num_conversations=16, out=pathlib.Path(sys.argv[2]), seed=1, team=team),

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import catalogue, viewers
+from loadtest.options import BenchOptions, make_plan
 from loadtest.plan import Block, Plan
-from loadtest.run import BenchOptions, make_plan
 
 BOTH = ("polling", "pubsub")
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 from pydantic import AliasChoices
 
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -33,9 +35,104 @@ def modules(command: list[str]) -> list[str]:
     return [command[2], *targets]
 
 
+CORE = {"valkey", "broker", "postgres", "migrate", "model", "worker", "api", "nginx"}
+OBSERVING = {"prometheus", "alertmanager", "grafana", "tempo", "otel-collector", "valkey-exporter", "postgres-exporter"}
+LOAD = {"locust-master", "locust-worker"}
+SHELLESS = {"tempo", "otel-collector", "valkey-exporter", "postgres-exporter"}
+"""Their images hold the one program, and nothing that could ask it."""
+
+
 def test_every_part_of_the_system_is_there() -> None:
-    """The parts of `streamgauge up`, one service each."""
-    assert set(SERVICES) == {"valkey", "postgres", "migrate", "model", "worker", "api"}
+    """What `streamgauge up` starts, what observes it, and by a profile what loads it."""
+    assert set(SERVICES) == CORE | OBSERVING | LOAD
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == LOAD
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.tls.yml"])
+def test_the_files_are_valid_by_the_compose_specification(name: str) -> None:
+    """Judged by a parser of the specification; anchors are resolved by YAML first, as an engine does."""
+    document = yaml.safe_load(re.sub(r"\$\{TLS_FOLDER\S.*?\}", "./certificate", (ROOT / name).read_text()))
+    PyCompose.from_yaml(yaml.safe_dump(document))
+    next(iter(document["services"].values()))["helthcheck"] = {}
+    with pytest.raises(ValueError, match="helthcheck"):
+        PyCompose.from_yaml(yaml.safe_dump(document))
+
+
+def test_what_is_mounted_exists_and_is_read_only() -> None:
+    """A missing file would become an empty folder, which no server starts from."""
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", ()):
+            source, target, *mode = volume.split(":")
+            assert target.startswith("/")
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), f"{name} mounts {source}"
+                assert mode == ["ro"], f"{name} may write to {source}"
+            else:
+                assert source in COMPOSE["volumes"]
+
+
+def test_every_part_is_bounded_and_has_no_more_rights_than_it_needs() -> None:
+    """Memory and processor have limits; rights of root's are dropped; a root file system is read only but for two."""
+    for name, service in SERVICES.items():
+        assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    assert {name for name, service in SERVICES.items() if not service.get("read_only")} == {"postgres", "grafana"}
+
+
+def test_secrets_come_from_a_file_that_git_ignores() -> None:
+    """And an unset one stops the start instead of becoming a known password."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    asked = re.findall(r"\$\{(\w*PASSWORD)(.*?)\}", text)
+    assert {name for name, _ in asked} == set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.M))
+    assert all(otherwise.startswith(":?") for _, otherwise in asked)
+    assert ".env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_a_stop_waits_longer_than_the_drain() -> None:
+    """Else the engine would kill what still answers."""
+    drains = {"worker": Settings().worker_drain_s, "api": Settings().api_drain_s}
+    for name, drain_s in drains.items():
+        assert float(SERVICES[name]["stop_grace_period"].rstrip("s")) > drain_s + 5
+
+
+def test_prometheus_scrapes_what_is_there() -> None:
+    """Each target is a service, each alert's job exists, and rules and Alertmanager are where it looks."""
+    config = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"] for job in config["scrape_configs"]}
+    assert {"streamgauge-api", "streamgauge-worker"} <= jobs
+    hosts = set()
+    for job in config["scrape_configs"]:
+        hosts |= {name for look in job.get("dns_sd_configs", ()) for name in look["names"]}
+        hosts |= {at.partition(":")[0] for static in job.get("static_configs", ()) for at in static["targets"]}
+    assert hosts <= set(SERVICES)
+    assert config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["alertmanager:9093"]
+
+
+def test_grafana_finds_its_sources_and_dashboards() -> None:
+    """By the uids that exemplars lead to, and where the generated dashboards are mounted."""
+    folder = ROOT / "ops/grafana/provisioning"
+    sources = yaml.safe_load((folder / "datasources/streamgauge.yml").read_text())["datasources"]
+    by_uid = {source["uid"]: source for source in sources}
+    leads_to = by_uid["prometheus"]["jsonData"]["exemplarTraceIdDestinations"][0]
+    assert (leads_to["name"], leads_to["datasourceUid"] in by_uid) == ("trace_id", True)
+    for source in sources:
+        assert re.fullmatch(r"http://([\w-]+):\d+", source["url"])[1] in SERVICES  # type: ignore[index]
+    (provider,) = yaml.safe_load((folder / "dashboards/streamgauge.yml").read_text())["providers"]
+    assert f"./dashboards/generated:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+
+
+def test_spans_find_their_way_to_tempo() -> None:
+    """From the app to the collector to Tempo, port by port."""
+    collector = yaml.safe_load((ROOT / "ops/otel/collector.yml").read_text())
+    tempo = yaml.safe_load((ROOT / "ops/tempo/tempo.yml").read_text())
+    assert OURS["api"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel-collector:4318"
+    assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
+    assert collector["exporters"]["otlp/tempo"]["endpoint"] == "tempo:4317"
+    assert tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"].endswith(":4317")
+    pipeline = collector["service"]["pipelines"]["traces"]
+    for kind, names in pipeline.items():
+        assert set(names) <= set(collector[kind]), kind
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -58,7 +155,7 @@ def test_images_are_pinned_and_are_the_versions_tested_here() -> None:
     assert SERVICES["valkey"]["image"].startswith("valkey/valkey:9.")
     assert SERVICES["postgres"]["image"].startswith("postgres:18.")
     for image in [*(service["image"] for service in SERVICES.values()), *re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)]:
-        assert re.fullmatch(r"[\w/]+:\d+\.\d+(\.\d+)?(-[\w-]+)?", image), image
+        assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+(\.\d+)?(-[\w-]+)?", image), image
 
 
 def test_nothing_runs_as_root() -> None:
@@ -73,17 +170,17 @@ def test_each_waits_for_what_it_needs() -> None:
     assert SERVICES["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
     for name in ("api", "worker"):
         needs = {part: how["condition"] for part, how in SERVICES[name]["depends_on"].items()}
-        assert needs == {
-            "migrate": "service_completed_successfully", "valkey": "service_healthy", "model": "service_healthy",
-        }  # fmt: skip
+        assert needs.pop("migrate") == "service_completed_successfully"
+        assert needs == dict.fromkeys(("valkey", "broker", "model"), "service_healthy")
     for name, service in SERVICES.items():
-        assert name == "migrate" or service["healthcheck"]["test"][0] == "CMD"
+        assert name in {"migrate", *SHELLESS, *LOAD} or service["healthcheck"]["test"][0] == "CMD"
 
 
-def test_only_the_api_is_published_and_only_to_this_machine() -> None:
-    """A database without a strong password must not be reachable from outside."""
-    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:8000:8000"]}
+def test_what_is_published_is_published_to_this_machine_alone() -> None:
+    """Pages without a login, and the API without TLS, must not be reachable from outside."""
+    published = {name: port for name, service in SERVICES.items() for port in service.get("ports", ())}
+    assert set(published) == {"nginx", "prometheus", "alertmanager", "grafana", "locust-master"}
+    assert all(port.startswith("127.0.0.1:") for port in published.values())
 
 
 def test_what_the_image_copies_exists() -> None:

@@ -23,6 +23,11 @@ DAYS = 4 * 24 * 60 // 2
 Series = dict[str, str]
 
 
+def ours() -> list[str]:
+    """Name every metric of the app, without its kind's suffix."""
+    return [value._name for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+
+
 def histogram(name: str, edge: str, within: int) -> Series:
     """100 events a sample, of which this many are within the edge."""
     return {f'{name}_bucket{{le="{edge}"}}': f"0+{within}x{DAYS}", f"{name}_count": f"0+100x{DAYS}"}
@@ -54,6 +59,16 @@ def generations(second: int) -> Series:
     }
 
 
+def lost(reaped: int, gone: int) -> Series:
+    """1,000 messages a sample, of which so many lost their producer."""
+    return {
+        'streamgauge_messages_posted_total{backend="pubsub"}': f"0+1000x{DAYS}",
+        'streamgauge_streams_reaped_total{backend="pubsub"}': f"0+{reaped}x{DAYS}",
+        'streamgauge_messages_repaired_total{finding="gone"}': f"0+{gone}x{DAYS}",
+        'streamgauge_messages_repaired_total{finding="complete"}': f"0+100x{DAYS}",
+    }
+
+
 DELIVERY = ("streamgauge_delivery_seconds", "0.2048")
 FIRST = ("streamgauge_first_token_seconds", "6.5536")
 CASES: dict[str, tuple[Series, Series]] = {
@@ -66,12 +81,19 @@ CASES: dict[str, tuple[Series, Series]] = {
     "AnswersBurnsFast": (ended(20), ended(10)),
     "AnswersBurnsOn": (ended(8), ended(5)),
     "AnswersBurnsSlowly": (ended(2), ended(0)),
+    "IntegrityBurnsFast": (lost(10, 10), lost(5, 5)),
+    "IntegrityBurnsOn": (lost(4, 4), lost(3, 2)),
+    "IntegrityBurnsSlowly": (lost(1, 1), lost(0, 0)),
     "ProcessDown": (
         {'up{job="streamgauge-api"}': "0x60"},
         {'up{job="streamgauge-api"}': "1x60", 'up{job="else"}': "0x60"},
     ),
     "MessagesRefused": grows("streamgauge_posts_refused_total", 'dependency="broker"'),
     "StoreLost": grows("streamgauge_handovers_total"),
+    "StoreAway": level("1", "0", "streamgauge_store_away"),
+    "OutputBufferKills": grows("redis_client_output_buffer_limit_disconnections_total", 'instance="valkey"'),
+    "SubscriptionsLost": grows("streamgauge_store_reconnects_total", 'instance="a"'),
+    "QueueIsOld": level("30", "2", "streamgauge_queue_oldest_seconds"),
     "ProducersLost": grows("streamgauge_streams_reaped_total", 'backend="pubsub"'),
     "QueueBacksUp": level("80", "30", "streamgauge_queue_depth"),
     "WorkersFull": (
@@ -117,9 +139,8 @@ def test_every_alert_has_a_case_here_and_a_runbook() -> None:
 def test_rules_ask_for_metrics_that_exist() -> None:
     """A renamed metric can't silence an alert."""
     suffixes = ("", "_total", "_bucket", "_count", "_sum")
-    ours = [value._name for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
     asked = set(re.findall(r"streamgauge_\w+", render.OBJECTIVES.read_text()))
-    assert asked <= {f"{name}{suffix}" for name in ours for suffix in suffixes}
+    assert asked <= {f"{name}{suffix}" for name in ours() for suffix in suffixes}
 
 
 def test_latency_objectives_are_edges_of_buckets() -> None:

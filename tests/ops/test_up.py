@@ -1,14 +1,10 @@
 """`streamgauge up`: the whole system comes up with one command, serves, and goes without a trace."""
 
-import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -23,58 +19,8 @@ from ops.stack import StackOptions, running_stack
 from ops.valkey_server import running_valkey
 from tests.ops.supervised import is_alive, recorded
 from tests.ops.test_cli import streamgauge
+from tests.support.up import ALONE, PATIENCE, streamgauge_up
 from tests.support.waiting import until
-
-SERVERS = ("REDIS_URL", "BROKER_URL", "DATABASE_URL", "OPENAI_BASE_URL")
-ALONE = {name: value for name, value in os.environ.items() if name not in SERVERS}
-PATIENCE = 30
-
-
-@dataclass
-class Up:
-    """A running `streamgauge up` and what it has printed."""
-
-    command: "subprocess.Popen[str]"
-    folder: Path
-    printed: str = ""
-
-    @property
-    def api_url(self) -> str:
-        found = re.search(r"api-1 .* (http://\S+)", self.printed)
-        assert found, self.printed
-        return found[1]
-
-    def line(self, beginning: str) -> str:
-        """What it printed on the line that begins so."""
-        found = re.search(rf"^{beginning} *(.+)$", self.printed, re.MULTILINE)
-        assert found, self.printed
-        return found[1]
-
-    def end(self, number: int) -> int:
-        self.command.send_signal(number)
-        return self.command.wait(PATIENCE)
-
-
-@contextlib.contextmanager
-def streamgauge_up(folder: Path, *arguments: str, environment: dict[str, str] = ALONE) -> Iterator[Up]:
-    """Run it in this folder until it says that it is up."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "ops.cli", "up", "--port", "0", *arguments],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as command:  # fmt: skip
-        up = Up(command, folder / ".streamgauge")
-        try:
-            assert command.stdout is not None
-            for line in command.stdout:
-                up.printed += line
-                if "Ctrl-C stops everything" in line:
-                    break
-            else:
-                raise AssertionError(up.printed + (command.stderr.read() if command.stderr else ""))
-            yield up
-        finally:
-            command.terminate()
-            command.communicate(timeout=PATIENCE)
 
 
 def pasted(line: str) -> str:
@@ -121,7 +67,7 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
         with streamgauge_up(tmp_path / "other") as other:
             assert [record["chunk_type"] for record in stream_of_an_answer(one.api_url)][-1] == "done"
             assert [record["chunk_type"] for record in stream_of_an_answer(other.api_url)][-1] == "done"
-            assert "new messages go to polling" in pasted(one.line("Flip:"))
+            assert "polling 100 %" in pasted(one.line("Flip:"))
             parts, others = recorded(one.folder), recorded(other.folder)
             assert set(parts) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
             assert other.end(signal.SIGINT) == 0

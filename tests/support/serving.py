@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx2
 
 from app import generation
+from app.leaving import Leaving
 from app.llm import Model
 from app.main import create_app, open_services
 from app.serve import DrainingServer, listen
@@ -51,4 +52,4 @@ async def producing(settings: Settings) -> AsyncIterator[generation.Services]:
         stall_s=settings.model_stall_s,
     )
     async with open_services(settings) as services, model as connected:
-        yield generation.Services(settings, services.records, services.backends, connected)
+        yield generation.Services(settings, services.records, services.backends, connected, Leaving())

@@ -1,5 +1,5 @@
--- Begin an attempt. KEYS: chunks, meta. ARGV: attempt, lease in ms, TTL in s. Answers {state, newest attempt, next index}:
--- the attempt has begun if the stream is open and no newer one is known.
+-- Begin an attempt. KEYS: log, meta. ARGV: attempt, lease in ms, TTL in s. Answers {state, newest attempt, next index}:
+-- the attempt has begun if the stream is open and no newer one is known. LLEN is exchanged where the log is no list.
 local meta = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'cancel', 'begun')
 local length = redis.call('LLEN', KEYS[1])
 if not meta[1] or meta[1] == 'open' and meta[4] and length == 0 then return {'missing', 0, 0} end

@@ -1,5 +1,5 @@
--- Tell a stream's state. KEYS: chunks, meta. Answers {state, attempt, next, reset, lease left in ms}, or {} when unknown
--- or when its log is lost.
+-- Tell a stream's state. KEYS: log, meta. Answers {state, attempt, next, reset, lease left in ms}, or {} when unknown
+-- or when its log is lost. LLEN is exchanged where the log is no list.
 local meta = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'reset', 'lease', 'begun')
 local length = redis.call('LLEN', KEYS[1])
 if not meta[1] or meta[5] and length == 0 then return {} end

@@ -1,0 +1,173 @@
+"""The flag over HTTP, for the page and for operators: `/ops`, with an operator's token."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Depends, Header, HTTPException
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app import flags
+from app.api.dependencies import Open
+from app.flag_records import FlagMovedError, broken_at
+from app.flags import Edit
+from app.streaming.backends import SAFE
+from app.telemetry.annotations import annotate
+
+
+async def _operator(services: Open, authorization: Annotated[str, Header()] = "") -> None:
+    token = services.settings.operator_token
+    if not token:
+        raise HTTPException(404, "There are no operators here: set STREAMGAUGE_OPERATOR_TOKEN to have /ops.")
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), token.encode()):
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise HTTPException(401, "Send the operator's token: Authorization: Bearer …", headers=headers)
+
+
+router = APIRouter(prefix="/ops", tags=["operators"], dependencies=[Depends(_operator)])
+
+
+class RulesOut(BaseModel):
+    """Where new messages go, in percent of the conversations; to the safe backend if the flag is not on."""
+
+    model_config = ConfigDict(from_attributes=True)
+    default: str
+    split: dict[str, float]
+    users: dict[str, str]
+    is_on: bool
+    must_leave: bool
+
+
+class FlagOut(BaseModel):
+    """What is in force, and how many answers each backend is streaming. `rules`: null for a document of somebody's."""
+
+    generation: int
+    rules: RulesOut | None
+    live: Mapping[str, int]
+    backends: tuple[str, ...]
+    safe: str = SAFE
+    follows: int | None
+    """The generation by which this process chooses; null with a provider of somebody's."""
+
+
+class Said(BaseModel):
+    """Who changes the flag and why; kept in its history. `expected` is the generation that is to be changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    by: str = Field(min_length=1, max_length=200)
+    reason: str = Field("", max_length=2000)
+    expected: int | None = None
+    dry_run: bool = False
+
+
+class FlagIn(Said):
+    """One change: everything to `default`, shares of it in percent, or one user's backend (null: as the split says)."""
+
+    default: str | None = None
+    shares: dict[str, float] | None = None
+    user: str | None = Field(None, min_length=1, max_length=200)
+    backend: str | None = None
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Self:
+        if (self.default is not None) + (self.shares is not None) + (self.user is not None) != 1:
+            raise ValueError("give one of: default, shares, user")
+        return self
+
+    @property
+    def edit(self) -> Edit:
+        """The change."""
+        if self.default is not None:
+            return flags.to(self.default)
+        if self.shares is not None:
+            return flags.split(self.shares)
+        assert self.user is not None
+        return flags.target(self.user, self.backend)
+
+
+class RollbackIn(Said):
+    """Everything new to the safe backend, now; `force` hands live streams over to it as well."""
+
+    force: bool = False
+
+
+class Changed(BaseModel):
+    """What a change did, or would do: then its generation is null. No live stream moves unless the rules say so."""
+
+    generation: int | None
+    said: str
+    before: RulesOut | None
+    after: RulesOut
+    live: Mapping[str, int]
+
+
+class HistoryOut(BaseModel):
+    """Every generation, newest first, and the first whose hash does not follow from the one before."""
+
+    broken_at: int | None
+    generations: list[dict[str, Any]]
+
+
+@router.get("/flag")
+async def read_flag(services: Open) -> FlagOut:
+    """Give what is in force."""
+    standing = await services.flags.standing()
+    return FlagOut(
+        generation=standing.generation,
+        rules=None if standing.rules is None else RulesOut.model_validate(standing.rules),
+        live=standing.live,
+        backends=services.flag.backends,
+        follows=services.flag.generation,
+    )
+
+
+@router.put("/flag")
+async def change_flag(services: Open, body: FlagIn) -> Changed:
+    """Make one change; it is in force for the next message."""
+    return await _change(services, body, body.edit)
+
+
+@router.post("/rollback")
+async def roll_back(services: Open, body: RollbackIn) -> Changed:
+    """Go back to the safe backend."""
+    return await _change(services, body, flags.back_to_safety(must_leave=body.force))
+
+
+@router.get("/flag/history")
+async def read_history(services: Open) -> HistoryOut:
+    """Give who changed the flag, when and why."""
+    history = await services.flag_records.history()
+    entries = [
+        {
+            "generation": entry.generation,
+            "created_at": entry.created_at,
+            "by": entry.changed_by,
+            "reason": entry.reason,
+            "what": flags.described(entry.document),
+            "document": entry.document,
+            "hash": entry.hash,
+        }
+        for entry in reversed(history)
+    ]
+    return HistoryOut(broken_at=broken_at(history), generations=entries)
+
+
+async def _change(services: Open, said: Said, edit: Edit) -> Changed:
+    try:
+        if said.dry_run:
+            change = await services.flags.plan(edit)
+        else:
+            change = await services.flags.change(edit, by=said.by, reason=said.reason, expected=said.expected)
+            await annotate(services.settings, f"flag: {change}, by {said.by}: {said.reason or 'no reason given'}")
+    except FlagMovedError as error:
+        raise HTTPException(409, str(error)) from None
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+    return Changed(
+        generation=change.generation,
+        said=str(change),
+        before=None if change.before.rules is None else RulesOut.model_validate(change.before.rules),
+        after=RulesOut.model_validate(change.after),
+        live=change.before.live,
+    )

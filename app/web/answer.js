@@ -1,0 +1,159 @@
+// One answer of a conversation: it streams, or stands there with how it ended.
+
+import { ask, cancel } from "./api.js";
+import { copyOf, make } from "./elements.js";
+import { count } from "./figures.js";
+import { Following } from "./following.js";
+import { Paper, eachFrame } from "./paper.js";
+import { keepRead, readSoFar } from "./past.js";
+
+const KEEP_MS = 250;
+const LEASE_S = 15;
+const KEPT = "What had come by then is kept.";
+const REASONS = {
+  upstream: "the model's server broke off or refused",
+  timeout: "the model fell silent for too long",
+  internal: "a fault of ours; the server's log has it",
+  producer_lost: "its worker was lost, and no other took over in time",
+  persist: "the whole answer came, but the database was late; it is stored as soon as that is back",
+};
+
+export class Answer {
+  /**
+   * `message` is as the API gives it; `on` hears `said(text)`, for a screen reader, `ended()`, and
+   * `again()`, when its question is to be asked again.
+   */
+  constructor(conversation, message, on) {
+    Object.assign(this, { conversation, message, on });
+    this.element = copyOf("message-template");
+    this.element.querySelector(".who").textContent = "Answer";
+    this.line = this.element.querySelector(".state");
+    this.paper = new Paper(this.element.querySelector(".text"));
+    this.chunks = this.resumes = 0;
+    this.count = eachFrame(() => this.isOpen && this.#tell(this.#progress()));
+    if (message.status === "pending") this.#follow();
+    else this.#settle(message);
+  }
+
+  get isOpen() {
+    return this.message.status === "pending";
+  }
+
+  show(isShown) {
+    if (this.following) this.following.isShown = isShown;
+  }
+
+  /** Leave the stream; it goes on at the server. */
+  leave() {
+    this.following?.close();
+    clearInterval(this.keeping);
+  }
+
+  async stop() {
+    this.isStopping = true;
+    this.#tell("Stopping…");
+    await cancel(this.message.task_id);
+  }
+
+  #follow() {
+    const read = readSoFar(this.message.task_id);
+    if (read) this.paper.set(read.text);
+    this.element.setAttribute("aria-busy", "true");
+    this.#tell("Waiting for the first word…");
+    this.following = new Following(this.message.task_id, this.#handlers(), read ?? {});
+    this.following.run();
+    this.keeping = setInterval(() => this.#keep(), KEEP_MS);
+    addEventListener("pagehide", () => this.#keep(), { signal: this.following.closing.signal });
+  }
+
+  #handlers() {
+    return {
+      opened: (_at, isResumed) => {
+        this.resumes += isResumed;
+        this.count();
+      },
+      content: (record) => {
+        this.chunks += 1;
+        this.paper.add(record.content);
+        this.count();
+      },
+      reset: () => {
+        this.chunks = 0;
+        this.paper.set("");
+        this.#tell("A new attempt began: the text starts again.", "warn");
+      },
+      state: (name, detail) => this.#tell(...this.#states(name, detail)),
+      end: (record, why) => this.#finish(record, why),
+    };
+  }
+
+  #progress() {
+    if (this.isStopping) return "Stopping…";
+    if (!this.chunks && !this.paper.text) return "Waiting for the first word…";
+    return `Streaming, ${count(this.chunks)} chunks${this.#resumed()}`;
+  }
+
+  #resumed() {
+    return this.resumes ? `, resumed ${this.resumes === 1 ? "once" : `${this.resumes} times`}` : "";
+  }
+
+  #states(name, detail) {
+    if (name === "queued") return ["Waiting its turn: this browser's connections are in use."];
+    if (name === "lost") return ["Connection lost. The answer goes on at the server; reconnecting…", "warn"];
+    if (detail > LEASE_S) return [`Its worker has not been heard for ${Math.round(detail)} s.`, "warn"];
+    return ["The model is quiet; its worker is alive."];
+  }
+
+  /** Show how it ended, with what the database has of it. */
+  async #finish(record, why) {
+    this.leave();
+    const committed = why ? null : await this.#committed();
+    const kind = { done: "complete" }[record?.chunk_type] ?? record?.chunk_type ?? "failed";
+    const told = { ...this.message, status: kind, content: this.paper.text, code: record?.code, retryable: record?.retryable };
+    this.#settle(committed && committed.status !== "pending" ? committed : told, why);
+    this.on.ended();
+  }
+
+  async #committed() {
+    try {
+      const { messages } = await ask(`conversations/${this.conversation}`);
+      return messages.find((each) => each.task_id === this.message.task_id);
+    } catch {
+      return null; // what the stream said must do
+    }
+  }
+
+  #settle(message, why) {
+    this.message = message;
+    this.element.removeAttribute("aria-busy");
+    if (message.content !== this.paper.text) this.paper.set(message.content);
+    this.paper.write();
+    const [text, tone] = why ? [why, "bad"] : this.#ending(message);
+    this.#tell(text, tone);
+    if (this.following) this.on.said(text);
+    const details = [message.backend, message.usage && `${count(message.usage.completion_tokens)} tokens`];
+    for (const detail of details) if (detail) this.line.append(make("span", {}, detail));
+    if (message.retryable) this.line.append(make("button", { type: "button", onclick: () => this.on.again() }, "Ask again"));
+  }
+
+  #ending({ status, code, content, finish_reason: reason }) {
+    if (status === "complete") {
+      return [(reason === "length" ? "Complete, up to its length limit" : "Complete") + this.#resumed(), "good"];
+    }
+    const kept = content ? ` ${KEPT}` : "";
+    if (status === "cancelled") return [`Stopped.${kept}`, "warn"];
+    return [`Failed: ${REASONS[code] ?? code ?? "it broke off"}.${kept}`, "bad"];
+  }
+
+  #tell(text, tone = "") {
+    if (this.told === text) return;
+    this.told = text;
+    this.line.replaceChildren(make("span", { className: tone }, text));
+  }
+
+  /** Remember text and id together, so that a reload goes on from there. */
+  #keep() {
+    const { task, last, next } = this.following;
+    keepRead({ task, last, next, text: this.paper.text });
+  }
+}

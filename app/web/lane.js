@@ -1,0 +1,143 @@
+// One backend's lane of a race: its text, its figures and the latency of each chunk.
+
+import { ask, begin, cancel, post } from "./api.js";
+import { Chart } from "./chart.js";
+import { now } from "./clock.js";
+import { copyOf } from "./elements.js";
+import { count, duration, percentile, series } from "./figures.js";
+import { Following } from "./following.js";
+import { Paper } from "./paper.js";
+
+const SHOWN_S = 12;
+const SHOWN_DOTS = 3000;
+const CUT_MS = 1000;
+
+export class Lane {
+  constructor(backend, place) {
+    Object.assign(this, { backend, place, arrivals: [], isRunning: false });
+    this.element = copyOf("lane-template");
+    this.element.style.setProperty("--series", series(place));
+    this.element.querySelector("h2").textContent = backend;
+    this.element.querySelector(".lane-text").setAttribute("aria-label", `Text by ${backend}`);
+    this.paper = new Paper(this.element.querySelector(".text"));
+    const canvas = this.element.querySelector("canvas");
+    const what = `Latency of each chunk by ${backend} over the last ${SHOWN_S} seconds, logarithmic; the figures above sum it up`;
+    canvas.setAttribute("aria-label", what);
+    this.chart = new Chart(canvas, { seconds: SHOWN_S, redraw: () => this.draw() });
+    this.figures = {};
+    for (const each of this.element.querySelectorAll("[data-figure]")) this.figures[each.dataset.figure] = each;
+  }
+
+  /** Run one race to its end, by this clock. */
+  async run(prompt, model, clock) {
+    Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, clock, isRunning: true, task: null });
+    this.paper.set("");
+    this.#judge("");
+    this.#say("posting");
+    try {
+      const { id } = await begin(`Race: ${prompt}`.slice(0, 200));
+      this.asked = now();
+      this.task = (await post(id, prompt, { model, backend: this.backend })).task_id;
+      await this.#follow(id);
+    } finally {
+      this.isRunning = false;
+      this.stillAt = now();
+      this.show();
+      this.draw();
+    }
+  }
+
+  async #follow(conversation) {
+    let ending;
+    this.following = new Following(this.task, {
+      opened: (at, isResumed) => this.#opened(at, isResumed),
+      content: (record, at) => this.#take(record, at),
+      reset: () => this.paper.set(""),
+      state: (name) => this.#say({ queued: "in turn", quiet: "quiet", lost: "connection lost" }[name]),
+      end: (record, why) => (ending = [record, why]),
+    });
+    this.#say("waiting");
+    await this.following.run();
+    if (ending) await this.#check(conversation, ...ending);
+  }
+
+  #opened(at, isResumed) {
+    if (isResumed) this.resumes += 1;
+    else this.first = at - this.asked;
+    this.#say("streaming");
+  }
+
+  #take(record, at) {
+    this.chunks += 1;
+    this.paper.add(record.content);
+    this.arrivals.push([at, at - record.ts_ns / 1e6]);
+  }
+
+  /** Hold what was shown against the committed message. */
+  async #check(conversation, record, why) {
+    const kind = record?.chunk_type ?? "failed";
+    this.paper.write();
+    this.#say({ done: "complete", cancelled: "stopped" }[kind] ?? `failed: ${record?.code ?? why}`);
+    if (kind !== "done") return;
+    const { messages } = await ask(`conversations/${conversation}`);
+    const { content } = messages.find((each) => each.task_id === this.task);
+    const size = `${count(content.length)} characters`;
+    if (content === this.paper.text) this.#judge(`Whole: all ${size} as they are in the database.`, "good");
+    else this.#judge(`Not whole: ${count(this.paper.text.length)} of ${size} came, or others.`, "bad");
+  }
+
+  cut() {
+    if (!this.isRunning || !this.following) return;
+    this.following.cut(CUT_MS);
+    this.#say("cut off for 1 s");
+  }
+
+  async stop() {
+    if (this.isRunning && this.task) await cancel(this.task);
+  }
+
+  hide(isHidden) {
+    if (this.following) this.following.isShown = !isHidden;
+  }
+
+  /** The latencies in ms by what is known of the clock now. */
+  get latencies() {
+    return this.arrivals.map(([, behind]) => behind + this.clock.offset);
+  }
+
+  get p50() {
+    return this.arrivals.length ? percentile(this.latencies, 0.5) : NaN;
+  }
+
+  /** Write the figures. */
+  show() {
+    const values = this.latencies;
+    this.#write("ttfb", duration(this.first));
+    this.#write("now", duration(values.at(-1)));
+    this.#write("p50", duration(this.p50));
+    this.#write("p99", duration(values.length ? percentile(values, 0.99) : NaN));
+    this.#write("chunks", count(this.chunks));
+    this.#write("resumes", count(this.resumes));
+  }
+
+  draw() {
+    this.chart.begin((this.isRunning ? now() : (this.stillAt ?? now())) / 1000);
+    const shown = this.arrivals.slice(-SHOWN_DOTS);
+    this.chart.dots(shown.map(([at, behind]) => [at / 1000, behind + this.clock.offset]), this.place);
+  }
+
+  #write(figure, text) {
+    const element = this.figures[figure];
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  #say(text) {
+    this.element.querySelector(".badge").textContent = text;
+  }
+
+  #judge(text, tone = "") {
+    const verdict = this.element.querySelector(".verdict");
+    verdict.textContent = text;
+    verdict.className = `verdict ${tone}`;
+  }
+}

@@ -1,0 +1,112 @@
+// What viewers get now, from the system's own metrics.
+
+import { reach } from "./api.js";
+import { Chart } from "./chart.js";
+import { now } from "./clock.js";
+import { $, make, telling } from "./elements.js";
+import { count, duration, series } from "./figures.js";
+import { Flag } from "./flag.js";
+import { parse, quantile, rise, total } from "./metrics.js";
+
+const EVERY_MS = 2000;
+const WINDOW = 5; // readings: ten seconds
+const SHOWN_S = 120;
+const DELIVERY = "streamgauge_delivery_seconds";
+const FIRST_WORD = "streamgauge_first_token_seconds";
+const TILES = [
+  ["Viewers", ({ after }) => count(total(after, "streamgauge_viewers"))],
+  ["Chunks a second", ({ before, after, s }) => count(rise(before, after, "streamgauge_events_sent_total") / s)],
+  ["Messages a minute", ({ before, after, s }) => count((60 * rise(before, after, "streamgauge_messages_posted_total")) / s)],
+  ["Resumes so far", ({ after }) => count(total(after, "streamgauge_resumes_total"))],
+  ["Waiting for a worker", ({ after }) => count(total(after, "streamgauge_queue_depth"))],
+  ["Event loop late by", ({ after }) => duration(1000 * total(after, "streamgauge_api_loop_lag_seconds"))],
+];
+
+export class Live {
+  constructor(system) {
+    Object.assign(this, { readings: [], rates: [], tails: [], backends: system.backends });
+    this.tiles = TILES.map(([name]) => {
+      const figure = make("dd", {}, "–");
+      $("tiles").append(make("dl", { className: "panel tile" }, make("dt", {}, name), figure));
+      return figure;
+    });
+    this.rows = this.backends.map((backend, place) => this.#row(backend, place));
+    const redraw = () => this.#draw();
+    this.throughput = new Chart($("throughput"), { seconds: SHOWN_S, redraw, linear: (value) => count(value, 1) });
+    this.latency = new Chart($("latency"), { seconds: SHOWN_S, redraw });
+    const links = Object.entries(system.links).map(([name, href]) => make("a", { href, rel: "noreferrer" }, name));
+    $("links").append(...links);
+    this.flag = new Flag(system);
+  }
+
+  #row(backend, place) {
+    const figures = Array.from({ length: 6 }, () => make("td", {}, "–"));
+    const row = make("tr", {}, make("th", { scope: "row" }, backend), ...figures);
+    row.style.setProperty("--series", series(place));
+    $("backends").tBodies[0].append(row);
+    return figures;
+  }
+
+  show() {
+    this.#read();
+    this.reading = setInterval(() => this.#read(), EVERY_MS);
+  }
+
+  hide() {
+    clearInterval(this.reading);
+  }
+
+  async #read() {
+    if (this.isReading || document.visibilityState !== "visible") return;
+    this.isReading = true;
+    await this.flag.read();
+    await telling($("live-alert"), async () => {
+      const text = await (await reach("metrics")).text();
+      this.readings.push({ at: now() / 1000, metrics: parse(text) });
+      this.readings = this.readings.slice(-WINDOW - 1);
+      this.#show();
+    });
+    this.isReading = false;
+  }
+
+  #show() {
+    const [{ at: from, metrics: before }] = this.readings;
+    const { at, metrics: after } = this.readings.at(-1);
+    const span = { before, after, s: at - from };
+    TILES.forEach(([, tell], place) => (this.tiles[place].textContent = tell(span)));
+    const found = this.backends.map((backend) => this.#figures(span, backend));
+    found.forEach((figures, place) => this.#write(this.rows[place], figures));
+    this.rates.push([at, found.map((figures) => figures.rate)]);
+    this.tails.push([at, found.map((figures) => figures.p99)]);
+    for (const kept of [this.rates, this.tails]) while (kept[0][0] < at - SHOWN_S) kept.shift();
+    this.#draw();
+  }
+
+  #figures({ before, after, s }, backend) {
+    const ms = (name, share) => 1000 * quantile(before, after, name, backend, share);
+    return {
+      viewers: total(after, "streamgauge_viewers", backend),
+      rate: s ? rise(before, after, "streamgauge_events_sent_total", backend) / s : NaN,
+      p50: ms(DELIVERY, 0.5),
+      p95: ms(DELIVERY, 0.95),
+      p99: ms(DELIVERY, 0.99),
+      first: ms(FIRST_WORD, 0.5),
+    };
+  }
+
+  #write(cells, { p50, p95, p99, rate, viewers, first }) {
+    const texts = [...[p50, p95, p99].map(duration), count(rate, 1), count(viewers), duration(first)];
+    texts.forEach((text, place) => (cells[place].textContent = text));
+  }
+
+  #draw() {
+    const at = this.rates.at(-1)?.[0] ?? now() / 1000;
+    const highest = Math.max(1, ...this.rates.flatMap(([, values]) => values.filter(Number.isFinite)));
+    this.throughput.begin(at, highest);
+    this.latency.begin(at);
+    for (const place of this.backends.keys()) {
+      this.throughput.line(this.rates.map(([when, values]) => [when, values[place]]), place);
+      this.latency.line(this.tails.map(([when, values]) => [when, values[place]]), place);
+    }
+  }
+}

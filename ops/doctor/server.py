@@ -1,0 +1,170 @@
+"""A Valkey or Redis server, whatever it is used for: its memory, its limits, its role, its disk."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from ops.doctor.finding import Finding, Findings, error, note, warning, well
+
+OLDEST = (6, 0)
+OLDEST_CLUSTER = (7, 0)
+MEMORY_WARNING, MEMORY_ERROR = 0.80, 0.95
+CLIENTS_WARNING = 0.80
+PUBSUB_HARD, PUBSUB_SOFT = 256 << 20, 64 << 20
+"""What ops/valkey/valkey.conf grants a subscription, and why."""
+SLOW_US = 100_000
+"""A command this slow stands in the way of every stream; the 10 ms that the log begins at a busy host meets as well."""
+RECENT_S = 900
+CONFIGURATION = "maxmemory-policy client-output-buffer-limit timeout notify-keyspace-events slowlog-log-slower-than"
+
+
+async def examine_server(name: str, client: Any) -> Findings:
+    """Examine the server that `client` reaches, under the name of the job it has here."""
+    info: dict[str, Any] = await client.info("everything")
+    config = await _config(client)
+    yield judge_version(name, info)
+    yield _role(name, info)
+    yield _eviction(name, info)
+    yield _memory(name, info)
+    yield _clients(name, info)
+    yield _writes(name, info)
+    if config is None:
+        yield note(f"{name}.config", "does not show its configuration", "CONFIG GET is refused", "Ask its provider.")
+        return
+    for finding in _configured(name, config):
+        yield finding
+    yield _slow(name, await client.slowlog_get(32), int((await client.time())[0]))
+
+
+async def _config(client: Any) -> dict[str, str] | None:
+    try:
+        return dict(await client.config_get(*CONFIGURATION.split()))
+    except ResponseError:  # a hosted server may keep it to itself
+        return None
+
+
+def judge_version(name: str, info: dict[str, Any]) -> Finding:
+    """Tell whether a server is new enough."""
+    found = str(info["redis_version"])
+    shown = f"{info.get('server_name', 'redis')} {info.get('valkey_version', found)}"
+    least = OLDEST_CLUSTER if info.get("cluster_enabled") else OLDEST
+    if tuple(int(part) for part in found.split(".")[:2]) < least:
+        return error(
+            f"{name}.version",
+            f"is too old: {shown}",
+            f"redis_version {found}, needed {least[0]}.{least[1]}",
+            "Upgrade to Valkey 8 or 9, or Redis 7.",
+        )
+    return well(f"{name}.version", shown)
+
+
+def _role(name: str, info: dict[str, Any]) -> Finding:
+    if info["role"] != "master":
+        return error(
+            f"{name}.role",
+            "is a replica: it refuses every write",
+            f"role {info['role']} of {info.get('master_host')}:{info.get('master_port')}",
+            "Name the primary in the URL.",
+        )
+    return well(f"{name}.role", "is a primary")
+
+
+def _eviction(name: str, info: dict[str, Any]) -> Finding:
+    check, policy = f"{name}.eviction", str(info["maxmemory_policy"])
+    if policy == "noeviction":
+        return well(check, "evicts nothing")
+    lost = "running streams' chunks" if name == "store" else "queued messages"
+    return error(
+        check,
+        f"would evict {lost} when memory is full, without a word",
+        f"maxmemory-policy {policy}, maxmemory {info.get('maxmemory_human', '?')}, evicted_keys {info['evicted_keys']}",
+        "CONFIG SET maxmemory-policy noeviction, and in its file. (allkeys-lru is right for a cache; this is none.)",
+    )
+
+
+def _memory(name: str, info: dict[str, Any]) -> Finding:
+    check, used, most = f"{name}.memory", int(info["used_memory"]), int(info.get("maxmemory", 0))
+    total = most or int(info.get("total_system_memory", 0))
+    share = used / total if total else 0.0
+    evidence = f"used_memory {used >> 20} MiB of {total >> 20} MiB ({'maxmemory' if most else 'the machine'})"
+    fix = "Raise maxmemory, shorten STREAMGAUGE_CHUNK_TTL_S, or add shards (`streamgauge plan`)."
+    if share > MEMORY_ERROR:
+        return error(check, f"memory is full to {share:.0%}: appends are about to be refused", evidence, fix)
+    if share > MEMORY_WARNING:
+        return warning(check, f"memory is full to {share:.0%}", evidence, fix)
+    return well(check, evidence)
+
+
+def _clients(name: str, info: dict[str, Any]) -> Finding:
+    used, most = int(info["connected_clients"]), int(info.get("maxclients", 0))
+    evidence = f"connected_clients {used} of maxclients {most}"
+    if most and used > CLIENTS_WARNING * most:
+        return warning(f"{name}.clients", "is short of connections", evidence, "Raise maxclients and its ulimit -n.")
+    return well(f"{name}.clients", evidence)
+
+
+def _writes(name: str, info: dict[str, Any]) -> Finding:
+    states = {key: info.get(key, "ok") for key in ("rdb_last_bgsave_status", "aof_last_write_status")}
+    if bad := [key for key, state in states.items() if state != "ok"]:
+        return error(
+            f"{name}.disk",
+            "can't write to its disk, and may refuse writes for that (MISCONF)",
+            f"{', '.join(bad)}: err",
+            'Make room or mend its folder; what needs no disk wants `save ""` as in ops/valkey/valkey.conf.',
+        )
+    return well(f"{name}.disk", "has no failed write to its disk")
+
+
+def _configured(name: str, config: dict[str, str]) -> Iterator[Finding]:
+    yield _output_buffer(name, config["client-output-buffer-limit"])
+    if int(config["timeout"]):
+        yield warning(
+            f"{name}.timeout",
+            "closes quiet connections, and a subscription may be quiet for minutes",
+            f"timeout {config['timeout']}",
+            "CONFIG SET timeout 0; dead peers are found by tcp-keepalive.",
+        )
+    if config["notify-keyspace-events"]:
+        yield warning(
+            f"{name}.keyspace-events",
+            "announces every change of a key, which nobody here listens to",
+            f"notify-keyspace-events {config['notify-keyspace-events']}",
+            'CONFIG SET notify-keyspace-events ""',
+        )
+    if int(config["slowlog-log-slower-than"]) < 0:
+        yield note(
+            f"{name}.slowlog",
+            "keeps no slow log",
+            "slowlog-log-slower-than -1",
+            "CONFIG SET slowlog-log-slower-than 10000",
+        )
+
+
+def _output_buffer(name: str, limits: str) -> Finding:
+    check, words = f"{name}.output-buffer", limits.split()
+    place = words.index("pubsub")
+    hard, soft, seconds = (int(word) for word in words[place + 1 : place + 4])
+    evidence = f"client-output-buffer-limit pubsub {hard} {soft} {seconds}"
+    if (hard and hard < PUBSUB_HARD) or (soft and soft < PUBSUB_SOFT):
+        return warning(
+            check,
+            "cuts off a subscription that falls behind early: it carries all streams of one API",
+            evidence,
+            'CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"',
+        )
+    return well(check, evidence)
+
+
+def _slow(name: str, entries: list[dict[str, Any]], now: int) -> Finding:
+    slow = [entry for entry in entries if entry["duration"] >= SLOW_US and now - entry["start_time"] < RECENT_S]
+    if not slow:
+        return well(f"{name}.slow", f"no command took {SLOW_US // 1000} ms in the last {RECENT_S // 60} minutes")
+    worst = max(slow, key=lambda entry: int(entry["duration"]))
+    command = worst["command"] if isinstance(worst["command"], str) else worst["command"].decode(errors="replace")
+    return warning(
+        f"{name}.slow",
+        f"{len(slow)} commands took longer than {SLOW_US // 1000} ms, and every stream waited for them",
+        f"SLOWLOG: {worst['duration'] / 1000:.0f} ms for {command[:80]}",
+        "Find who sends it (KEYS, a long script, a huge range) and stop that; SLOWLOG GET lists them.",
+    )

@@ -1,0 +1,69 @@
+"""The page is there for everybody: by keyboard, by screen reader, on a phone, in the dark."""
+
+from typing import Literal
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import expect
+
+from tests.browser.visitor import Visitor
+
+VIEWS = ("chat", "race", "live")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing(visitor: Visitor, scheme: Literal["light", "dark"]) -> None:
+    """In each view, with something in it."""
+    tab = await visitor.tab(operator=True)
+    await tab.page.emulate_media(color_scheme=scheme)
+    await tab.ask(model="scripted?ttft=0.05&gap=0.01&fault=cut&at=12")
+    await tab.is_complete("Failed")
+    for view in VIEWS:
+        await tab.turn_to(view)
+        found = await Axe().run(tab.page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("width", [320, 390])
+async def test_nothing_is_wider_than_a_phone(visitor: Visitor, width: int) -> None:
+    """One scrolls down, and never sideways."""
+    tab = await visitor.tab()
+    await tab.page.set_viewport_size({"width": width, "height": 700})
+    await tab.ask("Wide? " + "w" * 300, "scripted?ttft=0.05&gap=0.01&chunks=30")
+    await tab.is_complete()
+    for view in VIEWS:
+        await tab.turn_to(view)
+        widths = await tab.page.evaluate(
+            "[document.documentElement, document.getElementById('main')].map((it) => it.scrollWidth)"
+        )
+        assert max(widths) <= width, (view, widths)
+
+
+async def test_past_conversations_unfold_on_a_phone(visitor: Visitor) -> None:
+    """There the list is behind a button, which says whether it is open."""
+    tab = await visitor.tab()
+    await tab.page.set_viewport_size({"width": 390, "height": 700})
+    await tab.ask("Of yesterday", "scripted?ttft=0.05&gap=0.01&chunks=5")
+    await tab.is_complete()
+    button = tab.page.get_by_role("button", name="Past ones")
+    await expect(button).to_have_attribute("aria-expanded", "false")
+    await button.click()
+    await expect(button).to_have_attribute("aria-expanded", "true")
+    await tab.page.get_by_role("link", name="Of yesterday").click()
+    await tab.is_complete()
+
+
+async def test_a_question_is_asked_by_keyboard_alone(visitor: Visitor) -> None:
+    """From the top of the page by Tab to the question; Enter sends, Shift and Enter break the line."""
+    tab = await visitor.tab()
+    question = tab.page.locator("#question")
+    for _ in range(12):
+        await tab.page.keyboard.press("Tab")
+        if await question.evaluate("(element) => element === document.activeElement"):
+            break
+    await tab.page.keyboard.type("One line")
+    await tab.page.keyboard.press("Shift+Enter")
+    await tab.page.keyboard.type("and another")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.page.locator(".message").first).to_contain_text("One line\nand another")
+    await expect(tab.page.get_by_role("status").filter(has_text="Complete")).to_have_count(1, timeout=30_000)

@@ -1,0 +1,157 @@
+"""The chat: an answer is read to its last letter, whatever happens to the page, the network or the model meanwhile."""
+
+import json
+
+from playwright.async_api import expect
+
+from tests.browser.visitor import Tab, Visitor
+
+
+async def is_whole(tab: Tab) -> None:
+    """What stands on the page is the committed message, to the letter."""
+    committed = await tab.committed()
+    assert committed["status"] == "complete"
+    assert await tab.text() == committed["content"]
+
+
+async def test_an_answer_streams_and_stays_among_the_past_conversations(visitor: Visitor) -> None:
+    """It grows while it comes; the conversation is in the list, also tomorrow, and a new one begins empty."""
+    tab = await visitor.tab()
+    await tab.ask("How high is the river today?")
+    early = await tab.grown_to(3)
+    await tab.is_complete()
+    assert len(early) < len(await tab.text())
+    await is_whole(tab)
+    await tab.page.get_by_role("button", name="New conversation").click()
+    await expect(tab.page.locator(".message")).to_have_count(0)
+    await tab.page.get_by_role("link", name="How high is the river today?").click()
+    await tab.is_complete()
+    await is_whole(tab)
+
+
+async def test_the_newest_words_stay_in_sight(visitor: Visitor) -> None:
+    """A long conversation keeps its end in view while that grows, and leaves somebody alone who scrolled up."""
+    tab = await visitor.tab()
+    await tab.ask(model="scripted?ttft=0.05&gap=0.005&chunks=600")
+    await tab.grown_to(500)
+    await expect(tab.state).to_be_in_viewport()
+    await tab.page.locator("#scroll").evaluate("(element) => (element.scrollTop = -element.scrollHeight)")
+    first = tab.page.locator(".message").first
+    await expect(first).to_be_in_viewport()
+    await tab.is_complete()
+    await expect(first).to_be_in_viewport()
+
+
+async def test_a_reload_in_mid_answer_goes_on_where_it_was(visitor: Visitor) -> None:
+    """The text so far is there at once, the rest is asked for by the last id, and nothing is missing or twice."""
+    tab = await visitor.tab()
+    await tab.ask()
+    early = await tab.grown_to(15)
+    await tab.page.reload()
+    assert (await tab.grown_to(14)).startswith(early[:20])
+    await tab.is_complete("Complete, resumed once")
+    await is_whole(tab)
+    assert "last-event-id" in await visitor.streams[-1].all_headers()
+
+
+async def test_a_lost_network_in_mid_answer_costs_nothing(visitor: Visitor) -> None:
+    """The page says that the answer goes on at the server, and reads the rest when the network is back."""
+    tab = await visitor.tab()
+    await tab.ask()
+    await tab.grown_to(10)
+    await visitor.context.set_offline(True)
+    await expect(tab.state).to_contain_text("Connection lost. The answer goes on at the server")
+    await expect(tab.page.locator("#net")).to_contain_text("No network")
+    await visitor.context.set_offline(False)
+    await tab.is_complete("Complete, resumed")
+    await is_whole(tab)
+
+
+async def test_what_the_server_resets_is_discarded(visitor: Visitor) -> None:
+    """A tab that remembers an id beyond the stream's end is told to begin again, and shows none of what it had."""
+    tab = await visitor.tab()
+    await tab.ask()
+    await tab.grown_to(5)
+    task = visitor.streams[-1].url.rpartition("/")[2]
+    wrong = json.dumps({"task": task, "last": "4000", "next": 4001, "text": "Of another stream. "})
+    script = (
+        f"if (sessionStorage.getItem('once') !== '1') sessionStorage.setItem('streamgauge.read', {json.dumps(wrong)})"
+    )
+    await visitor.context.add_init_script(f"{script}; sessionStorage.setItem('once', '1')")
+    await tab.page.reload()
+    await tab.is_complete()
+    assert "another" not in await tab.text()
+    await is_whole(tab)
+
+
+async def test_stop_keeps_what_came(visitor: Visitor) -> None:
+    """The answer ends, and says that it was stopped; its beginning is kept here and in the database."""
+    tab = await visitor.tab()
+    await tab.ask(model="scripted?ttft=0.05&gap=0.05&chunks=400")
+    await tab.grown_to(10)
+    await tab.page.get_by_role("button", name="Stop").click()
+    await tab.is_complete("Stopped. What had come by then is kept.")
+    committed = await tab.committed()
+    assert (committed["status"], committed["partial"]) == ("cancelled", True)
+    assert await tab.text() == committed["content"]
+    await expect(tab.page.get_by_role("button", name="Stop")).to_be_disabled()
+
+
+async def test_a_failure_says_why_keeps_what_came_and_can_be_asked_again(visitor: Visitor) -> None:
+    """A partial answer looks like none that is whole."""
+    tab = await visitor.tab()
+    await tab.ask("And the moon?", "scripted?ttft=0.05&gap=0.02&fault=cut&at=12")
+    await tab.is_complete("Failed: the model's server broke off or refused. What had come by then is kept.")
+    assert await tab.text() == (await tab.committed())["content"] != ""
+    await tab.page.locator("#model").fill("scripted?ttft=0.05&gap=0.01&chunks=20")
+    await tab.page.get_by_role("button", name="Ask again").click()
+    await tab.is_complete()
+    await expect(tab.page.locator(".message")).to_have_count(4)
+    await is_whole(tab)
+
+
+async def test_a_refused_question_stays_in_the_box_with_what_to_do(visitor: Visitor) -> None:
+    """Nothing that somebody typed is lost."""
+    tab = await visitor.tab()
+    await tab.ask("A long question", "unheard-of")
+    await expect(tab.page.locator("#chat-alert")).to_contain_text("model: not allowed here; leave it out")
+    await expect(tab.page.locator("#question")).to_have_value("A long question")
+    await expect(tab.page.locator("#send")).to_be_enabled()
+
+
+async def test_a_slow_stream_is_told_from_a_dead_one(visitor: Visitor) -> None:
+    """While the model is silent the page says that the worker lives."""
+    tab = await visitor.tab()
+    await tab.ask(model="scripted?ttft=0.05&gap=3.5&chunks=2")
+    await expect(tab.state).to_contain_text("The model is quiet; its worker is alive.")
+    await tab.is_complete()
+    await is_whole(tab)
+
+
+async def test_two_tabs_read_one_answer(visitor: Visitor) -> None:
+    """A second tab that opens the conversation in mid-answer has the whole of it, as the first one has."""
+    first = await visitor.tab()
+    await first.ask("Do you see what I see?")
+    await first.grown_to(10)
+    second = await visitor.tab(first.page.url.rpartition("#")[2])
+    await expect(second.page.get_by_role("link", name="Do you see what I see?")).to_be_visible()
+    for tab in (first, second):
+        await tab.is_complete()
+        await is_whole(tab)
+
+
+async def test_a_question_from_another_tab_appears(visitor: Visitor) -> None:
+    """Both tabs show the same conversation."""
+    first = await visitor.tab()
+    await first.ask(model="scripted?ttft=0.05&gap=0.01&chunks=10")
+    await first.is_complete()
+    second = await visitor.tab(first.page.url.rpartition("#")[2])
+    await second.ask("And now?", "scripted?ttft=0.05&gap=0.01&chunks=10")
+    await expect(first.page.locator(".message")).to_have_count(4)
+    await first.is_complete()
+
+
+async def test_a_conversation_that_is_gone_leaves_the_list(visitor: Visitor) -> None:
+    """As after the server's database was emptied."""
+    tab = await visitor.tab("chat/00000000-0000-4000-8000-000000000000")
+    await expect(tab.page.locator("#chat-alert")).to_contain_text("This server has no such conversation any more")

@@ -1,0 +1,52 @@
+"""Live: what the system's own metrics say, as the page reads them."""
+
+import re
+
+from playwright.async_api import expect
+
+from tests.browser.visitor import Visitor
+
+EXPOSITION = """
+# TYPE streamgauge_delivery_seconds histogram
+streamgauge_delivery_seconds_bucket{backend="polling",le="0.1"} %d
+streamgauge_delivery_seconds_bucket{backend="polling",le="0.2"} %d
+streamgauge_delivery_seconds_bucket{backend="polling",le="+Inf"} %d
+streamgauge_delivery_seconds_bucket{backend="pubsub",le="0.1"} 900
+streamgauge_delivery_seconds_bucket{backend="pubsub",le="+Inf"} 900
+streamgauge_events_sent_total{backend="polling"} %d
+streamgauge_store_away NaN
+"""
+
+
+async def test_figures_of_a_backend_appear_while_it_streams(visitor: Visitor) -> None:
+    """Viewers, throughput and percentiles come up; a backend without traffic has none."""
+    chat, live = await visitor.tab(), await visitor.tab("live")
+    await chat.ask(model="scripted?ttft=0.1&gap=0.05&chunks=130", backend="polling")
+    row = live.page.locator("#backends tbody tr").filter(has_text="polling")
+    await expect(row.locator("td").nth(4)).to_have_text("1")
+    await expect(row.locator("td").nth(3)).to_have_text(re.compile(r"^[1-9]\d?(\.\d)?$"))
+    for place in (0, 1, 2):
+        await expect(row.locator("td").nth(place)).to_have_text(re.compile(r"^[\d.]+ ms$"))
+    await expect(live.page.locator(".tile", has_text="Viewers").locator("dd")).not_to_have_text("–")
+    await chat.page.get_by_role("button", name="Stop").click()
+    await chat.is_complete("Stopped")
+
+
+async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visitor) -> None:
+    """From bucket to bucket in a straight line, as Prometheus does; nothing is made up where nothing came."""
+    tab = await visitor.tab("live")
+    found = await tab.page.evaluate(
+        """async ([first, second]) => {
+          const { parse, quantile, rise, total } = await import("/web/metrics.js");
+          const [before, after] = [parse(first), parse(second)];
+          const of = (backend, share) => quantile(before, after, "streamgauge_delivery_seconds", backend, share);
+          const sent = "streamgauge_events_sent_total";
+          return [of("polling", 0.25), of("polling", 0.75), of("polling", 0.99), String(of("pubsub", 0.5)),
+            rise(before, after, sent, "polling"), String(rise(after, before, sent, "polling")), total(after, sent)];
+        }""",
+        [EXPOSITION % (100, 100, 100, 7), EXPOSITION % (110, 120, 121, 27)],
+    )
+    # 10 of 21 lie below 0.1, 10 more below 0.2, one above all bounds.
+    assert found[0] == 0.1 * (0.25 * 21) / 10
+    assert abs(found[1] - (0.1 + 0.1 * (0.75 * 21 - 10) / 10)) < 1e-9
+    assert found[2:] == [0.2, "NaN", 20, "NaN", 27]

@@ -1,0 +1,97 @@
+"""Code blocks of every document are such as run: commands and their options exist, and what is to be parsed parses."""
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from ops.cli import app as command_line
+from tests.docs.test_docs import DOCUMENTS, ROOT
+
+COMMANDS = set(get_command(command_line).commands)  # type: ignore[attr-defined]  # a group has commands
+TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    """Each block of these languages with the name of its document."""
+    return [
+        (path.name, text)
+        for path in DOCUMENTS
+        for language, text in BLOCK.findall(path.read_text())
+        if language in languages
+    ]
+
+
+def lines() -> list[tuple[str, list[str]]]:
+    """Each command that a document shows at a prompt, in words, with continued lines joined and remarks left out."""
+    found = []
+    for name, text in blocks("console"):
+        for line in re.findall(r"^\$ (.*)$", text.replace("\\\n", " "), re.MULTILINE):
+            words = shlex.split(line.replace("'", '"') if line.count("'") % 2 else line, comments=True)
+            found.append((name, words))
+    return found
+
+
+@cache
+def usage(*command: str) -> str:
+    """What a command says of its options."""
+    argv = [sys.executable, "-m", "ops.cli", *command, "--help"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def called(words: list[str]) -> list[str]:
+    """A command line without the variables that are set before it."""
+    return words[next((place for place, word in enumerate(words) if not re.match(r"\w+=", word)), len(words)) :]
+
+
+SHOWN = [
+    (name, called(words))
+    for name, words in lines()
+    if called(words)[:1] in (["streamgauge"], [".venv/bin/streamgauge"])
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), SHOWN, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_a_shown_command_exists_with_its_options(name: str, words: list[str]) -> None:
+    """By the help of the command itself."""
+    command, *rest = words[1:]
+    assert command in COMMANDS, f"{name}: {command}"
+    nested = rest[:1] if command == "flag" else []
+    for option in (word.partition("=")[0] for word in rest if word.startswith("--")):
+        assert re.search(rf"{option}\b", usage(command, *nested)), f"{name}: {command} has no {option}"
+
+
+def test_shown_make_targets_exist() -> None:
+    """Of the Makefile."""
+    for name, words in lines():
+        if words[:1] == ["make"]:
+            assert set(re.findall(r"^\w+$", words[1])) <= TARGETS, name
+
+
+@pytest.mark.parametrize(("name", "text"), blocks("python", "json", "yaml"))
+def test_other_blocks_parse(name: str, text: str) -> None:
+    """As what they say they are: JSON is YAML too, and only Python is not."""
+    languages = {language for language, block in BLOCK.findall((path_of(name)).read_text()) if block == text}
+    if "python" in languages:
+        ast.parse(text)
+    elif "json" in languages:
+        json.loads(text)
+    else:
+        yaml.safe_load(text)
+
+
+def path_of(name: str) -> Path:
+    return next(path for path in DOCUMENTS if path.name == name)

@@ -1,0 +1,47 @@
+"""`streamgauge up --observe`: a Prometheus beside the system, with our rules, and the way to get one."""
+
+import json
+import os
+from pathlib import Path
+from urllib.request import urlopen
+
+from ops.exporters import HOW_TO_GET, exporters
+from tests.ops.test_cli import streamgauge
+from tests.support.prometheus import needs
+from tests.support.up import streamgauge_up
+
+
+def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path) -> None:
+    """The page answers, scrapes the system, and has every group of rules."""
+    needs("prometheus")
+    with streamgauge_up(tmp_path, "--observe") as up:
+        page, alerts = up.line("Query:").split()
+        with urlopen(page, timeout=10) as answer:
+            assert answer.status == 200
+        url = page.removesuffix("/graph")
+        assert alerts == f"{url}/alerts"
+        with urlopen(f"{url}/api/v1/rules", timeout=10) as answer:
+            groups = [group["name"] for group in json.load(answer)["data"]["groups"]]
+        with urlopen(f"{url}/api/v1/targets", timeout=10) as answer:
+            jobs = {target["labels"]["job"] for target in json.load(answer)["data"]["activeTargets"]}
+    assert sorted(groups) == ["streamgauge-causes", "streamgauge-ratios", "streamgauge-symptoms"]
+    assert {"streamgauge-api", "streamgauge-worker", "loadtest"} <= jobs
+
+
+def test_without_prometheus_it_says_how_to_get_it(tmp_path: Path) -> None:
+    """Before anything has started."""
+    refused = streamgauge("up", "--observe", "--port", "0", folder=tmp_path, PATH=str(tmp_path))
+    assert refused.returncode == 1
+    assert "apt-get install prometheus" in refused.stderr
+    assert "✓" not in refused.stdout
+
+
+def test_a_servers_password_is_no_argument_of_its_exporter(tmp_path: Path) -> None:
+    """Any account of the machine can read arguments; so it goes by the environment."""
+    needs("prometheus-redis-exporter", "prometheus-postgres-exporter")
+    made = exporters("redis://:secret@h:1/0", "postgresql://u:secret@h:2/d?x=1", os.environ, tmp_path)
+    assert [one.job for one in made] == ["redis", "postgres"]
+    for one in made:
+        assert not any("secret" in word for word in one.command.argv)
+    assert made[1].command.env["DATA_SOURCE_NAME"].endswith("?x=1&sslmode=disable")
+    assert all(f"prometheus-{one.job}-exporter" in HOW_TO_GET for one in made)

@@ -1,0 +1,30 @@
+"""The configurations of Prometheus and Alertmanager, by their own tools; Tempo's and the collector's by their shape."""
+
+import subprocess
+from pathlib import Path
+
+from tests.support.tools import tool
+
+OPS = Path(__file__).parents[2] / "ops"
+
+
+def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
+    """With the rules where the container has them."""
+    rules = (OPS / "prometheus/rules.yml").resolve()
+    text = (OPS / "prometheus/prometheus.yml").read_text().replace("/etc/prometheus/rules.yml", str(rules))
+    (tmp_path / "prometheus.yml").write_text(text)
+    command = [tool("promtool", "prometheus"), "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rules found" in done.stdout
+
+
+def test_amtool_accepts_the_routes() -> None:
+    """And each severity that our rules have goes to its receiver."""
+    amtool, config = tool("amtool", "prometheus-alertmanager"), OPS / "alertmanager/alertmanager.yml"
+    done = subprocess.run([amtool, "check-config", config], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for severity, receiver in {"page": "pager", "ticket": "tickets", "cause": "page-of-alertmanager"}.items():
+        command = [amtool, "config", "routes", "test", f"--config.file={config}", f"severity={severity}"]
+        routed = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert routed.stdout.strip() == receiver
