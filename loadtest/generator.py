@@ -87,7 +87,7 @@ class Generator:
         with self._ours.makefile("rb") as lines:
             for line in lines:
                 report = decoder.decode(line)
-                ended = report.event == "end"
+                ended = ended or report.event == "end"  # a worker's last progress may come after it
                 yield report
         if not ended:
             self._process.wait(STOP_WITHIN_S)

@@ -70,6 +70,7 @@ class Player(FastHttpUser):  # type: ignore[misc]
         began_ns, cpu_ns = time.time_ns(), time.process_time_ns()
         try:
             run.play(conversations, starts_ns)
+            self._tell(block, run)
         finally:
             # Cleaned up under a kill as well: nothing below may be left out, so nothing below yields but `stop`.
             reporter.kill(block=False)
@@ -78,7 +79,6 @@ class Player(FastHttpUser):  # type: ignore[misc]
                 block.index, began_ns, time.time_ns(), time.process_time_ns() - cpu_ns, tuple(lag.samples_ns)
             )
             self.line.hand_in(run.take_rows(), account)
-        self._tell(block, run)
         self.line.over(block.index)
 
     def _report(self, block: plans.Block, run: BlockRun) -> None:

@@ -94,8 +94,8 @@ class Member:
         """The master knows."""
 
     def close(self) -> None:
-        """Say goodbye, with what the clocks say now."""
-        clocks = None
+        """Say goodbye, with what the clocks say now; a stop that comes meanwhile has nothing to stop any more."""
+        self._playing, clocks = None, None
         if self._before is not None:
             try:
                 after = _offset(self._environment.host, self._protocol)
@@ -197,6 +197,8 @@ class Conductor:
 
     def _lost(self) -> set[str]:
         alive = {one.id for one in self._runner.clients.all if one.state != STATE_MISSING}
+        if len(self._team) < self._expected and len(alive) < self._expected:
+            return {"that had not said hello"}
         return set(self._team) - alive - self._gone
 
     def _deal_with(self, msg: Any) -> None:

@@ -69,7 +69,7 @@ def test_the_plan_is_played_once_by_two_processes(tmp_path: Path) -> None:
         (block, generator) for block in range(len(plan.load(folder / "plan.json").blocks)) for generator in (0, 1)
     ]
     made = read(folder)
-    assert all(figures.integrity.intact == figures.streams == 8 for figures in made.backends.values())
+    assert all(figures.integrity.intact == figures.streams >= 8 for figures in made.backends.values())
     assert made.settings["generators"] == 2
     asked = sum(row.backend == "polling" for row in rows)
     assert f"POST,POST /conversations/[id]/messages polling,{asked}," in (folder / "locust_stats.csv").read_text()
@@ -156,6 +156,7 @@ def test_a_worker_that_is_lost_ends_the_run_and_its_streams_count_as_censored(tm
     with running_target() as target, joined(port, count=2) as workers:
 
         def kill_one() -> None:
+            until(lambda: len(accounts_in(tmp_path)) >= 4, "both warm-ups are over", timeout_s=60)
             until(lambda: open_streams(target) >= 4, "four streams are open")
             os.kill(workers[0].pid, signal.SIGKILL)
 
@@ -185,6 +186,10 @@ def test_progress_is_told_in_lines_of_json(tmp_path: Path) -> None:
     assert overs[-1]["delivery_p50_s"]["polling"] == pytest.approx(0.05, abs=0.02)
     assert overs[-1]["errors"] == 0
     assert "Streaming backends side by side" in done.stderr
+
+
+def accounts_in(out: Path) -> list[recorder.GeneratorRow]:
+    return [one for file in out.glob("*/generator.jsonl") for one in recorder.read_generator(file)]
 
 
 def open_streams(target: str) -> int:
