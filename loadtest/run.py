@@ -76,6 +76,9 @@ def run_bench(
     began_at = datetime.now(UTC)
     folder = folders.new(options.out, began_at)
     plan.save(played, folder / "plan.json")
+    if options.team.expect_workers:
+        joining = f"streamgauge load-worker --master THIS_HOST --master-port {options.team.port}"
+        console.print(f"waiting for {options.team.expect_workers} load workers: {joining}", soft_wrap=True)
     with Meter(database_url, redis_url, time.time_ns, system) as meter:
         showing = Showing(options.progress, offset if options.team == ALONE else Showing().offset)
         exposed = exposing(options.metrics_port, offset)

@@ -97,7 +97,9 @@ def test_workers_on_another_clock_are_put_on_the_targets(tmp_path: Path) -> None
         running_target(host=own_address(), skew=5.0, polling=0.05, pubsub=0.005) as target,
         joined(port, count=2) as workers,
     ):
-        folder = run_bench(options, target, None, None, Console(file=io.StringIO()))
+        output = io.StringIO()
+        folder = run_bench(options, target, None, None, Console(file=output, width=80))
+        assert f"streamgauge load-worker --master THIS_HOST --master-port {port}" in output.getvalue()
         assert [one.wait(30) for one in workers] == [0, 0]
     assert sorted((row.block, row.arrival) for row in rows_of(folder)) == arrivals_of(folder)
     clocks = list(recorder.read(folder / "clocks.jsonl", merging.Clocks))
