@@ -53,7 +53,8 @@ def write_report(result: Mapping[str, Any], folder: Path) -> Path:
     made = page(result, read_rows(folder))
     write(made, file)
     shown = [one for one in _figures(made) if one.title in PICTURES or one.title.startswith("Ratio to")]
-    (folder / "report.md").write_text(report.markdown(result, pictures.write(shown, folder)), encoding="utf-8")
+    text = report.markdown(result, pictures.write(shown, folder), reproduce(result))
+    (folder / "report.md").write_text(text, encoding="utf-8")
     return file
 
 

@@ -226,6 +226,7 @@ def _meanings(before: Figures, after: Figures, bench: Result, seen: Observed) ->
     whys = {name: next((one.why for one in _failures(levels)), "none failed") for name, levels in edges.items()}
     an_hour = bytes_a_record(seen.pubsub).estimate
     hourly = "" if an_hour is None else f"{an_hour * STREAMS * seen.chunk_rate * 3600 / GB:.3g} GB"
+    cores = bench.machine.get("cores", "unknown")
     ttfb = "POST → first byte, which is a line of the stream's own; the guide does not say where its clock starts"
     first = "POST → first text less the model's own time to it is {} (p50)"
     queries = (
@@ -233,7 +234,7 @@ def _meanings(before: Figures, after: Figures, bench: Result, seen: Observed) ->
         "the number goes with it"
     )
     held = f"p99 of delivery < {OBJECTIVE_S * 1e3:.0f} ms, all intact, {seen.chunk_rate:g} chunks/s each, load and "
-    held += "servers on one machine; the guide names no objective. Beyond it: {}"
+    held += "servers on the same {} cores; the guide names no objective. Beyond it: {}"
     return {
         "ttfb_before": f"{ttfb}. {first.format(_ms(before))}",
         "ttfb_after": f"{ttfb}. {first.format(_ms(after))}",
@@ -245,8 +246,8 @@ def _meanings(before: Figures, after: Figures, bench: Result, seen: Observed) ->
         "queries_after": queries.format(*_rates(after)),
         "less_load": f"ratio of the queries of one stream, which no load moves; ours were {_chunks(bench)} chunks "
         "long, and polling's queries go with the length",
-        "streams_before": held.format(whys[POLLING]) + ". “~50” is taken as 25 to 100",
-        "streams_after": held.format(whys[PUBSUB]),
+        "streams_before": held.format(cores, whys[POLLING]) + ". “~50” is taken as 25 to 100",
+        "streams_after": held.format(cores, whys[PUBSUB]),
         "more_users": "ratio of the two above; its ends are what held against what failed",
         "operation": "round trip of one RPUSH or PUBLISH from a plain client to an idle server on this machine; under "
         f"the bench's load, from chunk to acknowledgement: {_publish(after)} on average",

@@ -1,5 +1,6 @@
 """The plots of where time went and what it took: hops, the slowest streams, processor and memory of the processes."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,8 @@ from loadtest.series import Point
 from loadtest.waterfall import Fall
 from loadtest.wording import number, seconds, signed_seconds
 
-SLOWEST = 10
+SLOWEST, LEAST_EACH = 10, 2
+POINTS = 60
 PHASES = {
     "late": "POST later than intended", "post": "POST", "waiting": "to the first content", "answer": "the answer",
     "check": "read back",
@@ -61,15 +63,16 @@ def hops(shown: Shown) -> Figure | None:
 
 def slowest(shown: Shown) -> Figure | None:
     """The streams with the slowest chunks, phase by phase."""
-    found = waterfall.slowest([one for some in shown.measured.values() for one in some], shown.offset, SLOWEST)
+    each = max(LEAST_EACH, SLOWEST // len(shown.names))
+    found = [fall for name in shown.names for fall in waterfall.slowest(shown.measured[name], shown.offset, each)]
     if not found:
         return None
     until = max(one.ends_s[-1] for one in found)
     scale = _linear(-max(one.late_s for one in found), until or 1.0, len(found), lambda value: f"{value:g} s")
     title = "The slowest streams"
     says = (
-        "The ten with the slowest chunk of all, the worst first, from their POST; a line stands where that chunk came. "
-        "Broken ones come before all others."
+        "Of each backend those with the slowest chunks, the worst first, from their POST; a line stands where that "
+        "chunk came. Broken ones come before all others."
     )
     drawn = [Bar(_named(one), _phases(one), one.worst_at_s) for one in found]
     header = ["stream", "slowest chunk", *(PHASES[phase] for phase in waterfall.PHASES)]
@@ -81,7 +84,8 @@ def slowest(shown: Shown) -> Figure | None:
 def processor(shown: Shown, samples: Sequence[ProcessSample]) -> Figure:
     """Cores in use by each kind of process, second by second."""
     found: dict[str, list[Point]] = {}
-    for before, after in pairwise(samples):
+    # Averages over a few seconds: single ones of a long run would be a thicket.
+    for before, after in pairwise(samples[:: math.ceil(len(samples) / POINTS)]):
         wall_s = (after.at_ns - before.at_ns) / 1e9
         spent = [costs.by_kind(one.cpu_s) for one in (before, after)]
         for kind, used in spent[1].items():

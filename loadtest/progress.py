@@ -112,9 +112,8 @@ class Display:
             self._task, description=self._describe(seen), completed=facts["done"], said=self._said(facts)
         )
         if seen.event == "over" and self._mode == "auto" and not self._console.is_terminal:
-            self._console.print(
-                f"{self._describe(seen)}: {facts['done']}/{self._total} streams, {self._said(facts)}", highlight=False
-            )
+            line = f"{self._describe(seen)}: {facts['done']}/{self._total} streams, {self._said(facts)}"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Say something beside the bar."""

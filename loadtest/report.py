@@ -54,15 +54,15 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     (folder / "report.md").write_text(markdown(result), encoding="utf-8")
 
 
-def markdown(result: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()) -> str:
+def markdown(result: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = (), command: str | None = None) -> str:
     """The whole report: verdict, reasons, tables, definitions, machine, and what the numbers are not.
 
-    `pictures` are titles and places beside the report.
+    `pictures` are titles and places beside the report, `command` is what plays the same again.
     """
     names = list(result["backends"])
     lines = [f"# {' vs '.join(names)}: {result['verdict']}", ""]
     lines += [f"- {reason}" for reason in result["verdict_reasons"]] or ["Nothing speaks against this run."]
-    lines += ["", *facts(result), ""]
+    lines += ["", *facts(result), *([f"Again: `{command}`."] if command else []), ""]
     lines += comparison_lines(result)
     lines += flips_report.markdown(result)
     lines += [line for title, place in pictures for line in ("", f"![{title}]({place})")]

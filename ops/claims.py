@@ -21,6 +21,7 @@ from loadtest.claims import PUBSUB, Level, Observed
 from loadtest.options import BenchOptions
 from loadtest.run import run_bench
 from loadtest.verdict import Verdict
+from loadtest.wording import seconds
 from ops.measure import crash_interrupts, errors_say_what_to_do, seen_of
 from ops.perf import MOST_STREAMS, THEIRS, allow_many_files, backend_of
 from ops.stack import Part, Stack, StackOptions, running_stack
@@ -127,9 +128,9 @@ def judged(point: Point) -> tuple[bool, str]:
     if not point.is_whole:
         return False, f"{point.found.broken} broken and {point.found.unfinished} unfinished streams"
     if figures.is_saturated(point):
-        return False, f"{point.found.deltas_per_s / point.load.offered:.0%} of the chunks arrived in time"
+        return False, f"{point.found.deltas_per_s / point.load.offered:.1%} of the chunks arrived in time"
     kept = p99 is not None and p99 < claims.OBJECTIVE_S
-    return kept, "no chunk came" if p99 is None else f"p99 of delivery {p99 * 1e3:.3g} ms"
+    return kept, "no chunk came" if p99 is None else f"p99 of delivery {seconds(p99)}"
 
 
 def _level(backend: str, stack: Stack, streams: int, options: ClaimsOptions) -> Level:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from loadtest.plots.scales import Scale
 from loadtest.plots.svg import COLOURS, RIGHT, WIDTH, Box, drawing, element, place, text
 
-ROW, THICK, LABELS, TOP, BOTTOM = 34, 18, 176, 14, 56
+ROW, THICK, LABELS, TOP, BOTTOM = 34, 18, 196, 14, 56
 
 
 class Part(NamedTuple):

@@ -13,6 +13,7 @@ from loadtest.bench_plots import Shown
 from loadtest.clock import Offset
 from loadtest.drift import ProcessSample
 from loadtest.page import Figure
+from loadtest.plots.forest import Line, forest
 from loadtest.summary import measure
 from tests.support.results import run_of
 from tests.support.stream_rows import MS, intact
@@ -64,6 +65,18 @@ def sampled() -> list[ProcessSample]:
     ]
 
 
+def test_each_backend_has_its_slowest_streams_and_long_names_their_room() -> None:
+    """However much slower another one is; and no label begins left of the paper, with the letters of a phone."""
+    seen = shown([])
+    found = inside_plots.slowest(seen)
+    assert found is not None
+    assert [row[0] for row in found.table.rows] == ["polling 1/1", "pubsub 2/1"]
+    name = "a-backend, overhead p50"
+    drawing = xml.fromstring(forest("", "", [Line(name, 0, 0.5, None, None)], None))
+    label = next(one for one in drawing.iter("text") if one.text == name)
+    assert float(label.attrib["x"]) >= 11 * len(name)
+
+
 def test_each_kind_of_process_has_its_cores_and_its_memory() -> None:
     """Half a core and one, a steady mebibyte and one more each second."""
     titles = {one.title: one for one in inside_plots.figures(shown(sampled()))}
@@ -101,6 +114,7 @@ def test_the_report_shows_pictures_that_stand_alone(tmp_path: Path) -> None:
         recorder.append(file, seen.rows.processes)
     bench_page.write_report(seen.result, tmp_path)
     text = (tmp_path / "report.md").read_text()
+    assert "Again: `streamgauge bench --backends polling,pubsub --chunk-rate 20.0 --seed 1`." in text
     named = re.findall(r"!\[([^]]+)\]\((pictures/[^)]+)\)", text)
     assert {place for _, place in named} == {f"pictures/{one.name}" for one in (tmp_path / "pictures").iterdir()}
     assert {"Ratio to polling", "Where a chunk's time goes", "The slowest streams"} <= {title for title, _ in named}
