@@ -58,7 +58,7 @@ class Flags:
         if text:
             try:
                 rules = rules_of(json.loads(text))
-            except ForeignDocumentError:
+            except (ForeignDocumentError, RecursionError):  # the latter of one that is nested too deeply to be read
                 rules = None
         return Standing(generation, rules, await self._records.live())
 

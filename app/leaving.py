@@ -35,7 +35,7 @@ class Leaving:
         try:
             flag = json.loads(document)["flags"][FLAG] if document else {}
             self._must_leave = bool(flag.get("metadata", {}).get(LEAVE))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             log.warning("flag generation %d can't be read; no stream is moved by it", generation)
             self._must_leave = False
         if self._must_leave:

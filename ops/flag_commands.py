@@ -2,8 +2,10 @@
 
 import getpass
 import os
+import shlex
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 import typer
@@ -16,6 +18,7 @@ from app.flag_records import FlagMovedError, FlagRecords, broken_at
 from app.flags import Change, Edit, Flags, Standing, said
 from app.settings import load_settings
 from app.streaming.backends import NAMES, SAFE, offered
+from app.streaming.flag_document import Rules
 from app.tables import IN_ROWS
 from app.telemetry.annotations import annotate
 from ops.flag_access import recorded
@@ -172,7 +175,7 @@ def _change(edit: Edit, by: str, reason: str, *, dry_run: bool) -> None:
     if change.generation is None:
         console.print("Nothing was changed (--dry-run).")
     else:
-        console.print(f"Generation {change.generation} is in force. Undo: {_undo(change)}")
+        console.print(f"Generation {change.generation} is in force.{_undo(change)}", markup=False, soft_wrap=True)
 
 
 def _user() -> str:
@@ -183,13 +186,29 @@ def _user() -> str:
 
 
 def _undo(change: Change) -> str:
+    """Say which commands bring back what was in force, if any do."""
     before = change.before.rules
-    if before is None or not before.is_on:
-        return f"streamgauge flag set {change.after.default}"
-    if before.shares:
-        shares = ",".join(f"{name}={share:g}" for name, share in before.shares.items())
-        return f"streamgauge flag set {before.default} && streamgauge flag split {shares}"
-    return f"streamgauge flag set {before.default}"
+    if before is None:
+        return " No command brings back a document of somebody's; /ops/flag/history has it."
+    commands = [*_undo_split(before, change.after), *_undo_targets(before.users, change.after.users)]
+    return f" Undo: {' && '.join(commands)}" if commands else ""
+
+
+def _undo_split(before: Rules, after: Rules) -> list[str]:
+    if replace(before, users=after.users) == after:
+        return []
+    if not before.is_on:
+        return ["streamgauge rollback --force" if before.must_leave else "streamgauge rollback"]
+    shares = ",".join(f"{name}={share:g}" for name, share in before.shares.items())
+    split_again = [f"streamgauge flag split {shares}"] if shares else []
+    if split_again and before.default == after.default:
+        return split_again
+    return [f"streamgauge flag set {before.default}", *split_again]
+
+
+def _undo_targets(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    changed = [user for user in sorted({*before, *after}) if before.get(user) != after.get(user)]
+    return [f"streamgauge flag target {shlex.quote(user)} {before.get(user, 'none')}" for user in changed]
 
 
 def _live(standing: Standing) -> str:

@@ -15,7 +15,6 @@ from uuid import UUID
 from openfeature import api
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
-from openfeature.exception import OpenFeatureError
 from openfeature.flag_evaluation import FlagEvaluationDetails
 from openfeature.provider import FeatureProvider
 
@@ -85,7 +84,7 @@ class BackendFlag:
         try:
             core.set_flags(document or document_for(self._default, self.backends))
             core.resolve_string_value(FLAG, self._safe, EvaluationContext(str(UUID(int=0))))
-        except (OpenFeatureError, ValueError, TypeError, KeyError, AttributeError):
+        except Exception:  # the evaluator raises what its operators do: a division by zero, too deep a nesting
             log.exception("flag generation %d is broken; keeping the one before. Set it anew.", generation)
             metrics.FLAG_BROKEN.set(1)
         else:

@@ -95,7 +95,7 @@ def rules_of(document: Mapping[str, Any]) -> Rules:
         shares = {name: weight * 100 / WHOLE for name, weight in weights.items() if name != default and weight}
         rules = Rules(default, shares, users, flag["state"] == "ENABLED", bool(flag.get("metadata", {}).get(LEAVE)))
         is_ours = json.loads(json.dumps(document_of(rules, branches[0]["in"][1]))) == {"flags": document["flags"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ForeignDocumentError from error
     if not is_ours:
         raise ForeignDocumentError

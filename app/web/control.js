@@ -1,18 +1,7 @@
-// Orders to the stack that `streamgauge up` runs on this machine, for whoever opened the page by the address it printed.
+// Orders to the stack that `streamgauge up` runs on this machine.
 
 import { Problem, problemOf } from "./api.js";
-
-const KEPT = "streamgauge.token";
-
-/** Take the operator's token out of the address (#token=…), where no server ever sees it, and keep it for this tab. */
-export function takeToken() {
-  const found = /^#token=([\w-]+)$/.exec(location.hash);
-  if (!found) return;
-  sessionStorage.setItem(KEPT, found[1]);
-  history.replaceState(null, "", location.pathname);
-}
-
-export const token = () => sessionStorage.getItem(KEPT) ?? "";
+import { token } from "./operator.js";
 
 async function send(url, method) {
   const headers = { Authorization: `Bearer ${token()}` };

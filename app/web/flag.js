@@ -1,133 +1,119 @@
-// Where new messages go: shown to everybody who has the operator's token, and changed by them.
+// The flag, for its operator: where new messages go, a split to set, the way back, and who changed it when.
 
 import { ask } from "./api.js";
-import { token } from "./control.js";
 import { $, make, telling } from "./elements.js";
+import { count, series } from "./figures.js";
+import { token } from "./operator.js";
 
-const WHO = "the page";
-const SHOWN = 6;
+const EVERY_MS = 2000;
+const SHOWN = 8; // generations
 
-const asked = (path, options = {}) => ask(`ops/${path}`, { ...options, headers: { Authorization: `Bearer ${token()}` } });
-const percent = (share) => `${Math.round(share * 100) / 100} %`;
-
-/** Say rules in a few words, as the commands do. */
-function said(rules, safe) {
-  if (!rules) return "by a document of somebody's";
-  if (!rules.is_on) return `everything to ${safe}${rules.must_leave ? ", live streams as well" : ""}`;
-  const parts = Object.entries(rules.split).filter(([, share]) => share > 0).map(([name, share]) => `${name} ${percent(share)}`);
-  return [...parts, ...Object.entries(rules.users).map(([user, backend]) => `${user}: ${backend}`)].join(", ");
-}
+const operate = (path, options = {}) => ask(path, { ...options, headers: { Authorization: `Bearer ${token()}` } });
 
 export class Flag {
   constructor(system) {
     this.backends = system.backends;
-    this.isBeingChanged = false;
-    $("flag-default").append(...this.backends.map((name) => make("option", {}, name)));
-    this.sliders = this.backends.map((name) => this.#slider(name));
-    $("flag-default").addEventListener("change", () => this.#mark());
-    $("flag-form").addEventListener("submit", (event) => this.#send(event, () => this.#apply()));
-    $("flag-reset").addEventListener("click", () => this.#again());
-    $("roll-back").addEventListener("click", (event) => this.#send(event, () => this.#rollBack()));
+    $("flag-operator").hidden = !token();
+    $("flag-stranger").hidden = Boolean(token());
+    $("share").addEventListener("input", () => this.#showShare());
+    $("candidate").addEventListener("change", () => this.#showCandidate());
+    $("flag-set").addEventListener("submit", (event) => this.#split(event));
+    $("all").addEventListener("click", () => this.#change("ops/flag", "PUT", { default: $("candidate").value }));
+    $("rollback").addEventListener("click", () => this.#rollBack());
   }
 
-  #slider(name) {
-    const shown = make("output", {}, "0 %");
-    const range = make("input", { type: "range", min: 0, max: 100, value: 0, name });
-    range.addEventListener("input", () => this.#mark());
-    const label = make("label", {}, `${name}: `, shown, range);
-    $("shares").append(label);
-    return { name, shown, range, label };
-  }
-
-  /** Read what is in force; without a token, or operators, there is nothing to see. */
-  async read() {
+  show() {
     if (!token()) return;
+    this.#read();
+    this.reading = setInterval(() => this.#read(), EVERY_MS);
+  }
+
+  hide() {
+    clearInterval(this.reading);
+  }
+
+  /** Look at what is in force; what somebody is setting meanwhile is left alone. */
+  async #read() {
+    if (document.visibilityState !== "visible") return;
     await telling($("flag-alert"), async () => {
-      const found = await asked("flag").catch((problem) => {
-        if (problem.status === 404) return undefined;
-        throw problem;
-      });
-      $("flag").hidden = !found;
-      if (!found) return;
-      const isNew = this.generation !== found.generation;
-      this.found = found;
-      this.generation = found.generation;
-      this.#show();
-      if (isNew && !this.isBeingChanged) this.#again();
-      if (isNew) await this.#history();
+      const flag = await operate("ops/flag");
+      const isNew = flag.generation !== this.flag?.generation;
+      this.flag = flag;
+      this.#showDrain();
+      if (isNew) await this.#showGeneration();
     });
   }
 
-  #show() {
-    const { generation, rules, live, safe } = this.found;
-    $("flag-said").textContent = generation ? `Generation ${generation}: ${said(rules, safe)}.` : `No document: ${said(rules, safe)}.`;
-    const counts = Object.entries(live).map(([name, count]) => `${count} in ${name}`);
-    $("flag-live").textContent = counts.length ? `Streaming now: ${counts.join(", ")}.` : "Nothing is streaming.";
-    const elsewhere = Object.keys(live).some((name) => name !== safe);
-    const isDraining = rules && !rules.is_on && elsewhere;
-    $("flag-drain").textContent = isDraining ? "Back to safety; what still streams elsewhere runs to its end." : "";
+  async #showGeneration() {
+    const { rules, generation, safe } = this.flag;
+    $("rollback").textContent = `Roll back to ${safe}`;
+    $("split").replaceChildren(...(rules ? this.#shares(rules) : [make("p", {}, "A document of somebody's own.")]));
+    const state = rules && !rules.is_on ? ", rolled back" : "";
+    const rest = rules ? ` What no share takes goes to ${rules.default}.` : "";
+    $("generation").textContent = `Generation ${generation}${state}.${rest}`;
+    this.#offer(this.backends.filter((backend) => backend !== rules?.default));
+    const { generations, broken_at: broken } = await operate("ops/flag/history");
+    $("flag-history").replaceChildren(...generations.slice(0, SHOWN).map((each) => this.#told(each)));
+    $("flag-broken").textContent = broken ? `Generation ${broken} does not follow from the one before: somebody altered it.` : "";
   }
 
-  #mark() {
-    this.isBeingChanged = true;
-    this.#sum();
+  #shares({ split }) {
+    const given = Object.entries(split).filter(([, share]) => share);
+    return given.map(([backend, share]) => {
+      const part = make("li", {}, make("b", {}, backend), ` ${count(share, 2)} %`);
+      part.style.setProperty("--series", series(this.backends.indexOf(backend)));
+      part.style.flexGrow = share;
+      return part;
+    });
   }
 
-  #again() {
-    const rules = this.found?.rules;
-    this.isBeingChanged = false;
-    if (rules) $("flag-default").value = rules.default;
-    for (const { name, range } of this.sliders) range.value = rules?.is_on && name !== rules.default ? (rules.split[name] ?? 0) : 0;
-    this.#sum();
+  #told({ generation, created_at: at, by, reason }) {
+    const when = new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
+    return make("li", {}, make("b", {}, `${generation}`), ` ${when}, ${by}${reason ? `: ${reason}` : ""}`);
   }
 
-  #sum() {
-    const chosen = $("flag-default").value;
-    const others = this.sliders.filter(({ name }) => name !== chosen);
-    const sum = others.reduce((total, { range }) => total + Number(range.value), 0);
-    for (const { name, shown, range, label } of this.sliders) {
-      label.hidden = name === chosen;
-      shown.textContent = percent(Number(range.value));
-    }
-    $("flag-rest").textContent = sum > 100 ? `${percent(sum - 100)} too much` : percent(100 - sum);
-    $("flag-apply").disabled = sum > 100;
+  /** Offer what can have a share; one that is chosen stays chosen. */
+  #offer(choices) {
+    const chosen = $("candidate").value;
+    $("candidate").replaceChildren(...choices.map((backend) => make("option", {}, backend)));
+    if (choices.includes(chosen)) $("candidate").value = chosen;
+    this.#showCandidate();
   }
 
-  async #apply() {
-    const chosen = $("flag-default").value;
-    const shares = Object.fromEntries(
-      this.sliders.filter(({ name, range }) => name !== chosen && Number(range.value)).map(({ name, range }) => [name, Number(range.value)]),
-    );
-    const said = { by: WHO, reason: $("flag-reason").value };
-    let expected = this.generation;
-    const rules = this.found.rules;
-    if (!rules || !rules.is_on || rules.default !== chosen) {
-      expected = (await asked("flag", { method: "PUT", body: { ...said, default: chosen, expected } })).generation;
-    }
-    await asked("flag", { method: "PUT", body: { ...said, shares, expected } });
+  #showCandidate() {
+    $("share").value = this.flag.rules?.split[$("candidate").value] ?? 0;
+    $("all").textContent = `All to ${$("candidate").value}`;
+    this.#showShare();
+  }
+
+  #showShare() {
+    $("share-shown").textContent = `${$("share").value} %`;
+  }
+
+  /** Say what still streams elsewhere than on the safe backend, after a rollback. */
+  #showDrain() {
+    const { rules, live, safe } = this.flag;
+    const left = Object.entries(live).filter(([backend, streams]) => streams && backend !== safe);
+    const told = left.map(([backend, streams]) => `${count(streams)} on ${backend}`).join(", ");
+    if (!rules || rules.is_on) $("drain").textContent = "";
+    else $("drain").textContent = left.length ? `Draining: ${told}.` : `Drained: nothing streams outside ${safe}.`;
+  }
+
+  async #split(event) {
+    event.preventDefault();
+    await this.#change("ops/flag", "PUT", { shares: { [$("candidate").value]: Number($("share").value) } });
   }
 
   async #rollBack() {
-    const body = { by: WHO, reason: $("flag-reason").value, force: $("flag-force").checked };
-    await asked("rollback", { method: "POST", body });
+    await this.#change("ops/rollback", "POST", { force: $("force").checked });
   }
 
-  async #send(event, work) {
-    event.preventDefault();
-    await telling($("flag-alert"), async () => {
-      await work();
-      this.isBeingChanged = false;
-      $("flag-reason").value = "";
-    });
-    await this.read();
-  }
-
-  async #history() {
-    const { broken_at: broken, generations } = await asked("flag/history");
-    const rows = generations.slice(0, SHOWN).map((each) =>
-      make("tr", {}, make("th", { scope: "row" }, String(each.generation)), make("td", {}, new Date(each.created_at).toLocaleString()),
-        make("td", {}, each.by || "–"), make("td", {}, each.reason || "–"), make("td", {}, each.what)));
-    $("flag-history").tBodies[0].replaceChildren(...rows);
-    $("flag-broken").textContent = broken ? `Generation ${broken} does not follow from the one before: the history was changed.` : "";
+  async #change(path, method, body) {
+    const said = { by: $("by").value.trim() || "the page", reason: $("reason").value.trim() };
+    const changed = await telling($("flag-alert"), () => operate(path, { method, body: { ...body, ...said } }));
+    if (!changed) return;
+    $("reason").value = "";
+    $("flag-said").textContent = `Generation ${changed.generation}: ${changed.said}.`;
+    await this.#read();
   }
 }

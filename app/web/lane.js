@@ -30,7 +30,8 @@ export class Lane {
 
   /** Run one race to its end, by this clock. */
   async run(prompt, model, clock) {
-    Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, clock, isRunning: true, task: null });
+    Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, clock, isRunning: true });
+    this.task = this.pinned = null;
     this.paper.set("");
     this.#judge("");
     this.#say("posting");
@@ -38,7 +39,7 @@ export class Lane {
       const { id } = await begin(`Race: ${prompt}`.slice(0, 200));
       this.asked = now();
       this.task = (await post(id, prompt, { model, backend: this.backend })).task_id;
-      await this.#follow(id);
+      await Promise.all([this.#follow(id), this.#mindTheFlag(id)]);
     } finally {
       this.isRunning = false;
       this.stillAt = now();
@@ -61,6 +62,19 @@ export class Lane {
     if (ending) await this.#check(conversation, ...ending);
   }
 
+  /** The flag has the last word: rolled back, it sends everything by the safe backend, whatever is asked for. */
+  async #mindTheFlag(conversation) {
+    const asked = { backend: this.backend }; // what is assumed where nobody can tell
+    const { backend } = await this.#message(conversation).catch(() => asked);
+    this.pinned = backend;
+    if (backend !== this.backend) this.#judge(`The flag sends this by ${backend}.`, "bad");
+  }
+
+  async #message(conversation) {
+    const { messages } = await ask(`conversations/${conversation}`);
+    return messages.find((each) => each.task_id === this.task);
+  }
+
   #opened(at, isResumed) {
     if (isResumed) this.resumes += 1;
     else this.first = at - this.asked;
@@ -79,10 +93,12 @@ export class Lane {
     this.paper.write();
     this.#say({ done: "complete", cancelled: "stopped" }[kind] ?? `failed: ${record?.code ?? why}`);
     if (kind !== "done") return;
-    const { messages } = await ask(`conversations/${conversation}`);
-    const { content } = messages.find((each) => each.task_id === this.task);
+    const { content, backend } = await this.#message(conversation);
     const size = `${count(content.length)} characters`;
-    if (content === this.paper.text) this.#judge(`Whole: all ${size} as they are in the database.`, "good");
+    const isWhole = content === this.paper.text;
+    const moved = backend === this.pinned ? "" : ` It was handed over to ${backend}.`;
+    const sent = this.pinned === this.backend ? "" : ` The flag sent it by ${this.pinned}.`;
+    if (isWhole) this.#judge(`Whole: all ${size} as they are in the database.${moved}${sent}`, sent ? "bad" : "good");
     else this.#judge(`Not whole: ${count(this.paper.text.length)} of ${size} came, or others.`, "bad");
   }
 

@@ -25,6 +25,7 @@ const TILES = [
 export class Live {
   constructor(system) {
     Object.assign(this, { readings: [], rates: [], tails: [], backends: system.backends });
+    this.flag = new Flag(system);
     this.tiles = TILES.map(([name]) => {
       const figure = make("dd", {}, "–");
       $("tiles").append(make("dl", { className: "panel tile" }, make("dt", {}, name), figure));
@@ -36,7 +37,6 @@ export class Live {
     this.latency = new Chart($("latency"), { seconds: SHOWN_S, redraw });
     const links = Object.entries(system.links).map(([name, href]) => make("a", { href, rel: "noreferrer" }, name));
     $("links").append(...links);
-    this.flag = new Flag(system);
   }
 
   #row(backend, place) {
@@ -48,18 +48,19 @@ export class Live {
   }
 
   show() {
+    this.flag.show();
     this.#read();
     this.reading = setInterval(() => this.#read(), EVERY_MS);
   }
 
   hide() {
+    this.flag.hide();
     clearInterval(this.reading);
   }
 
   async #read() {
     if (this.isReading || document.visibilityState !== "visible") return;
     this.isReading = true;
-    await this.flag.read();
     await telling($("live-alert"), async () => {
       const text = await (await reach("metrics")).text();
       this.readings.push({ at: now() / 1000, metrics: parse(text) });

@@ -2,9 +2,9 @@
 
 import { ask } from "./api.js";
 import { Chat } from "./chat.js";
-import { takeToken } from "./control.js";
 import { $ } from "./elements.js";
 import { Live } from "./live.js";
+import { takeToken } from "./operator.js";
 import { Race } from "./race.js";
 
 const AGAIN_MS = 2000;
@@ -45,7 +45,7 @@ async function start() {
   }
   tellNetwork();
   for (const [name, View] of Object.entries(VIEWS)) views[name] = new View(system);
-  addEventListener("hashchange", route);
+  addEventListener("hashchange", () => (takeToken() ? location.reload() : route()));
   route();
 }
 

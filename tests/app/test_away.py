@@ -238,7 +238,7 @@ async def test_a_viewer_of_a_log_that_had_to_begin_anew_is_told(system: Stack) -
         settings = settings_of(system, redis_url=store.url)
         async with producing(settings) as services, serving(settings) as client:
             conversation = await services.records.add_conversation(None)
-            model = "scripted?ttft=0.05&gap=0.01&chunks=30"
+            model = "scripted?ttft=0.05&gap=0.02&chunks=100"  # a busy machine puts several into a chunk
             posted = await services.records.post(conversation.id, "hello", model, None, "pubsub", 60)
             assert posted is not None
             await services.backends.writers["pubsub"].create(posted.task_id)

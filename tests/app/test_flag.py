@@ -113,6 +113,18 @@ def test_a_broken_document_leaves_the_last_good_one_in_force(caplog: pytest.LogC
     assert any("broken" in record.message for record in caplog.records)
 
 
+@pytest.mark.parametrize("rule", ['{"/": [1, 0]}', '{"%": [1, 0]}', '{"!": ' * 5_000 + "1" + "}" * 5_000])
+def test_a_document_that_makes_its_evaluator_fail_is_broken_like_any_other(rule: str) -> None:
+    """Whatever the evaluator raises: a process that did not get past it could store no message any more."""
+    flag = BackendFlag("pubsub", "polling", NAMES)
+    flag.learn(1, json.dumps(document_for("polling", NAMES)))
+    text = json.dumps(document_for("pubsub", NAMES))
+    targeting = json.dumps(document_for("pubsub", NAMES)["flags"]["stream-backend"]["targeting"])
+    assert targeting in text
+    flag.learn(2, text.replace(targeting, rule))
+    assert (flag.choose(uuid4(), {}), flag.generation) == ("polling", 2)
+
+
 async def test_a_message_chosen_by_an_older_generation_is_not_stored(database_url: str) -> None:
     """The statement that stores it gives the newest document instead; without a document, by the default alone."""
     async with Database.connect(database_url, 1) as database:

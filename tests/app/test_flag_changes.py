@@ -26,6 +26,9 @@ from tests.support.waiting import until_awaited
 pytestmark = pytest.mark.anyio
 BEGUN_IN = "SELECT count(*) FROM stream WHERE task_id = ANY($1::uuid[]) AND attempt > 0 AND backend = $2"
 TOKEN = {"Authorization": "Bearer river"}
+BROKEN = {
+    "flags": {"stream-backend": {"state": "ENABLED", "variants": {"notify": "notify"}, "targeting": {"/": [1, 0]}}}
+}
 
 
 @contextlib.asynccontextmanager
@@ -77,10 +80,13 @@ async def test_of_two_who_change_the_same_flag_one_is_told(system: Stack) -> Non
         assert back.after == Rules("polling", is_on=False)
 
 
-async def test_a_document_of_somebodys_is_replaced_whole_or_not_at_all(system: Stack) -> None:
+@pytest.mark.parametrize(
+    "theirs", ["theirs", {"state": "ENABLED", "defaultVariant": "pubsub", "targeting": {"if": ["pubsub"]}}]
+)
+async def test_a_document_of_somebodys_is_replaced_whole_or_not_at_all(system: Stack, theirs: Any) -> None:
     """A part of it can't be changed; a rollback can always be had."""
     async with flags_of(system) as (changing, records, _):
-        await records.add({"flags": {"stream-backend": "theirs"}})
+        await records.add({"flags": {"stream-backend": theirs}})
         assert (await changing.standing()).rules is None
         with pytest.raises(ForeignDocumentError):
             await changing.change(flags.split({"pubsub": 10}), by="ada", reason="")
@@ -105,10 +111,12 @@ async def test_two_processes_follow_within_a_second(system: Stack) -> None:
             began = monotonic()
             await until_awaited(partial(_equal, generations, [made, made]), "both follow")
             assert monotonic() - began < 1
-        broken = await records.add({"flags": {"stream-backend": {"state": "ENABLED", "variants": "none"}}})
+        broken = await records.add(BROKEN)
         await until_awaited(lambda: _equal(generations, [broken, broken]), "both have seen it")
         assert "streamgauge_flag_broken 1.0" in (await one.http.get("/metrics")).text
         assert (await one.answer(await one.post()))["backend"] == "pubsub"
+        mended = (await changing.change(flags.to("notify"), by="ada", reason="")).generation
+        await until_awaited(lambda: _equal(generations, [mended, mended]), "both follow still")
 
 
 async def _equal(found: Any, wanted: list[int | None]) -> bool:

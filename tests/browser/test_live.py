@@ -50,3 +50,52 @@ async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visito
     assert found[0] == 0.1 * (0.25 * 21) / 10
     assert abs(found[1] - (0.1 + 0.1 * (0.75 * 21 - 10) / 10)) < 1e-9
     assert found[2:] == [0.2, "NaN", 20, "NaN", 27]
+
+
+async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor) -> None:
+    """A share is set by its slider, everything goes back by one click, what drains is shown, and history names all.
+
+    A race says where the flag sent a lane else than by its own backend.
+    """
+    chat, live = await visitor.tab(), await visitor.tab("live", operator=True)
+    page = live.page
+    await expect(page.locator("#split")).to_contain_text("100 %")
+    await page.locator("#candidate").select_option("notify")
+    await page.locator("#share").fill("30")
+    await page.locator("#by").fill("Ada")
+    await page.locator("#reason").fill("to see it rise")
+    await page.get_by_role("button", name="Set the share").click()
+    await expect(page.locator("#split")).to_contain_text("notify 30 %")
+    await expect(page.locator("#flag-history li").first).to_contain_text("Ada: to see it rise")
+    await page.get_by_role("button", name="All to notify").click()
+    await expect(page.locator("#split")).to_have_text("notify 100 %")
+    await chat.ask(model="scripted?ttft=0.05&gap=0.05&chunks=400")
+    await chat.grown_to(3)
+    await page.get_by_role("button", name="Roll back to polling").click()
+    await expect(page.locator("#split")).to_have_text("polling 100 %")
+    await expect(page.locator("#drain")).to_contain_text("on notify")
+    await chat.page.get_by_role("button", name="Stop").click()
+    await chat.is_complete("Stopped")
+    await expect(page.locator("#drain")).to_have_text("Drained: nothing streams outside polling.")
+    await expect(page.locator("#generation")).to_contain_text("rolled back")
+    await live.turn_to("race")
+    await page.get_by_role("button", name="Start", exact=True).click()
+    pubsub = page.locator(".lane").filter(has=page.get_by_role("heading", name="pubsub"))
+    await expect(pubsub).to_contain_text("The flag sends this by polling.")
+    await page.get_by_role("button", name="Stop", exact=True).click()
+    await expect(pubsub).to_contain_text("stopped")
+    await live.turn_to("live")
+    await page.locator("#candidate").select_option("pubsub")
+    await page.get_by_role("button", name="All to pubsub").click()
+    await expect(page.locator("#split")).to_have_text("pubsub 100 %")
+
+
+async def test_a_stranger_sees_no_flag(visitor: Visitor) -> None:
+    """Without the token there is nothing to set, but the way to it; with it the same tab is the operator's."""
+    live = await visitor.tab("live")
+    await expect(live.page.locator("#flag-stranger")).to_be_visible()
+    await expect(live.page.locator("#flag-operator")).to_be_hidden()
+    await live.page.goto(visitor.operator_url)
+    await live.turn_to("live")
+    await expect(live.page.locator("#flag-operator")).to_be_visible()
+    assert "token" not in live.page.url

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -65,6 +66,34 @@ async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
     assert told.returncode == DONE
     assert "a [tenth]" in told.stdout
     assert "Each entry follows from the one before." in told.stdout
+
+
+async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
+    """Also a user's target, a share, and a flag that was switched off: the commands are run as they are shown."""
+
+    def in_force() -> str:
+        return streamgauge(system, "flag", "show").stdout.partition("new messages go to ")[2].partition("\n")[0]
+
+    assert streamgauge(system, "flag", "set", "polling").returncode == DONE
+    changes = (
+        ("flag", "target", "eve o'hara", "notify"),
+        ("flag", "split", "pubsub=10"),
+        ("flag", "set", "streams"),
+        ("rollback",),
+        ("flag", "set", "pubsub"),
+    )
+    for change in changes:
+        before = in_force()
+        made = streamgauge(system, *change)
+        assert made.returncode == DONE, made.stderr
+        assert in_force() != before
+        for command in made.stdout.partition("Undo: ")[2].strip().split(" && "):
+            undone = streamgauge(system, *shlex.split(command)[1:])
+            assert undone.returncode == DONE, undone.stderr
+        assert in_force() == before, made.stdout
+        assert streamgauge(system, *change).returncode == DONE
+    again = streamgauge(system, "flag", "set", "pubsub")
+    assert "Undo" not in again.stdout, "there is nothing to undo"
 
 
 async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) -> None:

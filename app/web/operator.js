@@ -1,0 +1,14 @@
+// Who the operator is: whoever opened the page by the address that `streamgauge up` printed.
+
+const KEPT = "streamgauge.token";
+
+/** Take the operator's token out of the address (#token=…), where no server ever sees it, and keep it for this tab; tell if one was there. */
+export function takeToken() {
+  const found = /^#token=([\w-]+)$/.exec(location.hash);
+  if (!found) return false;
+  sessionStorage.setItem(KEPT, found[1]);
+  history.replaceState(null, "", location.pathname);
+  return true;
+}
+
+export const token = () => sessionStorage.getItem(KEPT) ?? "";
