@@ -161,12 +161,13 @@ def by_quartet(counted: Iterable[Measured], offset: Offset) -> dict[str, list[fl
             blocks.setdefault(one.row.quartet, {}).setdefault(one.row.block, []).append(one)
     quartets = [blocks.get(quartet, {}) for quartet in range(max(blocks, default=-1) + 1)]
     found: dict[str, list[float | None]] = {}
-    for name, (values, percent) in UNITS.items():
-        spreads = [[values(members, offset).percentile_s(percent) for members in one.values()] for one in quartets]
-        found[name] = [_geometric_mean(pair) for pair in spreads]
-    for name, values in MEANS.items():
-        means = [[values(members, offset).mean_s for members in one.values()] for one in quartets]
-        found[name] = [_geometric_mean(pair) for pair in means]
+    for values in dict.fromkeys([*(values for values, _ in UNITS.values()), *MEANS.values()]):
+        spreads = [[values(members, offset) for members in one.values()] for one in quartets]
+        for name, (of, percent) in UNITS.items():
+            if of is values:
+                found[name] = [_geometric_mean([one.percentile_s(percent) for one in pair]) for pair in spreads]
+        for name in (name for name, of in MEANS.items() if of is values):
+            found[name] = [_geometric_mean([one.mean_s for one in pair]) for pair in spreads]
     return found
 
 
