@@ -22,7 +22,8 @@ NAME = "report.html"
 # Options of the command by the setting that they set.
 OPTIONS = {
     "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
-    "chunk_rate": "--chunk-rate", "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
+    "quartets_at_most": "--quartets", "chunk_rate": "--chunk-rate", "stream_s": "--stream-seconds", "trace": "--trace",
+    "time_scale": "--time-scale", "seed": "--seed",
 }  # fmt: skip
 
 # Those of the plots that report.md shows: enough to see what a run says.

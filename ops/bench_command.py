@@ -27,16 +27,23 @@ def bench(
         bool, typer.Option("--quick", help="End within a minute; each backend more than two adds its share.")
     ] = False,
     num_conversations: Annotated[int | None, typer.Option(min=1, help="Conversations per backend.")] = None,
+    quartets: Annotated[
+        int | None, typer.Option(min=1, help="Turns of every backend: more make narrower intervals (5, quick 3).")
+    ] = None,
     backends: Annotated[
         str, typer.Option(help="With commas between them, or all; others are held against polling, or the first.")
     ] = "polling,pubsub",
     chunk_rate: Annotated[float, typer.Option(help="Chunks per second of one stream.")] = 20.0,
+    stream_seconds: Annotated[
+        float | None, typer.Option(min=0.1, max=3600, help="How long an answer takes (5, quick 1.2).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
     scenario: Annotated[
         str,
         typer.Option(
             help="When streams start: steady, ramp, step, spike, open (poisson), constant; or how they are watched: "
-            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak; or rollback, which flips the flag."
+            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak; trace (see --trace); or rollback, which "
+            "flips the flag."
         ),
     ] = "steady",
     duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m, or of a rollback.")] = None,
@@ -83,8 +90,10 @@ def bench(
     options = BenchOptions(
         quick=quick,
         num_conversations=num_conversations,
+        quartets_at_most=quartets,
         backends=chosen_backends(backends),
         chunk_rate=chunk_rate,
+        stream_s=stream_seconds,
         out=out,
         scenario=scenario,
         duration=duration,

@@ -135,6 +135,7 @@ class Conductor:
         self._inbox: gevent.queue.Queue[Any] = gevent.queue.Queue()
         self._team: list[str] = []
         self._gone: set[str] = set()
+        self._parting = False
         self._seen: dict[str, dict[str, int]] = {}
         for name in (HELLO, READY, PROGRESS, ROWS, BYE):
             self._runner.register_message(name, self._heard)
@@ -183,17 +184,21 @@ class Conductor:
                 continue
             is_last = msg.type == wanted and (wanted != ROWS or msg.data["account"])
             self._deal_with(msg)
+            if msg.type == BYE and not self._parting:
+                raise LostError(f"worker {msg.node_id} has left before the end, and its log says why")
             if is_last:
                 then(msg)
                 missing -= 1
 
     def _next(self) -> Any:
+        """A message; none after a while without. What others go on telling must not hide that one is lost."""
         try:
-            return self._inbox.get(timeout=LOOK_S)
+            msg = self._inbox.get(timeout=LOOK_S)
         except gevent.queue.Empty:
-            if lost := self._lost():
-                raise LostError(f"worker {', '.join(sorted(lost))} is lost") from None
-            return None
+            msg = None
+        if (msg is None or msg.type == PROGRESS) and self._inbox.empty() and (lost := self._lost()):
+            raise LostError(f"worker {', '.join(sorted(lost))} is lost")
+        return msg
 
     def _lost(self) -> set[str]:
         alive = {one.id for one in self._runner.clients.all if one.state != STATE_MISSING}
@@ -219,6 +224,7 @@ class Conductor:
 
     def _part(self, **_: Any) -> None:
         """The last handshake: whoever still plays is stopped and hands in what was in flight."""
+        self._parting = True
         if set(self._team) - self._gone - self._lost():
             self._runner.send_message(STOP, {})
         limit = time.monotonic() + BYE_WITHIN_S

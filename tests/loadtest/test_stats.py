@@ -22,7 +22,7 @@ def test_a_percentile_is_the_value_of_its_rank_to_three_digits(values: list[int]
 
 @given(DURATIONS, DURATIONS, st.sampled_from([50.0, 95.0, 99.9, 100.0]))
 def test_a_percentile_is_the_histograms_own(values: list[int], more: list[int], percent: float) -> None:
-    """To the last digit of the library's, also when more was counted or merged after it was asked for the first time."""
+    """To the last digit of the library's, also when more was counted or merged after it was first asked for."""
     found, library = Distribution(values), HdrHistogram(1, 60_000_000, 3)
     assert found.percentile_s(percent) is not None
     found.add(more[0])

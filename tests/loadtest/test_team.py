@@ -58,7 +58,13 @@ def joined(port: int, *, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_the_plan_is_played_once_by_two_processes(tmp_path: Path) -> None:
     """Locust's own --processes: each arrival has one row, and both generators have told of each block."""
     options = BenchOptions(
-        quick=True, num_conversations=8, out=tmp_path, seed=1, team=Team(processes=2, port=free_port())
+        quick=True,
+        num_conversations=8,
+        quartets_at_most=1,
+        stream_s=0.3,
+        out=tmp_path,
+        seed=1,
+        team=Team(processes=2, port=free_port()),
     )
     with running_target(polling=0.05, pubsub=0.005) as target:
         folder = run_bench(options, target, None, None, Console(file=io.StringIO()))
@@ -92,7 +98,9 @@ def test_workers_on_another_clock_are_put_on_the_targets(tmp_path: Path) -> None
     """The target's clock is five seconds ahead; two workers join from beside, and find 50 and 5 ms all the same."""
     port = free_port()
     team = Team(expect_workers=2, port=port)
-    options = BenchOptions(quick=True, num_conversations=4, out=tmp_path, seed=1, team=team)
+    options = BenchOptions(
+        quick=True, num_conversations=4, quartets_at_most=1, stream_s=0.3, out=tmp_path, seed=1, team=team
+    )
     with (
         running_target(host=own_address(), skew=5.0, polling=0.05, pubsub=0.005) as target,
         joined(port, count=2) as workers,
@@ -123,7 +131,7 @@ from loadtest.options import BenchOptions
 from loadtest.run import run_bench
 team = Team(processes=2, port=int(sys.argv[3]))
 run_bench(
-    BenchOptions(quick=True, num_conversations=16, out=pathlib.Path(sys.argv[2]), seed=1, team=team),
+    BenchOptions(quick=True, num_conversations=36, out=pathlib.Path(sys.argv[2]), seed=1, team=team),
     sys.argv[1], None, None, Console(),
 )
 """
@@ -134,7 +142,7 @@ def test_a_stop_loses_nothing(tmp_path: Path) -> None:
     with running_target() as target:
         command = [sys.executable, "-c", BENCH, target, str(tmp_path), str(free_port())]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            until(lambda: open_streams(target) >= 4, "four streams are open")
+            until(lambda: open_streams(target) >= 4, "four streams are open", timeout_s=45)
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=40)
         until(lambda: open_streams(target) == 0, "no stream is open any more")
@@ -153,7 +161,7 @@ def test_a_worker_that_is_lost_ends_the_run_and_its_streams_count_as_censored(tm
     """The other one's rows are kept; the error names what happened."""
     port = free_port()
     options = BenchOptions(
-        quick=True, num_conversations=24, out=tmp_path, seed=1, team=Team(expect_workers=2, port=port)
+        quick=True, num_conversations=36, out=tmp_path, seed=1, team=Team(expect_workers=2, port=port)
     )
     with running_target() as target, joined(port, count=2) as workers:
 
@@ -178,6 +186,7 @@ def test_progress_is_told_in_lines_of_json(tmp_path: Path) -> None:
     """One a step, with what a person would see, and the verdict last; all else is on the standard error."""
     with running_target(polling=0.05, pubsub=0.005) as target:
         command = [sys.executable, "-m", "ops.cli", "bench", "--quick", "--num-conversations", "4", "--seed", "1"]
+        command += ["--quartets", "1", "--stream-seconds", "0.3"]
         command += ["--target", target, "--out", str(tmp_path), "--progress", "json", "--processes", "2"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
