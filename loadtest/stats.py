@@ -99,8 +99,10 @@ class Distribution:
     def _ranks(self) -> tuple[list[int], list[int]]:
         """The counters that are not 0, and how many durations lie in each and those before it."""
         if self._ranked is None:
-            counts = self._histogram.counts[:]
-            self._ranked = list(compress(range(len(counts)), counts)), list(accumulate(filter(None, counts)))
+            histogram = self._histogram
+            first, last = map(histogram._counts_index_for, (histogram.min_value, histogram.max_value))
+            counts = histogram.counts[first : last + 1]
+            self._ranked = list(compress(range(first, last + 1), counts)), list(accumulate(filter(None, counts)))
         return self._ranked
 
     def _exact(self, value: float | None) -> float | None:
