@@ -94,8 +94,13 @@ class Member:
         """The master knows."""
 
     def close(self) -> None:
-        """Say goodbye, with what the clocks say now; a stop that comes meanwhile has nothing to stop any more."""
-        self._playing, clocks = None, None
+        """Say goodbye, from a greenlet of its own: a stop may already be on its way to the one that plays."""
+        self._playing = None
+        gevent.spawn(self._say_goodbye).join()
+
+    def _say_goodbye(self) -> None:
+        """With what the clocks say now."""
+        clocks = None
         if self._before is not None:
             try:
                 after = _offset(self._environment.host, self._protocol)
@@ -114,8 +119,9 @@ class Member:
         self._answers.put(msg.data)
 
     def _stop(self, **_: Any) -> None:
-        if self._playing is not None:
-            self._playing.kill(block=False)
+        playing, self._playing = self._playing, None  # a second stop must not cut off what the first one has begun
+        if playing is not None:
+            playing.kill(block=False)
 
 
 class LostError(RuntimeError):
