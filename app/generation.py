@@ -8,10 +8,11 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
+from app.attempt_ends import CancelledByUserError
 from app.database import DatabaseUnavailableError
 from app.leaving import Leaving
 from app.llm import Delta, Model, ModelError, Question
-from app.producer import RETRY_S, CancelledByUserError, Producer, Store
+from app.producer import RETRY_S, Producer, Store
 from app.records import Final, Job, Records
 from app.settings import Settings
 from app.streaming.backends import Backends
@@ -193,7 +194,8 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
 async def _answer(services: Services, job: Job, producer: Producer, answering: Answering) -> None:
     ending = await _produce(services, job, producer, answering)
     if answering.model_ttft_s is not None:
-        metrics.MODEL_TTFT_SECONDS.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
+        ttft = metrics.MODEL_TTFT_SECONDS.labels(producer.backend)
+        ttft.observe(answering.model_ttft_s, tracing.exemplar(job.task_id))
     final = answering.final(ending, producer.text, producer.backend)
     if not await _commit(services, job.task_id, producer.attempt, final):
         ending = _unsaved(ending)

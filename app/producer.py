@@ -10,6 +10,7 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
+from app.attempt_ends import CancelledByUserError, deciding, keep_lease, watch_cancel
 from app.llm import Delta, Hear, ModelError
 from app.streaming.backends import SAFE
 from app.streaming.contract import (
@@ -21,7 +22,6 @@ from app.streaming.contract import (
     Opening,
     Outcome,
     StoreUnavailableError,
-    StreamMissingError,
     StreamWriter,
     SwiftWriter,
     text_of,
@@ -35,14 +35,8 @@ log = logging.getLogger(__name__)
 HAND_OVER_AFTER_S = 4.0
 """A store that stays silent this long in mid-stream is lost: one dropped connection plus a reconnect fit into it."""
 RETRY_S = 0.1
-RENEW_AGAIN_S = 1.0
-"""After a renewal that failed: soon enough for several more within a lease."""
 WAITING_CHARACTERS = 1 << 16
 """Text that the store has not taken yet, beyond which no more is read of the model."""
-
-
-class CancelledByUserError(Exception):
-    """Somebody asked for the stream to be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +98,10 @@ class Producer:
         self._note, self._context = note, contextvars.copy_context()
         try:
             async with asyncio.TaskGroup() as group:
-                watching = [group.create_task(self._keep_lease()), group.create_task(self._watch_cancel())]
+                watching = [
+                    group.create_task(keep_lease(self._renew, self._place.lease_s)),
+                    group.create_task(watch_cancel(self._wait_cancel)),
+                ]
                 self._group = group
                 if self._is_leaving:
                     self._move_later()
@@ -116,7 +113,7 @@ class Producer:
                 for task in watching:
                     task.cancel()
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from group_error
+            raise deciding(group_error) from group_error
         if failure is not None:
             raise failure
 
@@ -256,9 +253,9 @@ class Producer:
                     await asyncio.sleep(RETRY_S)
         if not moved:
             raise FencedError
+        metrics.HANDOVERS.labels(self.backend).inc()
         self._enter(SAFE, safe)
         logs.moved(SAFE)
-        metrics.HANDOVERS.inc()
         tracing.event("hand_over", chunks=len(self._log))
 
     async def _store(self, chunk: Chunk) -> Answer:
@@ -279,6 +276,12 @@ class Producer:
             await self._judge(answer)
             return answer
 
+    def _renew(self) -> Awaitable[Answer]:
+        return self._writer.renew(self._task_id, self.attempt)
+
+    def _wait_cancel(self) -> Awaitable[None]:
+        return self._writer.wait_cancel(self._task_id)
+
     async def _judge(self, answer: Answer) -> None:
         """Do what an answer asks for. Raises `FencedError`."""
         if answer.outcome is Outcome.DUPLICATE:
@@ -288,31 +291,6 @@ class Producer:
             raise FencedError
         if answer.outcome in {Outcome.MISSING, Outcome.GAP}:
             await self.hand_over()
-
-    async def _keep_lease(self) -> None:
-        """Renew the lease, and with it the stream's lifetime in the store, whether or not the model speaks."""
-        usual = pause = self._place.lease_s / 3
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                answer = await self._writer.renew(self._task_id, self.attempt)
-            except (StoreUnavailableError, StreamMissingError):
-                pause = min(usual, RENEW_AGAIN_S)
-                continue
-            pause = usual
-            if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
-                raise FencedError
-            if answer.cancelled:
-                raise CancelledByUserError
-
-    async def _watch_cancel(self) -> None:
-        while True:
-            try:
-                await self._writer.wait_cancel(self._task_id)
-            except (StoreUnavailableError, StreamMissingError):
-                await asyncio.sleep(1)  # the store may come back, or the stream may be handed over meanwhile
-            else:
-                raise CancelledByUserError
 
 
 def _release(waiting: asyncio.Future[None] | None) -> None:
@@ -328,16 +306,3 @@ async def _outcome_of(speaking: Awaitable[None]) -> ModelError | None:
     except ModelError as error:
         return error
     return None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Choose what really ended the attempt: being fenced outranks a cancel, and that outranks the rest."""
-    leaves = [
-        error
-        for part in group.exceptions
-        for error in (part.exceptions if isinstance(part, BaseExceptionGroup) else (part,))
-    ]
-    return min(
-        leaves,
-        key=lambda error: (not isinstance(error, FencedError), not isinstance(error, CancelledByUserError)),
-    )

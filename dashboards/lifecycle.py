@@ -77,7 +77,7 @@ BOARD = Board(
                     "Hand-overs",
                     "Live streams that were moved to polling because Valkey was lost, and new messages sent there.",
                     PER_SECOND,
-                    Query(rate(metrics.HANDOVERS), "handed over"),
+                    Query(rate(metrics.HANDOVERS, "backend"), "handed over, {{backend}}"),
                     Query(rate(metrics.MESSAGES_REROUTED), "rerouted when posted"),
                 ),
                 lines(

@@ -75,7 +75,7 @@ BOARD = Board(
                     "POST to first token as viewers saw it, its parts (queue, model), and a viewer's wait for a byte.",
                     SECONDS,
                     Query(quantile(0.95, metrics.QUEUE_WAIT_SECONDS, "backend"), "queue wait p95, {{backend}}"),
-                    Query(quantile(0.95, metrics.MODEL_TTFT_SECONDS), "model p95"),
+                    Query(quantile(0.95, metrics.MODEL_TTFT_SECONDS, "backend"), "model p95, {{backend}}"),
                     Query(quantile(0.95, metrics.FIRST_TOKEN_SECONDS, "backend"), "first token p95, {{backend}}"),
                     Query(quantile(0.95, metrics.FIRST_BYTE_SECONDS, "backend"), "first byte p95, {{backend}}"),
                     exemplars=True,

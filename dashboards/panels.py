@@ -120,10 +120,13 @@ def number(
     width: int = 4,
     height: int = 5,
     bad_from: float | None = None,
+    doubt_from: float | None = None,
     named: bool = False,
 ) -> Panel:
-    """Show the newest value large; red from `bad_from` on; `named` where there is one for each backend."""
+    """Show the newest value large: orange from `doubt_from` on, red from `bad_from`; `named` where there are more."""
     steps = [models.Threshold(value=None, color="green")]
+    if doubt_from is not None:
+        steps.append(models.Threshold(value=doubt_from, color="orange"))
     if bad_from is not None:
         steps.append(models.Threshold(value=bad_from, color="red"))
     thresholds = dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)

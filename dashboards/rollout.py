@@ -20,6 +20,10 @@ from dashboards.panels import (
 )
 from dashboards.promql import largest, name_of, quantile, rate, selector, share
 
+# As in ops/rollout/exposition.py, which these pages may not import: a test holds the two together.
+STEP, FAILURES = "streamgauge_rollout_step_ratio", "streamgauge_rollout_failures"
+JUDGEMENTS, VERDICT = "streamgauge_rollout_judgements_total", "streamgauge_rollout_verdict"
+
 BASELINE, CANDIDATE = 'backend="$baseline"', 'backend="$candidate"'
 FAILED = 'outcome="failed"'
 GENERATION = selector(name_of(metrics.FLAG_GENERATION))
@@ -119,6 +123,45 @@ BOARD = Board(
                     Query(f"sum({selector(name_of(metrics.FLAG_BROKEN))})", "broken"),
                     bad_from=1,
                     height=TALL,
+                ),
+            ],
+        ),
+        Section(
+            "Guarded rollout",
+            [
+                number(
+                    "Step",
+                    "What `streamgauge rollout --metrics-port` gives to the candidate now; nothing where none runs.",
+                    SHARE,
+                    Query(largest(STEP, "candidate"), "{{candidate}}"),
+                    height=TALL,
+                ),
+                number(
+                    "Failed intervals in a row",
+                    "As many as the guard's `failures`, and everything goes back to the baseline.",
+                    COUNT,
+                    Query(largest(FAILURES, "candidate"), "{{candidate}}"),
+                    bad_from=1,
+                    height=TALL,
+                ),
+                number(
+                    "The guard's newest judgement",
+                    "Of each objective: 0 is a pass, 1 a hold (too few samples, or worse by no more than chance), "
+                    "2 a fail.",
+                    COUNT,
+                    Query(largest(VERDICT, "objective"), "{{objective}}"),
+                    width=8,
+                    doubt_from=1,
+                    bad_from=2,
+                    height=TALL,
+                    named=True,
+                ),
+                lines(
+                    "Intervals judged",
+                    "By verdict. Holds alone mean that too few messages come for the interval.",
+                    PER_SECOND,
+                    Query(rate(JUDGEMENTS, "verdict"), "{{verdict}}"),
+                    width=8,
                 ),
             ],
         ),

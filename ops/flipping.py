@@ -23,7 +23,7 @@ SLACK_S = BACKOFF_S[1] + PATIENCE_S + 4 * LOOK_EVERY_S
 """How much later than the setting says an API may send new messages to the store again: its connection comes back by
 then, one look at it may go wrong, and a busy one is late.
 """
-HANDOVERS = re.compile(r"^streamgauge_handovers_total ([0-9.e+]+)$", re.MULTILINE)
+HANDOVERS = re.compile(r"^streamgauge_handovers_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 CHUNK_STORE = "valkey"
 WHO = "streamgauge bench --scenario rollback"
 
@@ -68,5 +68,4 @@ def _flip(database_url: str, backend: str) -> None:
 
 def _handovers(metrics_url: str) -> int:
     with urlopen(metrics_url, timeout=10) as answer:  # noqa: S310 - our own worker
-        found = HANDOVERS.search(answer.read().decode())
-    return round(float(found[1])) if found else 0
+        return round(sum(map(float, HANDOVERS.findall(answer.read().decode()))))

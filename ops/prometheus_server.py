@@ -15,7 +15,7 @@ READY_SECONDS = 30.0
 SCRAPE_EVERY = "1s"
 OTHERS_EVERY = "5s"
 """For what is no process of ours: an exporter asks its server each time."""
-OURS = ("streamgauge-", "loadtest")
+OURS = ("streamgauge-", "loadtest", "rollout")
 
 
 def find_prometheus() -> str:

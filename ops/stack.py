@@ -38,6 +38,7 @@ STEP_SECONDS = 60.0
 PING_S = 5.0
 BENCH_METRICS_PORT = 9646
 """The port that Prometheus's list of exporters gives to Locust."""
+ROLLOUT_METRICS_PORT = 9647
 QUEUE_ON_DISK = "appendonly yes\nappendfsync everysec\n"
 
 
@@ -58,6 +59,8 @@ class StackOptions:
     """Start Prometheus beside it, and the servers' exporters where they are installed."""
     bench_metrics_port: int = BENCH_METRICS_PORT
     """Where that Prometheus looks for a `streamgauge bench --metrics-port`."""
+    rollout_metrics_port: int = ROLLOUT_METRICS_PORT
+    """And for a `streamgauge rollout --metrics-port`."""
     control_url: str = ""
     """Where the page may send orders, if anywhere."""
     operator_token: str = field(default="", repr=False)
@@ -234,6 +237,7 @@ class Stack:
             "streamgauge-api": [f"{url}/metrics" for url in self.api_urls],
             "streamgauge-worker": self.worker_metrics_urls,
             "loadtest": [f"http://{LOOPBACK}:{self._options.bench_metrics_port}/metrics"],
+            "rollout": [f"http://{LOOPBACK}:{self._options.rollout_metrics_port}/metrics"],
             **{job: [url] for job, url in self.exporter_urls.items()},
         }
         process, self.prometheus_url = prometheus(self._supervisor, jobs, self._options.environment)

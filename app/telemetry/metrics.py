@@ -46,11 +46,13 @@ QUEUE_WAIT_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 MODEL_TTFT_SECONDS = Histogram(
-    "streamgauge_model_ttft_seconds", "From the model request to its first delta.", buckets=LATENCY_BUCKETS
+    "streamgauge_model_ttft_seconds", "From the model request to its first delta.", BACKEND, buckets=LATENCY_BUCKETS
 )
 WORKER_LOOP_LAG_SECONDS = Gauge("streamgauge_worker_loop_lag_seconds", "How late the worker's event loop runs.")
 HANDOVERS = Counter(
-    "streamgauge_handovers", "Live streams moved to the safe backend: their store was lost, or somebody asked for it."
+    "streamgauge_handovers",
+    "Live streams moved to the safe backend from this one: its store was lost, or somebody asked for it.",
+    BACKEND,
 )
 FENCED = Counter(
     "streamgauge_fenced_attempts", "Attempts that stopped because a newer one had taken the stream.", BACKEND

@@ -11,6 +11,7 @@ from rich.console import Console
 from app.settings import load_settings
 from app.streaming.backends import NAMES, offered
 from ops.rollout.controller import Controller, FlagAwayError, Surroundings
+from ops.rollout.exposition import exposed
 from ops.rollout.flag import SplitFlag, in_force
 from ops.rollout.gates import Gates
 from ops.rollout.guard import DEFAULT, duration, read_guard
@@ -65,6 +66,10 @@ def rollout(
     resume: Annotated[bool, typer.Option("--resume", help="Carry the last one on, where its controller died.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the last one and all its judgements.")] = False,
     approve: Annotated[bool, typer.Option("--approve", help="Open the gate before the next step.")] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve the judgements as Prometheus metrics, for the page Rollout."),
+    ] = None,
 ) -> None:
     """Move new messages to CANDIDATE step by step, judging each by the baseline that runs beside it.
 
@@ -76,7 +81,7 @@ def rollout(
         _look(journal, approve=approve)
         return
     watch = Watch(metrics or [], prometheus, selector, folder)
-    with journal.held():
+    with journal.held(), exposed(journal, metrics_port):
         state = _carried_on(journal) if resume else _begun(candidate, steps, interval, guard, baseline)
         ended = _run(state, journal, watch, is_new=not resume)
     raise typer.Exit(EXITS[ended])

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from app.tables import IN_ROWS
-
 LATENCIES = {
     "delivery_latency": "streamgauge_delivery_seconds",
     "ttfb": "streamgauge_first_byte_seconds",
@@ -118,16 +116,13 @@ def figures_of(backend: str, growth: Mapping[Series, float]) -> Figures:
     failed = sum(
         value for series, value in mine if series.name == COUNTERS["ended"] and series.label("outcome") == "failed"
     )
-    # Not labelled: who keeps streams in rows is whom they are handed to.
-    handed = 0.0 if backend in IN_ROWS else _sum(growth.items(), COUNTERS["handovers"])
     return Figures(
         latencies={word: _latency(mine, f"{name}_bucket") for word, name in LATENCIES.items()},
         counts={
             "failed": failed,
-            "handovers": handed,
-            **{word: total[word] for word in ("lost", "duplicates", "repairs")},
+            **{word: total[word] for word in ("lost", "handovers", "duplicates", "repairs")},
         },
-        streams=total["ended"] + total["lost"] + handed,
+        streams=total["ended"] + total["lost"] + total["handovers"],
         events=total["events"],
         appended=total["appended"] + total["duplicates"],
     )

@@ -9,9 +9,10 @@ from time import time_ns
 import pytest
 import redis
 
+from app.attempt_ends import CancelledByUserError
 from app.generation import Services
 from app.llm import Delta, Hear, ModelError
-from app.producer import WAITING_CHARACTERS, CancelledByUserError, Producer, Store
+from app.producer import WAITING_CHARACTERS, Producer, Store
 from app.settings import Settings
 from app.streaming.backends import NAMES
 from app.streaming.contract import Chunk, ChunkType, decode

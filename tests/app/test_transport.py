@@ -8,7 +8,8 @@ import httpx2
 import pytest
 import trustme
 
-from app.transport import BUFFER_BYTES, LeanTransport
+from app.connection import BUFFER_BYTES
+from app.transport import LeanTransport
 from tests.support.raw_http import playing, read_request, says
 from tests.support.waiting import until_awaited
 

@@ -14,6 +14,7 @@ from dashboards import load, render
 from dashboards.promql import name_of
 from loadtest.clock import Offset
 from loadtest.exposition import Exposition
+from ops.rollout.exposition import METRICS as GUARDS
 
 PAGES = {path.stem: json.loads(text) for path, text in render.files().items()}
 UIDS = {page["uid"] for page in PAGES.values()}
@@ -141,10 +142,10 @@ def test_a_click_on_a_panel_leads_to_a_page_that_exists(panel: dict[str, Any]) -
 
 @pytest.mark.parametrize("panel", list(panels()))
 def test_a_query_asks_for_metrics_that_exist(panel: dict[str, Any]) -> None:
-    """In the app's code, in the load generator's, or in an exporter."""
+    """In the app's code, in the load generator's, in the guard's, or in an exporter."""
     for target in panel["targets"]:
         for name, _ in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", target["expr"]):
-            assert name in EXPOSED | CLIENT or SERVERS.match(name), f"{name} is no metric of ours"
+            assert name in EXPOSED | CLIENT | GUARDS or SERVERS.match(name), f"{name} is no metric of ours"
 
 
 def test_every_latency_has_its_heatmap_or_its_exemplars() -> None:

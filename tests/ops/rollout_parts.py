@@ -51,7 +51,7 @@ def grow(scrape: Scrape, backend: str, did: Did, process: str = "a") -> Scrape:
     count(COUNTERS["events"], events, backend=backend)
     count(COUNTERS["appended"], events, backend=backend)
     count(COUNTERS["repairs"], did.repairs, backend=backend)
-    count(COUNTERS["handovers"], 0)
+    count(COUNTERS["handovers"], 0, backend=backend)
     return counted
 
 
