@@ -57,7 +57,7 @@ class Player(FastHttpUser):  # type: ignore[misc]
                 self._block(block, lag)
             self.line.end()
         finally:
-            probe.kill()
+            probe.kill(block=False)  # a stop that is on its way would meet us waiting here, and not get further
             self.line.close()
         raise StopUser
 
@@ -72,13 +72,16 @@ class Player(FastHttpUser):  # type: ignore[misc]
             run.play(conversations, starts_ns)
             self._tell(block, run)
         finally:
-            # Cleaned up under a kill as well: nothing below may be left out, so nothing below yields but `stop`.
+            # Cleaned up under a kill as well: nothing may be left out, so nothing yields but `stop`, where a late kill
+            # finds nothing in flight any more.
             reporter.kill(block=False)
-            run.stop()
-            account = recorder.GeneratorRow(
-                block.index, began_ns, time.time_ns(), time.process_time_ns() - cpu_ns, tuple(lag.samples_ns)
-            )
-            self.line.hand_in(run.take_rows(), account)
+            try:
+                run.stop()
+            finally:
+                account = recorder.GeneratorRow(
+                    block.index, began_ns, time.time_ns(), time.process_time_ns() - cpu_ns, tuple(lag.samples_ns)
+                )
+                self.line.hand_in(run.take_rows(), account)
         self.line.over(block.index)
 
     def _report(self, block: plans.Block, run: BlockRun) -> None:
