@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 import gevent.pool
-from locust import events, task
+from locust import events
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING
 
@@ -36,8 +36,7 @@ class Arriving(Talker):
             for at_s in schedule(source, max(1, round(rate * period_s)), period_s):
                 yield number * period_s + at_s, None
 
-    @task  # type: ignore[untyped-decorator]
-    def talk(self) -> None:
+    def turn(self) -> None:
         """Start messages until the run is stopped; what `--stop-timeout` leaves in flight then counts as broken."""
         began_ns = time.time_ns()
         open_ones = gevent.pool.Group()
