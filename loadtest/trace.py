@@ -7,6 +7,7 @@ question is read but not replayed: the scripted model does not work harder for a
 import csv
 import math
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,16 @@ def read(path: Path, *, limit: int, time_scale: float = 1.0) -> list[Request]:
         raise TraceError(f"{path}: no CSV ({error}): give a file with {','.join(HEADER)}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}: not UTF-8 text: give a CSV file with {','.join(HEADER)}") from error
+
+
+def split(requests: list[Request], parts: int) -> list[list[Request]]:
+    """The trace in so many parts of about the same number, one after the other."""
+    if len(requests) < parts:
+        raise ValueError(
+            f"{len(requests)} requests are too few for {parts} segments: give a longer trace or --num-conversations"
+        )
+    bounds = [round(part * len(requests) / parts) for part in range(parts + 1)]
+    return [requests[low:high] for low, high in pairwise(bounds)]
 
 
 def _requests(path: Path, lines: object, limit: int, time_scale: float) -> list[Request]:

@@ -36,7 +36,7 @@ async def counted_in_safety(client: Client, system: Stack, left: str) -> bool:
     """Whether four streams and their viewers are counted under `polling`, and none under the backend they left."""
     worker, api = system.worker_metrics_urls[0], f"{system.api_url}/metrics"
     gauges = [(worker, "streams_producing"), (api, "viewers")]
-    old, new = ([await at(client, *gauge, backend=place) for gauge in gauges] for place in (left, "polling"))
+    old, new = [[await at(client, *gauge, backend=place) for gauge in gauges] for place in (left, "polling")]
     if left == "streams":  # its viewers look only after a silence
         del old[1], new[1]
     return not any(old) and min(new) >= 4

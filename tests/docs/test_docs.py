@@ -39,7 +39,8 @@ def test_every_metric_is_documented() -> None:
     suffix = {"counter": "_total", "info": "_info"}
     ours = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
     assert told == {
-        f"{metric._name}{suffix.get(metric._type, '')}": (metric._type, tuple(metric._labelnames)) for metric in ours
+        f"{metric._name}{suffix.get(str(metric._type), '')}": (metric._type, tuple(metric._labelnames))
+        for metric in ours
     }
     assert set(re.findall(r"`(streamgauge_[a-z_]+)`", text)) == set(told)
 

@@ -33,6 +33,7 @@ QUICK = {
     "STREAMGAUGE_WORKER_DRAIN_S": "0",
     "STREAMGAUGE_WORKER_METRICS_HOST": "0.0.0.0",
     "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
+    "STREAMGAUGE_OPEN": "true",
     "OPENAI_API_KEY": "scripted",
     "OPENAI_MODEL": "scripted",
 }
