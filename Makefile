@@ -37,8 +37,10 @@ check: .venv/dev.stamp  ## format, lint, types, import contracts, generated file
 	$(BIN)/python -m dashboards.render --check
 	$(BIN)/python -m ops.prometheus.render --check
 
+# Tests start our processes hundreds of times: without bytecode on disk each would compile every module of ours.
+# Files keep the order that tests/conftest.py gives them: the longest begin first.
 test: check debian  ## check, then every test
-	$(BIN)/python -m pytest --numprocesses=$(AT_ONCE) --dist=loadfile $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses=$(AT_ONCE) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 # No wheel carries these. RUNLEVEL=1: only the programs are wanted, not their services.
 debian:  ## install Debian's servers, tools and Chromium for the tests, where that is allowed

@@ -1,8 +1,9 @@
-"""What ends an attempt from outside: a newer attempt that fences it, or somebody who cancels the stream."""
+"""What ends an attempt early: a newer attempt that fences it, somebody who cancels the stream, a model that fails."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from app.llm import ModelError
 from app.streaming.contract import Answer, FencedError, Outcome, StoreUnavailableError, StreamMissingError
 
 RENEW_AGAIN_S = 1.0
@@ -55,3 +56,12 @@ def deciding(group: BaseExceptionGroup[BaseException]) -> BaseException:
         leaves,
         key=lambda error: (not isinstance(error, FencedError), not isinstance(error, CancelledByUserError)),
     )
+
+
+async def failure_of(speaking: Awaitable[None]) -> ModelError | None:
+    """Hear the model out; its failure is for later, since what it said before is the viewers'."""
+    try:
+        await speaking
+    except ModelError as error:
+        return error
+    return None

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from time import monotonic
 from typing import Any, Self, cast
 
@@ -13,6 +14,9 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from app.telemetry import metrics
+
+LOST_S = 60.0
+"""A process that the database can't reach for so long is lost, unless the settings say otherwise."""
 
 
 class DatabaseUnavailableError(Exception):
@@ -31,8 +35,11 @@ class Database:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, pool_size: int) -> AsyncIterator["Database"]:
-        """Own a pool for the length of the block; connections are made when first needed."""
+    async def connect(cls, url: str, pool_size: int, lost_s: float = LOST_S) -> AsyncIterator["Database"]:
+        """Own a pool for the length of the block; connections are made when first needed.
+
+        If this host is cut off, the server ends its sessions after `lost_s`, and with them whatever they had locked.
+        """
         engine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
             pool_size=pool_size,
@@ -41,6 +48,7 @@ class Database:
             connect_args={"timeout": 5, "command_timeout": 10},
             hide_parameters=True,  # they are what people wrote
         )
+        event.listen(engine.sync_engine, "connect", partial(_end_when_lost, lost_s))
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         metrics.DATABASE_POOL_SIZE.set(pool_size)
         metrics.DATABASE_CONNECTIONS.set_function(lambda: cast("QueuePool", engine.pool).checkedout())
@@ -100,6 +108,26 @@ class _Unit:
 
     def __exit__(self, *_: object) -> None:
         self._seconds.observe(monotonic() - self._since)
+
+
+def end_when_lost(lost_s: float) -> str:
+    """Give the statements by which the server ends this session once it can't reach us for so long.
+
+    It would else wait for two hours before it asks an idle client, and for a quarter of one for an acknowledgement.
+    """
+    idle_s, probe_s = max(1, round(lost_s / 2)), max(1, round(lost_s / 6))
+    return (
+        f"SET tcp_keepalives_idle = {idle_s}; SET tcp_keepalives_interval = {probe_s}; SET tcp_keepalives_count = 3; "
+        f"SET tcp_user_timeout = {round(lost_s * 1000)}"
+    )
+
+
+def _end_when_lost(lost_s: float, connection: Any, _record: object) -> None:
+    try:
+        connection.run_async(lambda driver: driver.execute(end_when_lost(lost_s)))
+    except BaseException:  # also of a request whose client has left; the pool does not know this connection yet
+        connection.driver_connection.terminate()
+        raise
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:

@@ -30,13 +30,13 @@ class Delivery:
         self._settings, self._records, self._backends = settings, records, backends
         self._frames = Frames()
 
-    async def join(self, task_id: UUID, last_event_id: str | None) -> "View":
-        """Prepare a viewer's stream from its last event id.
+    async def join(self, task_id: UUID, last_event_id: str | None, owner: str | None = None) -> "View":
+        """Prepare a viewer's stream from its last event id; another owner's is unknown.
 
         Raises `UnknownStreamError`, `NothingLeftError`, or `DatabaseUnavailableError`.
         """
         asked_ns = time_ns()
-        pin = await self._records.pin(task_id)
+        pin = await self._records.pin(task_id, owner)
         if pin is None:
             raise UnknownStreamError
         logs.about(task_id, pin.message_id, pin.backend)

@@ -121,7 +121,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
             return
         metrics.STREAMS_STARTED.labels(job.backend).inc()
         with (
-            metrics.STREAMS_PRODUCING.labels(job.backend).track_inprogress(),
+            producer.figures.at_work(),
             tracing.span("stream", attempt=producer.attempt),
             services.leaving.telling(producer),
         ):
@@ -131,6 +131,7 @@ async def generate(services: Services, task_id: UUID, accepted_ns: int) -> None:
                 else:
                     await _answer(services, job, producer, Answering(job.posted_ns, accepted_ns))
             except FencedError:
+                metrics.FENCED.labels(producer.backend).inc()
                 log.info("stream %s was taken over by a newer attempt", task_id)
 
 
@@ -173,6 +174,9 @@ async def _produce(services: Services, job: Job, producer: Producer, answering: 
             try:
                 async with asyncio.timeout(services.settings.generation_limit_s):
                     await producer.produce(partial(services.model.answer, question), answering.take)
+            except ModelError as error:
+                tracing.note_failure(call, error.code, error.status, error.retries)
+                raise
             finally:
                 tracing.note_answer(call, answering.finish_reason, answering.usage, answering.model_ttft_s)
     except CancelledByUserError:
@@ -228,7 +232,8 @@ async def _end(job: Job, producer: Producer, ending: Ending) -> None:
     metrics.STREAM_SECONDS.labels(producer.backend, outcome).observe(
         (time_ns() - job.posted_ns) / 1e9, tracing.exemplar(job.task_id)
     )
-    tracing.note(outcome=outcome, backend=producer.backend)
+    code = {"code": ending.more["code"]} if "code" in ending.more else {}
+    tracing.note(outcome=outcome, backend=producer.backend, **code)
     log.debug("the stream's end is stored: %s", outcome)
 
 

@@ -38,11 +38,16 @@ Hear = Callable[[Delta], "asyncio.Future[None] | None"]
 
 
 class ModelError(Exception):
-    """The model failed. `code` is the contract's; `retryable` says whether asking again may help."""
+    """The model failed. `code` is the contract's; `retryable` says whether asking again may help.
 
-    def __init__(self, message: str, *, code: str = "upstream", retryable: bool) -> None:
+    `status` is what it answered, if that was an error; `retries` counts how often the SDK had asked again by then.
+    """
+
+    def __init__(
+        self, message: str, *, code: str = "upstream", retryable: bool, status: int | None = None, retries: int = 0
+    ) -> None:
         super().__init__(message)
-        self.code, self.retryable = code, retryable
+        self.code, self.retryable, self.status, self.retries = code, retryable, status, retries
 
 
 class _Text(msgspec.Struct):
@@ -90,7 +95,11 @@ class Model:
     async def connect(cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float) -> AsyncIterator["Model"]:
         """Own the HTTP connections for the length of the block."""
         timeout = httpx2.Timeout(stall_s, connect=connect_s)
-        http = openai.DefaultAsyncHttpxClient(timeout=timeout, transport=_transport(base_url))
+        http = openai.DefaultAsyncHttpxClient(
+            timeout=timeout,
+            transport=_transport(base_url),
+            follow_redirects=False,  # what people ask goes to the operator's provider, not to where that points
+        )
         async with openai.AsyncOpenAI(
             base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2, http_client=http
         ) as client:
@@ -174,7 +183,7 @@ def _delta(line: bytes) -> Delta:
     now = time_ns()
     try:
         event = _event(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"the model sent a line that is no chunk: {quoted(line[:80])}", retryable=True) from error
     if event.error is not None:
         raise ModelError(f"the model reported an error: {quoted(str(event.error))}", retryable=True)
@@ -192,16 +201,28 @@ def _model_errors() -> Any:
     try:
         yield
     except openai.APITimeoutError as error:
-        raise ModelError("the model did not answer in time", code="timeout", retryable=True) from error
+        retries = _retries(error.request)
+        raise ModelError("the model did not answer in time", code="timeout", retryable=True, retries=retries) from error
     except openai.APIStatusError as error:
         retryable = error.status_code in {408, 409, 429} or error.status_code >= 500
         kind = error.code or error.type or "an error"
         raise ModelError(
-            f"the model answered {error.status_code}, {kind}: {quoted(error.message)}", retryable=retryable
+            f"the model answered {error.status_code}, {kind}: {quoted(error.message)}",
+            retryable=retryable,
+            status=error.status_code,
+            retries=_retries(error.request),
         ) from error
     except openai.APIConnectionError as error:
-        raise ModelError("the model can't be reached; check OPENAI_BASE_URL", retryable=True) from error
+        retries = _retries(error.request)
+        raise ModelError(
+            "the model can't be reached; check OPENAI_BASE_URL", retryable=True, retries=retries
+        ) from error
     except httpx2.TimeoutException as error:
         raise ModelError("the model stalled in mid-answer", code="timeout", retryable=True) from error
     except httpx2.HTTPError as error:
         raise ModelError(f"the model's connection broke in mid-answer: {error}", retryable=True) from error
+
+
+def _retries(request: httpx2.Request) -> int:
+    """Tell how often the SDK had asked before this request, as its own header says."""
+    return int(request.headers.get("x-stainless-retry-count", 0))

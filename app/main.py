@@ -9,9 +9,10 @@ from uuid import UUID
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import conversations, flags, operations, page, problems, streams
+from app.api import access, conversations, cors, flags, operations, page, problems, streams
 from app.api.bodies import BodyLimit
 from app.api.dependencies import Services
+from app.api.limits import Limits
 from app.broker import Queue
 from app.database import Database, DatabaseUnavailableError
 from app.delivery import Delivery
@@ -77,8 +78,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = App(title="streamgauge", lifespan=lifespan, responses=problems.RESPONSES)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    cors.install(app, settings.cors_origins)  # last, so that refusals of the others can be read as well
     problems.install(app)
-    for router in (conversations.router, streams.router, operations.router, flags.router, page.router):
+    for router in (access.router, conversations.router, streams.router, operations.router, flags.router, page.router):
         app.include_router(router)
     return app
 
@@ -87,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Own everything that an API process holds open."""
     async with (
-        Database.connect(settings.database_url, settings.database_pool) as database,
+        Database.connect(settings.database_url, settings.database_pool, settings.lost_s) as database,
         open_backends(settings, database) as backends,
         Queue.connect(settings.broker_url) as queue,
         StoreHealth.watch(
@@ -107,6 +109,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             queue=queue,
             health=health,
             drain=Drain(settings.api_drain_s),
+            limits=Limits(settings),
         )
 
 

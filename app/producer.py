@@ -10,8 +10,9 @@ from time import time_ns
 from typing import Any
 from uuid import UUID
 
-from app.attempt_ends import CancelledByUserError, deciding, keep_lease, watch_cancel
-from app.llm import Delta, Hear, ModelError
+from app.attempt_ends import CancelledByUserError, deciding, failure_of, keep_lease, watch_cancel
+from app.attempt_figures import Figures
+from app.llm import Delta, Hear
 from app.streaming.backends import SAFE
 from app.streaming.contract import (
     STORED,
@@ -29,6 +30,7 @@ from app.streaming.contract import (
 from app.streaming.rows import RowWriter
 from app.tables import IN_ROWS
 from app.telemetry import logs, metrics, tracing
+from app.telemetry.metrics import HandOver
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class Producer:
         self._drained: asyncio.Future[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._is_leaving = False
-        self._exemplars = tracing.Exemplars(task_id)
+        self.figures = Figures(task_id, store.backend)
         self._enter(store.backend, store.writer)
 
     def _enter(self, backend: str, writer: StreamWriter) -> None:
@@ -79,9 +81,6 @@ class Producer:
         self._push = None
         if isinstance(writer, SwiftWriter):
             self._push = writer.lane(self._task_id, self.attempt, self._hear_store)
-        self._appended = metrics.CHUNKS_APPENDED.labels(backend)
-        self._publish_seconds = metrics.PUBLISH_SECONDS.labels(backend)
-        self._coalesced = metrics.DELTAS_COALESCED.labels(backend)
 
     @property
     def begins_anew(self) -> bool:
@@ -106,7 +105,7 @@ class Producer:
                 if self._is_leaving:
                     self._move_later()
                 try:
-                    failure = await _outcome_of(speak(self._hear_model))
+                    failure = await failure_of(speak(self._hear_model))
                     await self._all_stored()
                 finally:
                     self._group = None  # an answer that comes later finds nobody: the next `append` asks again
@@ -131,7 +130,7 @@ class Producer:
             await self._store(self._unanswered)
         answer = await self._store(self._add(kind, text, 0, time_ns(), **more))
         self._unanswered = None
-        self._appended.inc()
+        self.figures.appended()
         if answer.cancelled and kind is ChunkType.CONTENT:
             raise CancelledByUserError
 
@@ -204,10 +203,7 @@ class Producer:
     def _stored(self, chunk: Chunk) -> None:
         """Note that a content chunk is stored, and begin the next if text waits."""
         self._unanswered = None
-        self._appended.inc()
-        self._publish_seconds.observe((time_ns() - chunk.ts_ns) / 1e9, self._exemplars.take())
-        if chunk.deltas > 1:
-            self._coalesced.inc(chunk.deltas - 1)
+        self.figures.said(chunk)
         if self._is_leaving and self._group is not None:
             self._move_later()
         else:
@@ -226,7 +222,7 @@ class Producer:
         """Hand the stream over as asked, and wake its viewers where it was, so that they look where it is."""
         writer = self._writer
         try:
-            await self.hand_over("somebody asked for it")
+            await self.hand_over(HandOver.ASKED)
         except TimeoutError:
             log.warning("stream %s stays in %s: the database is away", self._task_id, self.backend)
         else:
@@ -240,8 +236,9 @@ class Producer:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
-    async def hand_over(self, why: str = "its store is lost") -> None:
+    async def hand_over(self, reason: HandOver = HandOver.LOST) -> None:
         """Move the stream with its whole log to the safe backend."""
+        why = "its store is lost" if reason is HandOver.LOST else "somebody asked for it"
         log.warning("handing stream %s over from %s: %s", self._task_id, self.backend, why)
         safe = self._place.safe
         async with asyncio.timeout(self._place.patience_s):
@@ -253,8 +250,9 @@ class Producer:
                     await asyncio.sleep(RETRY_S)
         if not moved:
             raise FencedError
-        metrics.HANDOVERS.labels(self.backend).inc()
+        metrics.HANDOVERS.labels(self.backend, reason).inc()
         self._enter(SAFE, safe)
+        self.figures.move(SAFE)
         logs.moved(SAFE)
         tracing.event("hand_over", chunks=len(self._log))
 
@@ -287,7 +285,6 @@ class Producer:
         if answer.outcome is Outcome.DUPLICATE:
             metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
         if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
-            metrics.FENCED.labels(self.backend).inc()
             raise FencedError
         if answer.outcome in {Outcome.MISSING, Outcome.GAP}:
             await self.hand_over()
@@ -297,12 +294,3 @@ def _release(waiting: asyncio.Future[None] | None) -> None:
     """Let who waits go on, if there is anybody who has not been cancelled meanwhile."""
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
-
-
-async def _outcome_of(speaking: Awaitable[None]) -> ModelError | None:
-    """Hear the model out; its failure is for later, since what it said before is the viewers'."""
-    try:
-        await speaking
-    except ModelError as error:
-        return error
-    return None

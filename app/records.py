@@ -105,29 +105,33 @@ class Pending:
 
 
 class Records:
-    """The queries."""
+    """The queries. Given an `owner`, one finds nothing of anybody else's; with None it asks on nobody's behalf."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_conversation(self, title: str | None) -> Conversation:
+    async def add_conversation(self, title: str | None, owner: str | None = None) -> Conversation:
         """Store a new conversation."""
-        conversation = Conversation(title=title)
+        conversation = Conversation(title=title, owner=owner)
         async with self._database.driver() as connection:
             await connection.execute(
-                "INSERT INTO conversation (id, title, created_at) VALUES ($1, $2, $3)",
+                "INSERT INTO conversation (id, title, owner, created_at) VALUES ($1, $2, $3, $4)",
                 conversation.id,
                 conversation.title,
+                conversation.owner,
                 conversation.created_at,
             )
         return conversation
 
-    async def conversation(self, conversation_id: UUID) -> tuple[Conversation, Sequence[Message]] | None:
+    async def conversation(
+        self, conversation_id: UUID, owner: str | None = None
+    ) -> tuple[Conversation, Sequence[Message]] | None:
         """Give a conversation with its messages in order, or None."""
+        wanted = select(Conversation).where(col(Conversation.id) == conversation_id)
+        if owner is not None:
+            wanted = wanted.where(col(Conversation.owner) == owner)
         async with self._database.transaction() as connection:
-            found = (
-                await connection.execute(select(Conversation).where(col(Conversation.id) == conversation_id))
-            ).one_or_none()
+            found = (await connection.execute(wanted)).one_or_none()
             if found is None:
                 return None
             messages = await connection.execute(
@@ -144,6 +148,7 @@ class Records:
         backend: str,
         patience_s: float,
         generation: int | None = None,
+        owner: str | None = None,
     ) -> Posted | None:
         """Store a question, its pending answer and the answer's pinned stream; None for an unknown conversation.
 
@@ -164,6 +169,7 @@ class Records:
                 backend,
                 patience_s,
                 generation,
+                owner,
             )
         if found["newer"] is not None:
             raise StaleFlagError(found["newer"], found["document"])
@@ -199,10 +205,10 @@ class Records:
             committed=_committed(answer),
         )
 
-    async def pin(self, task_id: UUID) -> Pin | None:
+    async def pin(self, task_id: UUID, owner: str | None = None) -> Pin | None:
         """Give where a stream lives, or None for an unknown one."""
         async with self._database.driver() as connection:
-            row = await connection.fetchrow(statements.PIN, task_id)
+            row = await connection.fetchrow(statements.PIN, task_id, owner)
         if row is None:
             return None
         fields = dict(row)

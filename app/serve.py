@@ -1,8 +1,8 @@
 """Serves the API over HTTP, and drains it. Run it with `python -m app.serve --host 127.0.0.1 --port 8000`.
 
 `uvicorn app.main:create_app --factory` serves the same app; this adds what lies below ASGI: chunks are written to the
-socket where they are heard, open streams end with a `retry:` when the process is asked to stop, and a viewer whose side
-of the connection is dead is noticed.
+socket where they are heard, open streams end with a `retry:` when the process is asked to stop, a viewer whose side of
+the connection is dead is noticed, and connections and requests are bounded. Without API keys it serves loopback alone.
 """
 
 import argparse
@@ -11,11 +11,19 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.access import is_loopback
+from app.intake import Bounds, guarded
 from app.main import create_app
-from app.outlet import SocketProtocol
 from app.settings import Settings, load_settings
 from app.telemetry import logs
 
+HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+]
+"""Of every answer: a browser shows it as what it is, in no frame, and to no page of another origin."""
 MARGIN_S = 3
 """From the last view's end to the end of everything else."""
 
@@ -29,7 +37,10 @@ class DrainingServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http=SocketProtocol,
+                http=guarded(Bounds(settings.max_connections, settings.request_timeout_s)),
+                ws="none",
+                headers=HEADERS,
+                server_header=False,
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=round(settings.api_drain_s) + MARGIN_S,
@@ -57,6 +68,11 @@ def listen(host: str, port: int, write_timeout_s: float) -> socket.socket:
     return listener
 
 
+def may_listen(settings: Settings, host: str) -> bool:
+    """Tell whether those who would be served there are known, or meant."""
+    return bool(settings.api_keys) or settings.open or is_loopback(host)
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="Serve the streamgauge API.")
@@ -65,6 +81,11 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings()
     logs.configure(settings)
+    if not may_listen(settings, arguments.host):
+        raise SystemExit(
+            f"Without API keys, everybody who reaches {arguments.host} could read and write everything. Set "
+            "STREAMGAUGE_API_KEYS (`streamgauge key NAME` makes one), or STREAMGAUGE_OPEN=true to serve everybody."
+        )
     try:
         listener = listen(arguments.host, arguments.port, settings.write_timeout_s)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Every knob of the app, frozen and typed; the only reader of the environment."""
 
+import re
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +15,8 @@ from sqlalchemy.exc import ArgumentError
 Backend = Literal["polling", "pubsub", "notify", "streams"]
 """Every backend by its name; `app.streaming.backends` opens it."""
 
+API_KEY = r"[\w.@+-]{1,200}:[0-9a-fA-F]{64}"
+"""One entry of `api_keys`: an owner's name, and the SHA-256 of a key in hex."""
 LONGEST_ESCAPE_BYTES = 12
 """A character in JSON, as a pair of surrogates: `\\ud83c\\udf0a`."""
 ROOM_BYTES = 8192
@@ -56,6 +59,15 @@ class Settings(BaseSettings):
     default_backend: Backend = "pubsub"
     flag_provider: str = Field("", pattern=r"^([\w.]+:\w+)?$")
     """An OpenFeature provider that is asked in the place of the document in the database."""
+    api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict, repr=False)
+    """Owners by the SHA-256 of their keys. Who has none gets nothing; with no keys at all everything is everybody's."""
+    open: bool = False
+    """To serve without keys beyond loopback."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may read answers."""
+    owner_streams: int = Field(100, ge=0)
+    owner_messages_per_minute: int = Field(600, ge=0)
+    metrics_token: str = Field("", repr=False)
     operator_token: str = Field("", repr=False)
     grafana_url: str = Field("", pattern="^(https?://.*)?$")
     grafana_token: str = Field("", repr=False)
@@ -77,6 +89,8 @@ class Settings(BaseSettings):
     api_drain_s: float = Field(20, ge=0)
     tidy_every_s: float = Field(15, gt=0)
     write_timeout_s: float = Field(30, gt=0)
+    request_timeout_s: float = Field(20, gt=0)
+    max_connections: int = Field(20_000, gt=0)
 
     model_connect_s: float = Field(5, gt=0)
     model_stall_s: float = Field(60, gt=0)
@@ -99,10 +113,17 @@ class Settings(BaseSettings):
     page_links: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     control_url: str = Field("", pattern="^(https?://.*)?$")
 
-    @field_validator("allowed_models", mode="before")
+    @field_validator("allowed_models", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"https?://[\w.-]+(:\d+)?|https?://\[[\da-f:]+\](:\d+)?", origin) for origin in value):
+            raise ValueError("name each origin as a browser does, such as https://chat.example.org; * is none")
+        return value
 
     @field_validator("page_links", mode="before")
     @classmethod
@@ -113,6 +134,16 @@ class Settings(BaseSettings):
         if not all(name and url.startswith(("http://", "https://")) for name, _, url in pairs):
             raise ValueError("use Name=https://address, with commas between")
         return {name: url for name, _, url in pairs}
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not all(re.fullmatch(API_KEY, part) for part in parts):
+            raise ValueError("use name:sha256,name:sha256,…; `streamgauge key NAME` prints such an entry")
+        return {digest.lower(): name for name, _, digest in (part.partition(":") for part in parts)}
 
     @field_validator("database_url")
     @classmethod
@@ -157,9 +188,20 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def lost_s(self) -> float:
+        """After so long without a word a producer is lost, and so is a host."""
+        return self.lease_s + self.lease_grace_s
+
+    @property
     def max_body_bytes(self) -> int:
         """The longest body of a request: the longest message in JSON's longest escapes, and all that goes with it."""
         return LONGEST_ESCAPE_BYTES * self.max_content_chars + ROOM_BYTES
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show; a key's digest is one too, since it signs the key's sessions."""
+        tokens = (self.openai_api_key, self.operator_token, self.metrics_token, self.grafana_token)
+        return *tokens, *self.api_keys
 
     def allows_model(self, name: str) -> bool:
         """Tell whether a message may ask for this model: the default one, or one matched by `allowed_models`."""

@@ -4,7 +4,8 @@ POST = """
 WITH flag AS (
     SELECT coalesce(max(generation), 0) AS newest FROM flag_document),
 talk AS (
-    SELECT id FROM conversation, flag WHERE id = $1 AND newest = coalesce($10::bigint, newest)),
+    SELECT id FROM conversation, flag
+    WHERE id = $1 AND ($11::text IS NULL OR owner = $11) AND newest = coalesce($10::bigint, newest)),
 question AS (
     INSERT INTO message (id, conversation_id, role, content, status, created_at)
     SELECT $2, id, 'user', $3, 'complete', clock_timestamp() FROM talk RETURNING seq),
@@ -37,7 +38,9 @@ ORDER BY turn.seq
 PIN = """
 SELECT stream.backend, stream.state, message.id, usage::text, status, content, finish_reason, code, retryable,
        message.created_at
-FROM stream JOIN message ON message.id = stream.message_id WHERE stream.task_id = $1
+FROM stream JOIN message ON message.id = stream.message_id
+WHERE stream.task_id = $1 AND ($2::text IS NULL OR EXISTS (
+    SELECT FROM conversation WHERE conversation.id = message.conversation_id AND owner = $2))
 """
 COMMIT = """
 WITH answered AS (

@@ -23,6 +23,7 @@ class Conversation(SQLModel, table=True):
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
     title: str | None = None
+    owner: str | None = None
     created_at: datetime = Field(default_factory=_now, sa_type=_moment)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic, monotonic_ns, time_ns
 from uuid import UUID
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from app.database import DatabaseUnavailableError
 from app.frames import Frames, frame, rebuilt, reset_frame, retry_line
@@ -34,7 +34,7 @@ LOST_RETRY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Meters:
-    """What is counted at each write to a viewer, with its label looked up."""
+    """What is counted of a viewer, at each write and while it is there, with its label looked up."""
 
     delivery: HotHistogram
     transit: HotHistogram
@@ -43,6 +43,7 @@ class Meters:
     events: HotCounter
     sent_bytes: HotCounter
     replayed: Counter
+    viewers: Gauge
 
 
 @functools.cache
@@ -56,6 +57,7 @@ def meters_of(backend: str) -> Meters:
         events=metrics.EVENTS_SENT.labels(backend),
         sent_bytes=metrics.BYTES_SENT.labels(backend),
         replayed=metrics.EVENTS_REPLAYED.labels(backend),
+        viewers=metrics.VIEWERS.labels(backend),
     )
 
 
@@ -122,14 +124,21 @@ class View:
     async def serve(self, outlet: Outlet) -> None:
         """Send everything until the terminal, following the stream when it is handed over."""
         self._outlet = outlet
-        await outlet.send(retry_line())
+        self._meters.viewers.inc()
+        try:
+            await self._serve()
+        finally:
+            self._meters.viewers.dec()
+
+    async def _serve(self) -> None:
+        await self._outlet.send(retry_line())
         metrics.FIRST_BYTE_SECONDS.labels(self.backend).observe(
             (time_ns() - self._asked_ns) / 1e9, tracing.exemplar(self._task_id)
         )
         if self._tail >= self._position:
             metrics.REPLAY_EVENTS.labels(self.backend).observe(self._tail - self._position + 1)
         if self._reset:
-            await outlet.send(reset_frame())
+            await self._outlet.send(reset_frame())
         while not self._ended:
             try:
                 await self._follow()
@@ -193,7 +202,10 @@ class View:
             metrics.FIRST_TOKEN_SECONDS.labels(self.backend).observe(seconds, tracing.exemplar(self._task_id))
 
     async def _mind_silence(self) -> bytes | None:
-        """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost."""
+        """Say that the connection lives and how fresh the producer's lease is; close the stream if that is lost.
+
+        Raises `StreamMissingError` if it was handed over without a word here.
+        """
         reader = self._backends.readers[self.backend]
         status = await reader.status(self._task_id)
         if status is None:
@@ -202,6 +214,9 @@ class View:
             await reap(self._settings, self._records, self._backends, self.backend, self._task_id)
         if not self._is_quiet():
             return None
+        await self._find_again(close=False)
+        if self._backends.readers[self.backend] is not reader:  # its producer lost a store that we still reach
+            raise StreamMissingError(f"stream {self._task_id} is in {self.backend} now")
         return b": keep-alive %.1f\n\n" % max(0.0, self._settings.lease_s - status.lease_left_s)
 
     def _is_quiet(self) -> bool:
@@ -216,7 +231,7 @@ class View:
         """Look where the stream lives now; send the committed answer if nowhere, or a sign of life."""
         self._lost_since = self._lost_since or monotonic()
         lost_s = monotonic() - self._lost_since
-        patience = self._settings.lease_s + self._settings.lease_grace_s
+        patience = self._settings.lost_s
         await asyncio.sleep(LOST_RETRY_S)
         await self._find_again(close=lost_s > patience)
         if self._pin.message.status != "pending" and (isinstance(error, StreamMissingError) or lost_s > patience):
@@ -236,6 +251,8 @@ class View:
         except DatabaseUnavailableError as error:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
+            self._meters.viewers.dec()
             self._meters = meters_of(self.backend)
+            self._meters.viewers.inc()
             logs.moved(self.backend)
             tracing.event("hand_over", to=self.backend)

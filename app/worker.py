@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
+from itertools import product
 from time import time_ns
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from app.llm import Model
 from app.pool.loop import Watch
 from app.records import Records
 from app.settings import load_settings
-from app.streaming.backends import open_backends
+from app.streaming.backends import NAMES, open_backends
 from app.streaming.contract import StoreUnavailableError
 from app.telemetry import logs, metrics
 from app.telemetry.tracing import tracing
@@ -37,7 +38,7 @@ async def open_services() -> AsyncIterator[None]:
     """Own everything that a worker process holds open, and let every task see it."""
     with _metrics_server(), tracing(settings, "worker"):
         async with (
-            Database.connect(settings.database_url, settings.database_pool) as database,
+            Database.connect(settings.database_url, settings.database_pool, settings.lost_s) as database,
             open_backends(settings, database) as backends,
             Model.connect(
                 base_url=settings.openai_base_url,
@@ -47,6 +48,9 @@ async def open_services() -> AsyncIterator[None]:
             ) as model,
         ):
             metrics.WORKER_SLOTS.set(settings.worker_concurrency)
+            for backend, reason in product(NAMES, metrics.HandOver):
+                # A series that begins with its first event shows Prometheus no growth: StoreLost would miss it.
+                metrics.HANDOVERS.labels(backend, reason)
             leaving = Leaving()
             _services.set(Services(settings, Records(database), backends, model, leaving))
             following = asyncio.create_task(watch_flag(FlagRecords(database), leaving))

@@ -15,11 +15,13 @@ BOARD = Board(
             [
                 lines(
                     "Started and ended",
-                    "Messages accepted, attempts begun, streams ended. A lasting difference is a growing backlog.",
+                    "Messages accepted, attempts begun, streams ended where they were by then, and streams that left "
+                    "for polling in between. A lasting lead of begun over ended and left is a growing backlog.",
                     PER_SECOND,
                     Query(rate(metrics.MESSAGES_POSTED, "backend"), "posted, {{backend}}"),
                     Query(rate(metrics.STREAMS_STARTED, "backend"), "begun, {{backend}}"),
                     Query(rate(metrics.STREAMS_ENDED, "backend"), "ended, {{backend}}"),
+                    Query(rate(metrics.HANDOVERS, "backend"), "left, {{backend}}"),
                 ),
                 lines(
                     "Length of a stream",
@@ -75,9 +77,10 @@ BOARD = Board(
             [
                 lines(
                     "Hand-overs",
-                    "Live streams that were moved to polling because Valkey was lost, and new messages sent there.",
+                    "Live streams moved to polling, because Valkey was lost or somebody asked (rollback --force), "
+                    "and new messages sent there.",
                     PER_SECOND,
-                    Query(rate(metrics.HANDOVERS, "backend"), "handed over, {{backend}}"),
+                    Query(rate(metrics.HANDOVERS, "backend", "reason"), "{{reason}}, from {{backend}}"),
                     Query(rate(metrics.MESSAGES_REROUTED), "rerouted when posted"),
                 ),
                 lines(

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest import bench_plots, flips_report, plan, recorder, report, time_plots
+from loadtest import bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
 from loadtest.catalogue import ROLLBACK
 from loadtest.clock import Offset
+from loadtest.drift import ProcessSample
 from loadtest.host import HostSample
-from loadtest.page import Page, Section, Table, write
+from loadtest.page import Figure, Page, Section, Table, write
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.usage import BlockCounters
@@ -21,8 +22,16 @@ NAME = "report.html"
 # Options of the command by the setting that they set.
 OPTIONS = {
     "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
-    "chunk_rate": "--chunk-rate", "trace": "--trace", "time_scale": "--time-scale", "seed": "--seed",
+    "quartets_at_most": "--quartets", "chunk_rate": "--chunk-rate", "stream_s": "--stream-seconds", "trace": "--trace",
+    "time_scale": "--time-scale", "seed": "--seed",
 }  # fmt: skip
+
+# Those of the plots that report.md shows: enough to see what a run says.
+PICTURES = (
+    "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first byte, cumulative",
+    "Streams open at once", "Chunks received per second", "Where a chunk's time goes", "The slowest streams",
+    "Processor time of the system",
+)  # fmt: skip
 
 
 class Rows(NamedTuple):
@@ -33,13 +42,25 @@ class Rows(NamedTuple):
     generator: Sequence[GeneratorRow]
     host: Sequence[HostSample]
     counters: Sequence[BlockCounters]
+    processes: Sequence[ProcessSample]
 
 
 def write_report(result: Mapping[str, Any], folder: Path) -> Path:
-    """`report.html` beside the result, with the plots of what lies there; returns where it is."""
+    """`report.html` beside the result, with the plots of what lies there; returns where it is.
+
+    Some of the plots are written as pictures too, and `report.md` shows them.
+    """
     file = folder / NAME
-    write(page(result, read_rows(folder)), file)
+    made = page(result, read_rows(folder))
+    write(made, file)
+    shown = [one for one in _figures(made) if one.title in PICTURES or one.title.startswith("Ratio to")]
+    text = report.markdown(result, pictures.write(shown, folder), reproduce(result))
+    (folder / "report.md").write_text(text, encoding="utf-8")
     return file
+
+
+def _figures(made: Page) -> list[Figure]:
+    return [*([made.lead] if made.lead else []), *(one for section in made.sections for one in section.figures)]
 
 
 def read_rows(folder: Path) -> Rows | None:
@@ -52,6 +73,7 @@ def read_rows(folder: Path) -> Rows | None:
         generator=recorder.read_generator(folder / "generator.jsonl"),
         host=list(recorder.read(folder / "host.jsonl", HostSample)),
         counters=list(recorder.read(folder / "counters.jsonl", BlockCounters)),
+        processes=list(recorder.read(folder / "processes.jsonl", ProcessSample)),
     )
 
 
@@ -109,6 +131,8 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
             ],
         ),
     ]
+    if inside := inside_plots.figures(shown):
+        sections.append(Section("Inside", figures=inside))
     if shown.rows.plan.flips is not None:  # a point a block says nothing of the one block of such a run
         return sections
     if counted := bench_plots.counted(shown):
@@ -140,7 +164,7 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
     ]
     return [
         Section("Every duration", meanings, tables=[("", Table(["", *columns], spreads))]),
-        Section("Load and cost", tables=[("", Table(["", *names], costs))]),
+        Section("Load and cost", tables=[("", Table(["", *names], costs)), *inside_plots.tables(result, names)]),
         Section("Integrity", failures, tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
     ]
 

@@ -22,12 +22,17 @@ QUICK_REPEATS, REPEATS = 1, 2
 
 @dataclass(frozen=True)
 class CapacityOptions:
-    """What a person can choose. `start` is the first level tried and `limit` the highest, per backend."""
+    """What a person can choose. `start` is the first level tried and `limit` the highest, per backend.
+
+    A stream lasts `stream_s` and those that count begin within `window_s`; null leaves both to the mode.
+    """
 
     objective: tuple[Clause, ...]
     backends: tuple[str, ...]
     quick: bool = False
     chunk_rate: float = 20.0
+    stream_s: float | None = None
+    window_s: float | None = None
     start: int = 10
     limit: int = 1000
     out: Path = Path("results")
@@ -49,8 +54,8 @@ def find_capacity(
     folder = (options.out / f"capacity-{began_at:%Y-%m-%dT%H-%M-%SZ}").resolve()
     folder.mkdir(parents=True)
     shape = Shape(
-        stream_s=QUICK_STREAM_S if options.quick else STREAM_S,
-        window_s=QUICK_WINDOW_S if options.quick else WINDOW_S,
+        stream_s=options.stream_s or (QUICK_STREAM_S if options.quick else STREAM_S),
+        window_s=options.window_s or (QUICK_WINDOW_S if options.quick else WINDOW_S),
         chunk_rate=options.chunk_rate,
         model=options.model,
         seed=options.seed,

@@ -7,7 +7,7 @@ from loadtest import schedules, viewers
 from loadtest.schedules import Schedule
 from loadtest.viewers import Watch
 
-SOAK, ROLLBACK = "soak", "rollback"
+SOAK, ROLLBACK, TRACE = "soak", "rollback", "trace"
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -27,6 +27,7 @@ SCENARIOS = {
     "slow-client": Scenario(watch=viewers.beside_slow),
     "cancel": Scenario(watch=viewers.cancelling),
     SOAK: Scenario(schedules.constant),
+    TRACE: Scenario(),
     ROLLBACK: Scenario(schedules.steady, viewers.coming_and_going),
 }
 

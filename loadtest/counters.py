@@ -1,4 +1,4 @@
-"""The database's and the store's own counters, read before and after each block.
+"""The servers' own counters, the system's metrics and its processes' CPU, read before and after each block.
 
 Neither the application nor the load generator is asked how much it queried: PostgreSQL and Valkey are.
 """
@@ -13,6 +13,8 @@ import asyncpg
 import msgspec
 import redis
 
+from loadtest.watched import System
+
 # What Celery's transport uses the server for, and what watching it costs: not operations of the stream store. The
 # two share one server in the embedded stack. Commands that a script runs inside the server are counted like others.
 NOT_STORE = frozenset({
@@ -26,15 +28,20 @@ class CountersError(RuntimeError):
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """Totals since the servers' start; null where no server was given to ask."""
+    """Totals since the servers' start; null where no server was given to ask.
+
+    `metrics` are the system's own, `cpu_s` its processes' by name.
+    """
 
     at_ns: int
     transactions: int | None
     store_calls: dict[str, int] | None
+    metrics: dict[str, float] | None = None
+    cpu_s: dict[str, float] | None = None
 
 
 class Meter:
-    """Reads both servers; without a URL, that side is null. Reading adds nothing to what it counts.
+    """Reads both servers and the system; without a URL, that side is null. Reading adds nothing to what it counts.
 
     Transactions stand for queries: on the hot path each statement is a transaction of its own, and so is each waking of
     a session that listens. A PostgreSQL process reports its transactions at most once a second, and what it holds back
@@ -42,8 +49,9 @@ class Meter:
     second of traffic per connection. `usage` says how the backends are told apart all the same.
     """
 
-    def __init__(self, database_url: str | None, redis_url: str | None, clock: Any) -> None:
+    def __init__(self, database_url: str | None, redis_url: str | None, clock: Any, system: System = System()) -> None:  # noqa: B008 - frozen
         self._clock = clock
+        self.system = system
         self._database_url = database_url
         self._runner = asyncio.Runner()
         self._database: Any = None
@@ -75,8 +83,14 @@ class Meter:
             self._store.close()
 
     def read(self) -> Counters:
-        """Both totals now."""
-        return Counters(at_ns=self._clock(), transactions=self._transactions(), store_calls=self._store_calls())
+        """All totals now."""
+        return Counters(
+            at_ns=self._clock(),
+            transactions=self._transactions(),
+            store_calls=self._store_calls(),
+            metrics=self.system.totals(),
+            cpu_s=self.system.cpu_s(),
+        )
 
     def _transactions(self) -> int | None:
         if self._database is None:

@@ -74,7 +74,9 @@ class Slice(msgspec.Struct, frozen=True):
 class Figures(msgspec.Struct, frozen=True):
     """One backend. `by_quartet` has one figure per quartet and metric: the units of every interval.
 
-    `extra` are the distributions that the scenario is about, by name; `over_time` is a soak's.
+    `extra` are the distributions that the scenario is about, by name; `over_time` is a soak's. By kind of process:
+    `cpu_us_per_chunk` (a delta of the model is one, coalesced or not) and `peak_rss_bytes`; `hops_s` are means, which
+    add up to the mean delivery.
     """
 
     streams: int
@@ -100,6 +102,9 @@ class Figures(msgspec.Struct, frozen=True):
     failures: dict[str, int]
     extra: dict[str, Spread] = {}
     over_time: list[Slice] = []
+    cpu_us_per_chunk: dict[str, Number] = {}
+    peak_rss_bytes: dict[str, int] = {}
+    hops_s: dict[str, Number] = {}
 
 
 class Ratio(msgspec.Struct, frozen=True):

@@ -12,15 +12,16 @@ from loadtest.summary import Measured, delivery_latency, per_stream, ttft_ns
 SLICE_S, LEAST_SLICES = 60.0, 6
 
 
-class MemorySample(msgspec.Struct, frozen=True):
-    """Resident memory of the system's processes, by name, at one instant."""
+class ProcessSample(msgspec.Struct, frozen=True):
+    """Resident memory of the system's processes, by name, and the processor time they have used, at one instant."""
 
     at_ns: int
     rss_bytes: Mapping[str, int]
+    cpu_s: Mapping[str, float] = {}
 
 
 def slices(
-    streams: Sequence[Measured], memory: Sequence[MemorySample], offset: Offset, soak_s: float | None
+    streams: Sequence[Measured], processes: Sequence[ProcessSample], offset: Offset, soak_s: float | None
 ) -> list[dict[str, Any]]:
     """One entry a minute of a backend's block (of a short soak, a sixth of it), by the streams that began in it."""
     if soak_s is None or not streams:
@@ -40,7 +41,7 @@ def slices(
                 "ttft_p50_s": per_stream(inside, ttft_ns).percentile_s(50),
                 "delivery_latency_p50_s": latency.percentile_s(50),
                 "delivery_latency_p99_s": latency.percentile_s(99),
-                "rss_bytes": _most([one.rss_bytes for one in memory if low <= one.at_ns < high]),
+                "rss_bytes": _most([one.rss_bytes for one in processes if low <= one.at_ns < high]),
             }
         )
     return found

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -17,11 +17,28 @@ from loadtest.clock import Offset
 SCENARIO = Path(__file__).parent / "scenarios" / "player.py"
 EXPOSING = SCENARIO.with_name("exposing.py")
 ROOT = Path(__file__).parent.parent
+LOOPBACK = "127.0.0.1"
 STOP_WITHIN_S = 15.0
 
 
 class GeneratorError(RuntimeError):
     """The load generator could not do its work; the message carries the end of its log."""
+
+
+class Team(NamedTuple):
+    """Who plays the plan: so many processes here, or so many workers that join at this port from wherever they are."""
+
+    processes: int = 1
+    expect_workers: int = 0
+    port: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.expect_workers or self.processes
+
+
+ALONE = Team()
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -37,8 +54,8 @@ class Progress(msgspec.Struct, frozen=True):
 class Generator:
     """Locust in a process (and session) of its own; leaving the context stops it, so that no load outlives us."""
 
-    def __init__(self, target: str, plan: Path, results: Path, exposed: Sequence[str] = ()) -> None:
-        self._results, self._exposed = results, exposed
+    def __init__(self, target: str, plan: Path, results: Path, team: Team = ALONE, exposed: Sequence[str] = ()) -> None:
+        self._results, self._team, self._exposed = results, team, exposed
         self._ours, theirs = socket.socketpair()
         self._log = results / "locust.log"
         with theirs, (results / "locust.out").open("wb") as output:
@@ -70,7 +87,7 @@ class Generator:
         with self._ours.makefile("rb") as lines:
             for line in lines:
                 report = decoder.decode(line)
-                ended = report.event == "end"
+                ended = ended or report.event == "end"  # a worker's last progress may come after it
                 yield report
         if not ended:
             self._process.wait(STOP_WITHIN_S)
@@ -87,16 +104,16 @@ class Generator:
         try:
             self._process.wait(STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # its workers too, which are of its session
             self._process.wait()
 
     def _command(self, target: str, plan: Path, control_fd: int) -> list[str]:
         files = [SCENARIO, EXPOSING] if self._exposed else [SCENARIO]
         return [
-            sys.executable, "-m", "locust", "-f", ",".join(map(str, files)), *self._exposed,
-            "--headless", "--users", "1", "--spawn-rate", "1",
+            *_locust(*files), *self._exposed,
+            "--headless", "--users", str(self._team.size), "--spawn-rate", str(self._team.size),
             "--host", target, "--plan", str(plan), "--results", str(self._results), "--control-fd", str(control_fd),
-            "--logfile", str(self._log), "--only-summary", "--exit-code-on-error", "0",
+            "--logfile", str(self._log), "--only-summary", "--exit-code-on-error", "0", *_team_options(self._team),
         ]  # fmt: skip
 
     def _tail(self) -> str:
@@ -105,6 +122,26 @@ class Generator:
         ]
         lines = "\n".join(texts).strip().splitlines()
         return " / ".join(lines[-5:]) or "it wrote no log"
+
+
+def _locust(*files: Path) -> list[str]:
+    return [sys.executable, "-m", "locust", "-f", ",".join(map(str, files or (SCENARIO,)))]
+
+
+def _team_options(team: Team) -> list[str]:
+    if team.expect_workers:
+        return ["--master", "--expect-workers", str(team.expect_workers), "--master-bind-port", str(team.port)]
+    if team.processes > 1:
+        port = str(team.port)
+        here = ["--master-bind-host", LOOPBACK, "--master-host", LOOPBACK]
+        return ["--processes", str(team.processes), *here, "--master-bind-port", port, "--master-port", port]
+    return []
+
+
+def worker(master: str, port: int, processes: int) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment of load generators that join a master; it has to run in `SCENARIO`'s folder."""
+    several = ["--processes", str(processes)] if processes > 1 else []
+    return [*_locust(), "--worker", "--master-host", master, "--master-port", str(port), *several], _environment()
 
 
 def exposing(port: int | None, offset: Offset) -> list[str]:

@@ -7,7 +7,9 @@ import msgspec
 
 from loadtest import catalogue, flips, plan, schedules, trace, viewers
 from loadtest.flips import Flipping
+from loadtest.generator import ALONE, Team
 from loadtest.plan import Plan
+from loadtest.progress import Mode
 
 BACKENDS = ("polling", "pubsub")
 DIRECT = "openai"
@@ -16,7 +18,7 @@ DIRECT = "openai"
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What a person can choose. `num_conversations` is per backend; null leaves it to the mode.
+    """What a person can choose. `num_conversations` is per backend; null leaves it, and others, to the mode.
 
     `flipping` is of the scenario that flips, and nobody else's.
     """
@@ -24,7 +26,9 @@ class BenchOptions:
     quick: bool = False
     num_conversations: int | None = None
     backends: tuple[str, ...] = BACKENDS
+    quartets_at_most: int | None = None
     chunk_rate: float = 20.0
+    stream_s: float | None = None
     out: Path = Path("results")
     scenario: str = "steady"
     duration: str | None = None
@@ -34,6 +38,8 @@ class BenchOptions:
     seed: int | None = None
     model: str | None = "scripted"
     metrics_port: int | None = None
+    team: Team = ALONE
+    progress: Mode = "auto"
     flipping: Flipping = field(default_factory=Flipping)
 
 
@@ -49,6 +55,8 @@ def _plan(options: BenchOptions, seed: int) -> Plan:
         chunk_rate=options.chunk_rate,
         model=options.model,
         seed=seed,
+        quartets=options.quartets_at_most,
+        stream_s=options.stream_s,
     )
     schedule, watch = catalogue.named(options.scenario)
     if options.protocol == "openai" and watch is not viewers.once:
@@ -59,6 +67,8 @@ def _plan(options: BenchOptions, seed: int) -> Plan:
         return _rollback(options, size)
     if options.duration is not None:
         raise ValueError(f"only soak and rollback have a --duration: add --scenario {catalogue.SOAK}, or leave it out")
+    if options.scenario == catalogue.TRACE and options.trace is None:
+        raise ValueError("a trace is replayed from a file: add --trace FILE.csv")
     if options.trace is None:
         return plan.scheduled(size, options.backends, schedule, watch)
     if schedule is not schedules.steady:

@@ -12,7 +12,7 @@ but one: A' ÷ A ought to be 1, and how far it is from that is the noise floor o
 import math
 import random
 from collections.abc import Iterator, Sequence
-from itertools import cycle, islice, pairwise
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +20,7 @@ import msgspec
 
 from loadtest.flips import Timetable
 from loadtest.schedules import Schedule
-from loadtest.trace import Request
+from loadtest.trace import Request, split
 from loadtest.viewers import Viewer, Watch, Watching, once
 
 # Long enough to mean something, short enough that two quartets' worth of them stay within a minute.
@@ -113,7 +113,16 @@ class Shape(NamedTuple):
     slack_s: float
 
 
-def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: str | None, seed: int) -> Shape:
+def shape(
+    *,
+    quick: bool,
+    conversations: int | None,
+    chunk_rate: float,
+    model: str | None,
+    seed: int,
+    quartets: int | None = None,
+    stream_s: float | None = None,
+) -> Shape:
     """The shape of a steady run; `conversations` counts per backend and is rounded up to whole blocks."""
     if not LEAST_CHUNKS_PER_S <= chunk_rate <= MOST_CHUNKS_PER_S:
         raise ValueError(
@@ -124,11 +133,12 @@ def shape(*, quick: bool, conversations: int | None, chunk_rate: float, model: s
     wanted = default if conversations is None else conversations
     if wanted < 1:
         raise ValueError(f"{wanted} conversations is not enough: give 1 or more")
-    quartets = max(1, min(QUICK_QUARTETS if quick else QUARTETS, wanted // BLOCKS_EACH))
+    most = (QUICK_QUARTETS if quick else QUARTETS) if quartets is None else quartets
+    quartets = max(1, min(most, wanted // BLOCKS_EACH))
     return Shape(
         quartets=quartets,
         streams_per_block=math.ceil(wanted / (quartets * BLOCKS_EACH)),
-        stream_s=QUICK_STREAM_S if quick else STREAM_S,
+        stream_s=stream_s or (QUICK_STREAM_S if quick else STREAM_S),
         spread_s=0.3 if quick else 1.0,
         chunk_rate=chunk_rate,
         model=model,
@@ -168,7 +178,7 @@ def replay(
     # The lengths of a trace vary so much that few long segments compare better than many short ones.
     quartets = min(1 if quick else TRACE_QUARTETS, max(1, len(requests) // 2))
     size = size._replace(quartets=quartets)
-    parts = _split(list(requests), BLOCKS_EACH * quartets)
+    parts = split(list(requests), BLOCKS_EACH * quartets)
     segments = [[_recorded(size, rng, part, request, quick=quick) for request in part] for part in parts]
     warmup = [_arrival(size, rng, LEAD_S, max(2, round(size.chunk_rate)))]
     return _arrange(size, rng, _watched(size, [warmup, *segments], watch), backends)
@@ -275,15 +285,6 @@ def _watched(size: Shape, segments: list[list[Arrival]], watch: Watch) -> list[l
 def _lead(size: Shape, segment: int) -> Arrival:
     rng = random.Random(f"{size.seed}/{segment}")  # noqa: S311
     return _arrival(size, rng, 0.0, LEAD_CHUNKS, counted=False)
-
-
-def _split(requests: list[Request], parts: int) -> list[list[Request]]:
-    if len(requests) < parts:
-        raise ValueError(
-            f"{len(requests)} requests are too few for {parts} segments: give a longer trace or --num-conversations"
-        )
-    bounds = [round(part * len(requests) / parts) for part in range(parts + 1)]
-    return [requests[low:high] for low, high in pairwise(bounds)]
 
 
 def _recorded(size: Shape, rng: random.Random, part: list[Request], request: Request, *, quick: bool) -> Arrival:

@@ -1,42 +1,96 @@
-"""What a person sees while the load runs: on a terminal a live line, elsewhere one plain line per block."""
+"""What a person or a program sees while the load runs: a live line, elsewhere one line a block, or lines of JSON."""
 
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, NamedTuple, Self
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtest import generator
+from loadtest import generator, summary
+from loadtest.clock import Offset
 from loadtest.plan import Plan
+from loadtest.recorder import StreamRow
+from loadtest.stats import Distribution
+from loadtest.wording import seconds
+
+Mode = Literal["auto", "json", "none"]
+HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
+
+
+class Showing(NamedTuple):
+    """How to show it, and how far the target's clock is from that of the rows."""
+
+    mode: Mode = "auto"
+    offset: Offset = HERE
+
+
+PLAINLY = Showing()
+
+
+def say(**fact: Any) -> None:
+    """One JSON line on the standard output."""
+    sys.stdout.write(msgspec.json.encode(fact).decode() + "\n")
+    sys.stdout.flush()
+
+
+class Figures:
+    """What the rows written so far say: delivery by backend, and the streams that were not whole."""
+
+    def __init__(self, rows: Path, offset: Offset) -> None:
+        self._rows, self._offset, self._read = rows, offset, 0
+        self._decoder = msgspec.json.Decoder(StreamRow)
+        self.by_backend: dict[str, Distribution] = {}
+        self.errors = 0
+
+    def catch_up(self) -> None:
+        """Read what was written since; between blocks, when nothing is being measured."""
+        if not self._rows.exists():
+            return
+        with self._rows.open("rb") as file:
+            file.seek(self._read)
+            found = [line for line in file if line.endswith(b"\n")]
+        self._read += sum(map(len, found))
+        for one in summary.measure(map(self._decoder.decode, found)):
+            self.errors += not one.good
+            if one.measured:
+                known = self.by_backend.setdefault(one.row.backend, Distribution())
+                known.merge(summary.delivery_latency([one], self._offset))
 
 
 class Display:
-    """Shows streams open and done, chunks and the time passed; leaving it restores the terminal."""
+    """Shows streams open and done, chunks, latencies and the time left; leaving it restores the terminal."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
-        self._console = console
-        self._plan = plan
+    def __init__(self, console: Console, plan: Plan, rows: Path, showing: Showing = PLAINLY) -> None:
+        self._console, self._plan, self._mode = console, plan, showing.mode
         self._total = sum(len(block.arrivals) for block in plan.blocks)
         self._before: dict[int, generator.Progress] = {}
+        self._figures = Figures(rows, showing.offset)
+        self._began = self._rated = time.monotonic()
+        self._chunks, self._chunks_per_s = 0, 0.0
         # Four times a second: drawing competes with the system under test for the processor.
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.completed:.0f}/{task.total:.0f} streams"),
-            TextColumn("{task.fields[open]} open, {task.fields[chunks]} chunks"),
+            TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
             console=console,
             refresh_per_second=4,
             transient=True,
-            disable=not console.is_terminal,
+            disable=self._mode != "auto" or not console.is_terminal,
         )
-        self._task = self._progress.add_task("starting the load", total=self._total, open=0, chunks=0)
+        self._task = self._progress.add_task("starting the load", total=self._total, said="")
 
     def __enter__(self) -> Self:
         streams = f"{len(self._plan.blocks)} blocks, {self._total} streams"
         flips = self._plan.flips
         turns = f"{len(flips.flips)} flips of the flag, from {flips.first}" if flips else "backends alternating"
-        self._console.print(f"load: {streams}, {turns} (seed {self._plan.seed})", highlight=False)
+        self.note(f"load: {streams}, {turns} (seed {self._plan.seed})")
         self._progress.start()
         return self
 
@@ -49,17 +103,56 @@ class Display:
         """Take one report of the generator."""
         if seen.event == "progress":
             self._before[seen.block] = seen
-        done = sum(one.done for one in self._before.values())
-        chunks = sum(one.chunks for one in self._before.values())
+        elif seen.event == "over":
+            self._figures.catch_up()
+        facts = self._facts(seen)
+        if self._mode == "json":
+            say(**facts)
         self._progress.update(
-            self._task, description=self._describe(seen), completed=done, open=seen.open, chunks=chunks
+            self._task, description=self._describe(seen), completed=facts["done"], said=self._said(facts)
         )
-        if seen.event == "over" and not self._console.is_terminal:
-            self._console.print(f"{self._describe(seen)}: {done}/{self._total} streams, {chunks} chunks")
+        if seen.event == "over" and self._mode == "auto" and not self._console.is_terminal:
+            line = f"{self._describe(seen)}: {facts['done']}/{self._total} streams, {self._said(facts)}"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Say something beside the bar."""
-        self._progress.console.print(text)
+        if self._mode == "auto":
+            self._progress.console.print(text, highlight=False)
+
+    def _facts(self, seen: generator.Progress) -> dict[str, Any]:
+        done = sum(one.done for one in self._before.values())
+        chunks = sum(one.chunks for one in self._before.values())
+        now = time.monotonic()
+        if now - self._rated >= 1.0:
+            self._chunks_per_s = (chunks - self._chunks) / (now - self._rated)
+            self._chunks, self._rated = chunks, now
+        spreads = self._figures.by_backend.items()
+        return {
+            "event": seen.event,
+            "block": seen.block,
+            "backend": self._plan.blocks[seen.block].backend,
+            "open": seen.open,
+            "done": done,
+            "total": self._total,
+            "chunks": chunks,
+            "chunks_per_s": round(self._chunks_per_s, 1),
+            "delivery_p50_s": {name: spread.percentile_s(50) for name, spread in spreads},
+            "delivery_p99_s": {name: spread.percentile_s(99) for name, spread in spreads},
+            "errors": self._figures.errors,
+            "left_s": round((now - self._began) * (self._total - done) / done, 1) if done else None,
+        }
+
+    def _said(self, facts: Mapping[str, Any]) -> str:
+        latencies = [
+            f"{name} {seconds(facts['delivery_p50_s'][name])} / {seconds(facts['delivery_p99_s'][name])}"
+            for name in facts["delivery_p50_s"]
+        ]
+        parts = [f"{facts['open']} open", f"{facts['chunks_per_s']:.0f} chunks/s"]
+        parts += [f"p50 / p99: {', '.join(latencies)}"] if latencies else []
+        parts += [f"{facts['errors']} not whole"] if facts["errors"] else []
+        parts += [f"{facts['left_s']:.0f} s left"] if facts["left_s"] else []
+        return ", ".join(parts)
 
     def _describe(self, seen: generator.Progress) -> str:
         if seen.event == "end":

@@ -208,13 +208,14 @@ class Recording:
 
 
 class GeneratorRow(msgspec.Struct, frozen=True):
-    """How the load generator itself fared during one block."""
+    """How a load generator itself fared during one block; `generator` is its number, where there are several."""
 
     block: int
     began_ns: int
     ended_ns: int
     cpu_ns: int
     loop_lag_ns: tuple[int, ...]
+    generator: int = 0
 
 
 def append(file: IO[bytes], rows: Iterable[msgspec.Struct]) -> None:

@@ -1,7 +1,7 @@
 """Statistics to JSON, Markdown and the terminal's table. No arithmetic: every number was made in `summary`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from loadtest import flips_report
 from loadtest.extras import EXTRAS
-from loadtest.wording import mebibytes, number, seconds
+from loadtest.wording import mebibytes, number, seconds, signed_seconds
 
 DISTRIBUTIONS = {
     "delivery_latency_s": "producer held the chunk's last delta → client parsed its event; no model time in it",
@@ -54,20 +54,24 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     (folder / "report.md").write_text(markdown(result), encoding="utf-8")
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The whole report: verdict, reasons, tables, definitions, machine, and what the numbers are not."""
+def markdown(result: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = (), command: str | None = None) -> str:
+    """The whole report: verdict, reasons, tables, definitions, machine, and what the numbers are not.
+
+    `pictures` are titles and places beside the report, `command` is what plays the same again.
+    """
     names = list(result["backends"])
     lines = [f"# {' vs '.join(names)}: {result['verdict']}", ""]
     lines += [f"- {reason}" for reason in result["verdict_reasons"]] or ["Nothing speaks against this run."]
-    lines += ["", *facts(result), ""]
+    lines += ["", *facts(result), *([f"Again: `{command}`."] if command else []), ""]
     lines += comparison_lines(result)
     lines += flips_report.markdown(result)
+    lines += [line for title, place in pictures for line in ("", f"![{title}]({place})")]
     for key, meaning in DISTRIBUTIONS.items():
         spreads = {name: figures[key] for name, figures in result["backends"].items()}
         lines += ["", f"## {key.removesuffix('_s')}", f"{meaning}.", "", *_distribution(spreads)]
     for name, spreads in _extra(result).items():
         lines += ["", f"## {name}", f"{EXTRAS[name].meaning}.", "", *_distribution(spreads)]
-    lines += ["", "## Load and cost", "", *_side_by_side(result, RATES)]
+    lines += ["", "## Load and cost", "", *_side_by_side(result, RATES), *_inside(result)]
     lines += _over_time(result)
     lines += ["", "## Integrity (streams)", "", *_integrity(result), *_failures(result)]
     lines += ["", "## What the numbers are not", "", *(f"- {sentence}" for sentence in NOT_SAID)]
@@ -92,6 +96,13 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
     for reason in result["verdict_reasons"]:
         console.print(f"  {reason}", highlight=False)
+
+
+INSIDE = {
+    "cpu_us_per_chunk": ("CPU µs a chunk, by kind of process", number),
+    "peak_rss_bytes": ("Most resident memory, by kind of process", mebibytes),
+    "hops_s": ("Where a chunk's time goes (means; transit may be negative)", signed_seconds),
+}
 
 
 def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -184,6 +195,19 @@ def _extra(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     backends = result["backends"].items()
     spreads = {key: {name: one["extra"][key] for name, one in backends if key in one["extra"]} for key in EXTRAS}
     return {key: found for key, found in spreads.items() if found}
+
+
+def _inside(result: Mapping[str, Any]) -> list[str]:
+    """What the processes used, by kind, and the parts of the mean delivery, where they were in sight."""
+    backends, lines = result["backends"], []
+    for key, (title, said) in INSIDE.items():
+        kinds = list(dict.fromkeys(kind for figures in backends.values() for kind in figures[key]))
+        if kinds:
+            lines += ["", f"{title}:", "", "| | " + " | ".join(backends) + " |", "|---|" + "---:|" * len(backends)]
+        for kind in kinds:
+            cells = [said(figures[key].get(kind)) for figures in backends.values()]
+            lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _over_time(result: Mapping[str, Any]) -> list[str]:

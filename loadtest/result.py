@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from loadtest import continuity, drift, extras, flip_figures, summary, verdict
+from loadtest import continuity, costs, drift, extras, flip_figures, summary, verdict
 from loadtest.clock import Offset
-from loadtest.drift import MemorySample
+from loadtest.drift import ProcessSample
 from loadtest.flips import Done
 from loadtest.host import HostSample
 from loadtest.plan import Plan
@@ -34,19 +34,23 @@ class Raw(msgspec.Struct, frozen=True):
     offset_after: Offset
     started: Sequence[int]
     interrupted: bool
-    memory: Sequence[MemorySample] = ()
+    processes: Sequence[ProcessSample] = ()
+    generators: int = 1
+    """How many played the plan together."""
     flips: Done | None = None
 
 
 def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made_at: str) -> dict[str, Any]:
     """The result: pure, so the same raw files always give the same document."""
-    lost = summary.lost_with_the_generator(raw.plan, raw.generator, raw.started, raw.streams)
+    lost = summary.lost_with_the_generator(raw.plan, raw.generator, raw.started, raw.streams, raw.generators)
     streams = summary.measure([*raw.streams, *lost])
     names = sorted(raw.backends, key=lambda one: one != BASELINE)
     backends = {
         name: summary.backend(name, streams, raw.offset, raw.counters, raw.plan) | _more(name, streams, raw)
         for name in names
     }
+    for name, figures in backends.items():
+        figures["by_quartet"] |= costs.units(name, raw)
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
     floor = summary.noise_floor(streams, raw.offset)
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
@@ -79,11 +83,12 @@ def _flips(streams: Sequence[Measured], raw: Raw) -> dict[str, Any]:
 
 
 def _more(name: str, streams: Sequence[Measured], raw: Raw) -> dict[str, Any]:
-    """What only some scenarios have."""
+    """What the system used, and what only some scenarios have."""
     counted = [one for one in summary.played_by(name, streams) if one.row.counted]
     return {
         "extra": {key: spread.as_json() for key, spread in extras.distributions(counted, raw.offset).items()},
-        "over_time": drift.slices(counted, raw.memory, raw.offset, raw.plan.soak_s),
+        **costs.of_backend(name, streams, raw),
+        "over_time": drift.slices(counted, raw.processes, raw.offset, raw.plan.soak_s),
     }
 
 
@@ -105,6 +110,7 @@ def _settings(raw: Raw) -> dict[str, Any]:
         "blocks": len(raw.plan.blocks),
         "quartets": len(quartets),
         "stream_timeout_s": raw.plan.stream_timeout_s,
+        "generators": raw.generators,
         "clock": {
             "same_host": raw.offset.same_host,
             "offset_s": raw.offset.offset_ns / 1e9,

@@ -18,20 +18,23 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from loadtest import bench_page, clock, flips_report, host, plan, recorder, report, result
+from loadtest import bench_page, clock, flips_report, folders, host, merging, plan, recorder, report, result
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
-from loadtest.drift import MemorySample
+from loadtest.drift import ProcessSample
 from loadtest.flipper import Flipper
 from loadtest.flips import Controls, Done
-from loadtest.generator import Generator, GeneratorError, exposing
+from loadtest.generator import ALONE, Generator, GeneratorError, Team, exposing
+from loadtest.key import VARIABLE, key_headers
 from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
-from loadtest.progress import Display
+from loadtest.progress import PLAINLY, Display, Showing, say
 from loadtest.usage import BlockCounters
+from loadtest.watched import System
 
-MEMORY_EVERY_S = 1.0
+SAMPLE_EVERY_S = 1.0
 LOOPBACK = "127.0.0.1"
+NOT_OF_THE_LOAD = ("team", "progress")
 
 
 class BenchError(RuntimeError):
@@ -49,7 +52,7 @@ def run_bench(
     redis_url: str | None,
     console: Console,
     known: Mapping[str, Any] | None = None,
-    processes: Mapping[str, int] | None = None,
+    system: System = System(),  # noqa: B008 - frozen
     controls: Controls | None = None,
 ) -> Path:
     """Measure and return the folder with result.json, report.md and the raw streams.
@@ -57,7 +60,7 @@ def run_bench(
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
     KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError, and with ContinuityError where a
     flip cost something. `known` are settings of the system (such as `polling_interval_s`) that cannot be seen over the
-    wire, `processes` the ids of its processes by name, where they are known, `controls` what a plan with flips needs.
+    wire, `system` is what can be seen of it from beside, `controls` what a plan with flips needs.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -67,24 +70,23 @@ def run_bench(
     played = make_plan(options, seed)
     if played.flips is not None:
         # Backends share the time, so nobody can say whose a query was; and a store that was lost counts from 0.
-        database_url, redis_url = None, None
+        database_url, redis_url, system = None, None, System()
     target = target.rstrip("/")
     check_target(target, options.protocol)
     offset = _offset(target, options.protocol)
     began_at = datetime.now(UTC)
-    folder = _folder(options.out, began_at)
+    folder = folders.new(options.out, began_at)
     plan.save(played, folder / "plan.json")
-    with Meter(database_url, redis_url, time.time_ns) as meter:
-        watched = processes if played.soak_s is not None else None
+    if options.team.expect_workers:
+        joining = f"streamgauge load-worker --master THIS_HOST --master-port {options.team.port}"
+        console.print(f"waiting for {options.team.expect_workers} load workers: {joining}", soft_wrap=True)
+    with Meter(database_url, redis_url, time.time_ns, system) as meter:
+        showing = Showing(options.progress, offset if options.team == ALONE else Showing().offset)
         exposed = exposing(options.metrics_port, offset)
-        load = play(played, target, folder, meter, console, watched, controls, exposed)
-    if load.flips is not None:
-        (folder / "flips.json").write_bytes(msgspec.json.encode(load.flips))
-    for name, rows in (("counters", load.counters), ("host", load.host), ("memory", load.memory)):
-        with (folder / f"{name}.jsonl").open("wb") as file:
-            recorder.append(file, rows)
+        load = play(played, target, folder, meter, console, options.team, showing, controls, exposed)
+    load.save(folder)
     settings = {
-        **asdict(options),
+        **{name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_LOAD},
         "out": str(options.out),
         "trace": options.trace and str(options.trace),
         "seed": seed,
@@ -97,6 +99,8 @@ def run_bench(
         **(known or {}),
     }
     offset_after = offset_again(target, offset, options.protocol)
+    if clocks := list(recorder.read(folder / "clocks.jsonl", merging.Clocks)):
+        offset, offset_after = merging.combined(clocks)
     raw = result.Raw(
         plan=played,
         backends=options.backends,
@@ -108,17 +112,20 @@ def run_bench(
         offset_after=offset_after,
         started=load.started,
         interrupted=load.interrupted,
-        memory=load.memory,
+        processes=load.processes,
+        generators=options.team.size,
         flips=load.flips,
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.write(made, folder)
     bench_page.write_report(made, folder)
     if not load.interrupted or not (options.out / "latest").exists():
-        _point_latest(options.out, folder)
+        folders.point_latest(options.out, folder)
     else:
         console.print(f"{options.out / 'latest'} stays as it was; what there is of this run is in {folder}.")
     report.show(made, console)
+    if options.progress == "json":
+        say(event="result", verdict=made["verdict"], reasons=made["verdict_reasons"], folder=str(folder))
     if load.failure is not None:
         raise load.failure
     if load.interrupted:
@@ -154,6 +161,8 @@ def check(options: BenchOptions) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"{options.out} can't be a folder, as {nearest} is none to write in: name another with --out")
     if options.metrics_port is not None:
+        if options.team.size > 1:
+            raise ValueError("several load generators can't serve one --metrics-port: leave that out, or take one")
         with socket.socket() as port:
             port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -171,15 +180,25 @@ class Load:
     started: list[int]
     interrupted: bool = False
     failure: GeneratorError | None = None
-    memory: list[MemorySample] = field(default_factory=list)
+    processes: list[ProcessSample] = field(default_factory=list)
     flips: Done | None = None
 
-    def sample_memory(self, processes: Mapping[str, int]) -> None:
-        """Note the memory of these processes, seldom enough to cost nothing."""
+    def save(self, folder: Path) -> None:
+        """Write down what was seen beside the streams."""
+        if self.flips is not None:
+            (folder / "flips.json").write_bytes(msgspec.json.encode(self.flips))
+        for name, rows in (("counters", self.counters), ("host", self.host), ("processes", self.processes)):
+            with (folder / f"{name}.jsonl").open("wb") as file:
+                recorder.append(file, rows)
+
+    def sample(self, system: System) -> None:
+        """Note what its processes use, seldom enough to cost nothing."""
         now_ns = time.time_ns()
-        if not self.memory or now_ns - self.memory[-1].at_ns >= MEMORY_EVERY_S * 1e9:
-            with contextlib.suppress(psutil.Error):  # one has ended: whoever owns it says so
-                self.memory.append(MemorySample(now_ns, rss_bytes(list(processes.items()))))
+        if self.processes and now_ns - self.processes[-1].at_ns < SAMPLE_EVERY_S * 1e9:
+            return
+        with contextlib.suppress(psutil.Error):  # one has ended: whoever owns it says so
+            rss, used = rss_bytes(list(system.processes.items())), system.cpu_s()
+            self.processes.append(ProcessSample(now_ns, rss, used or {}))
 
 
 def play(
@@ -188,25 +207,28 @@ def play(
     folder: Path,
     meter: Meter,
     console: Console,
-    processes: Mapping[str, int] | None = None,
+    team: Team = ALONE,
+    showing: Showing = PLAINLY,
     controls: Controls | None = None,
     exposed: Sequence[str] = (),
 ) -> Load:
-    """Run the generator over the whole plan, reading the servers' counters around each block.
+    """Run the load over the whole plan, reading all counters around each block and the processes all along.
 
-    Given processes, their memory is sampled all along; a plan with flips needs the controls for them; `exposed` are
-    options of a generator that shows its own figures.
+    A plan with flips needs the controls for them; `exposed` are options of a generator that shows its own figures.
     """
     load = Load([], [host.sample()], [])
     before: Counters = meter.read()
-    with Display(console, played) as display, Generator(target, folder / "plan.json", folder, exposed) as generator:
+    with (
+        Display(console, played, folder / "streams.jsonl", showing) as display,
+        Generator(target, folder / "plan.json", folder, team, exposed) as generator,
+    ):
         flipper = Flipper(played, controls, display.note)
         try:
             flipper.prepare()
             for seen in generator.reports():
                 display.update(seen)
-                if processes:
-                    load.sample_memory(processes)
+                if meter.system.processes:
+                    load.sample(meter.system)
                 flipper.heard(seen)
                 if seen.event == "ready":
                     load.started.append(seen.block)
@@ -240,25 +262,25 @@ def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
         with urlopen(asked, timeout=10) as answer:  # noqa: S310
             answer.read()
     except HTTPError as error:
+        error.close()
         raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
     except (URLError, OSError) as error:
         raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
+    if protocol == "streamgauge":
+        _check_key(target)
 
 
-def _folder(out: Path, now: datetime) -> Path:
-    """A new folder named after the time in UTC; two runs within a second get two folders."""
-    name = now.strftime("%Y-%m-%dT%H-%M-%SZ")
-    for suffix in ("", *(f"-{count}" for count in range(2, 100))):
-        with contextlib.suppress(FileExistsError):
-            folder = (out / f"{name}{suffix}").resolve()
-            folder.mkdir(parents=True)
-            return folder
-    raise BenchError(f"{out} already has 99 runs of this second: give another folder with --out")
-
-
-def _point_latest(out: Path, folder: Path) -> None:
-    """Move `latest` in one step, so that a reader never finds it missing."""
-    fresh = out / f".latest-{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(folder.name)
-    fresh.replace(out / "latest")
+def _check_key(target: str) -> None:
+    """Raise BenchError if the target asks for a key that we do not have; what has no sessions is asked no further."""
+    asked = Request(f"{target}/session", method="POST", headers=key_headers())  # noqa: S310 - checked above
+    try:
+        with urlopen(asked, timeout=10) as answer:  # noqa: S310
+            answer.read()
+    except HTTPError as error:
+        error.close()
+        if error.code in {401, 403}:
+            raise BenchError(
+                f"{target} lets nobody in without a key: set {VARIABLE} to one; 'streamgauge key NAME' makes one"
+            ) from error
+    except (URLError, OSError) as error:
+        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error

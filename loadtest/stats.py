@@ -2,7 +2,9 @@
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, compress
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -29,22 +31,43 @@ class Distribution:
         self.above_range = 0
         self.lost = lost
         self.max_ns: int | None = None
+        self._total_ns = 0
+        self._ranked: tuple[list[int], list[int]] | None = None
         for value in values_ns:
             self.add(value)
 
     def add(self, value_ns: int) -> None:
         """Count one duration."""
+        self._ranked = None
         self.count += 1
+        self._total_ns += value_ns
         self.below_zero += value_ns < 0
         self.above_range += value_ns > HIGHEST_US * 1000
         self._histogram.record_value(min(HIGHEST_US, max(1, round(value_ns / 1000))))
         self.max_ns = value_ns if self.max_ns is None else max(self.max_ns, value_ns)
 
+    def merge(self, other: "Distribution") -> None:
+        """Count everything that the other one counted; the order does not matter, and nothing is rounded again."""
+        self._ranked = None
+        self._histogram.add(other._histogram)
+        for name in ("count", "below_zero", "above_range", "lost", "_total_ns"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.max_ns = max((one for one in (self.max_ns, other.max_ns) if one is not None), default=None)
+
+    @property
+    def mean_s(self) -> float | None:
+        """The exact mean of what ended, in seconds; null when nothing did."""
+        return self._total_ns / self.count / 1e9 if self.count else None
+
     def percentile_s(self, percent: float) -> float | None:
         """The percentile of what ended, in seconds; null when nothing did."""
         if not self.count:
             return None
-        return float(self._histogram.get_value_at_percentile(percent)) / 1e6
+        # The histogram's own `get_value_at_percentile`, without its walk through 23,000 counters in Python.
+        places, totals = self._ranks()
+        rank = self._histogram.get_target_count_at_percentile(percent)
+        value_us = self._histogram.get_value_from_index(places[bisect_left(totals, rank)])
+        return float(self._histogram.get_highest_equivalent_value(value_us)) / 1e6
 
     def adjusted_s(self, percent: float) -> float | None:
         """The percentile with every lost one counted as +∞; null stands for infinite (or for no value at all)."""
@@ -72,6 +95,15 @@ class Distribution:
             "below_zero": self.below_zero,
             "above_range": self.above_range,
         }
+
+    def _ranks(self) -> tuple[list[int], list[int]]:
+        """The counters that are not 0, and how many durations lie in each and those before it."""
+        if self._ranked is None:
+            histogram = self._histogram
+            first, last = map(histogram._counts_index_for, (histogram.min_value, histogram.max_value))
+            counts = histogram.counts[first : last + 1]
+            self._ranked = list(compress(range(first, last + 1), counts)), list(accumulate(filter(None, counts)))
+        return self._ranked
 
     def _exact(self, value: float | None) -> float | None:
         # A bucket's upper edge can lie above the largest value in it; the maximum itself is known exactly.

@@ -7,10 +7,12 @@ question is read but not replayed: the scripted model does not work harder for a
 import csv
 import math
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+MOST_DIGITS = 12
 
 
 class TraceError(ValueError):
@@ -37,8 +39,20 @@ def read(path: Path, *, limit: int, time_scale: float = 1.0) -> list[Request]:
             return _requests(path, lines, limit, time_scale)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}: give the path of a CSV file") from error
+    except csv.Error as error:
+        raise TraceError(f"{path}: no CSV ({error}): give a file with {','.join(HEADER)}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}: not UTF-8 text: give a CSV file with {','.join(HEADER)}") from error
+
+
+def split(requests: list[Request], parts: int) -> list[list[Request]]:
+    """The trace in so many parts of about the same number, one after the other."""
+    if len(requests) < parts:
+        raise ValueError(
+            f"{len(requests)} requests are too few for {parts} segments: give a longer trace or --num-conversations"
+        )
+    bounds = [round(part * len(requests) / parts) for part in range(parts + 1)]
+    return [requests[low:high] for low, high in pairwise(bounds)]
 
 
 def _requests(path: Path, lines: object, limit: int, time_scale: float) -> list[Request]:
@@ -84,6 +98,7 @@ def _moment(where: str, text: str) -> datetime:
 
 def _tokens(where: str, column: str, text: str, least: int) -> int:
     stripped = text.strip()
-    if not (stripped.isascii() and stripped.isdigit()) or int(stripped) < least:
-        raise TraceError(f"{where}: {column} is {text!r}: write a whole number, {least} or more")
+    is_number = stripped.isascii() and stripped.isdigit() and len(stripped) <= MOST_DIGITS
+    if not is_number or int(stripped) < least:
+        raise TraceError(f"{where}: {column} is {text[:40]!r}: write a whole number, {least} or more")
     return int(stripped)

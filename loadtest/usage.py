@@ -64,6 +64,13 @@ def queries_per_stream(counters: Sequence[BlockCounters], plan: Plan) -> dict[st
     return {**own, busiest: max(0.0, total - others) / played[busiest]}
 
 
+def queries_by_quartet(name: str, counters: Sequence[BlockCounters], plan: Plan) -> list[float | None]:
+    """Transactions of one conversation in each quartet, from blocks that follow one of the same backend."""
+    quartets = 1 + max((block.quartet for block in plan.blocks if block.quartet is not None), default=-1)
+    within = [[one for one in counters if plan.blocks[one.block].quartet == quartet] for quartet in range(quartets)]
+    return [_after_its_own(name, some, plan) for some in within]
+
+
 def _after_its_own(name: str, counters: Sequence[BlockCounters], plan: Plan) -> float | None:
     """From the end of one block of this backend to the end of the next, where they follow each other."""
     queries = streams = 0

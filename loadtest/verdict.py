@@ -72,7 +72,6 @@ def evidence(
 ) -> Evidence:
     """Boil the generator's and the host's samples down."""
     lag = Distribution(one for block in generator for one in block.loop_lag_ns)
-    wall_ns = sum(block.ended_ns - block.began_ns for block in generator)
     first, last = host[0], host[-1]
     ticks = _grown(first.cpu_ticks, last.cpu_ticks)
     pressure_us = _grown(first.cpu_pressure_us, last.cpu_pressure_us)
@@ -80,7 +79,7 @@ def evidence(
     return Evidence(
         start_lag_p99_s=start_lag.percentile_s(99),
         loop_lag_p99_s=lag.percentile_s(99),
-        generator_cpu_share=sum(block.cpu_ns for block in generator) / wall_ns if wall_ns else None,
+        generator_cpu_share=_busiest(generator),
         steal_share=_share(_grown(first.steal_ticks, last.steal_ticks), ticks),
         cpu_pressure_share=_share(pressure_us, (last.at_ns - first.at_ns) // 1000),
         idle_share=_share(_grown(first.idle_ticks, last.idle_ticks), ticks),
@@ -91,6 +90,16 @@ def evidence(
         clock_drift_s=max(0, abs(offset_after.offset_ns - offset.offset_ns) - offset.bound_ns - offset_after.bound_ns)
         / 1e9,
     )
+
+
+def _busiest(generator: Sequence[GeneratorRow]) -> float | None:
+    """The share of a core that the busiest of the load generators took."""
+    shares = []
+    for number in {block.generator for block in generator}:
+        own = [block for block in generator if block.generator == number]
+        wall_ns = sum(block.ended_ns - block.began_ns for block in own)
+        shares += [sum(block.cpu_ns for block in own) / wall_ns] if wall_ns else []
+    return max(shares, default=None)
 
 
 def judge(

@@ -10,6 +10,11 @@ def seconds(value: float | None) -> str:
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
+def signed_seconds(value: float | None) -> str:
+    """The same of what may be below zero."""
+    return seconds(value) if value is None or value >= 0 else f"−{seconds(-value)}"
+
+
 def number(value: float | None) -> str:
     """A count or a rate fit to read."""
     if value is None:

@@ -29,6 +29,12 @@ def capacity(
     slo: Annotated[str, typer.Option(help="Conditions that all have to hold, with commas between them.")] = EXAMPLE,
     backends: Annotated[str, typer.Option(help="With commas between them.")] = ",".join(NAMES),
     chunk_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Chunks per second of one stream.")] = 20.0,
+    stream_seconds: Annotated[
+        float | None, typer.Option(min=0.1, max=3600, help="How long an answer takes (3, quick 1.5).")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(min=0.1, max=3600, help="Seconds for which a level is counted (5, quick 2).")
+    ] = None,
     start: Annotated[int, typer.Option(min=1, help="The first level tried; then twice as many, and so on.")] = 10,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The highest level tried.")] = 1000,
     quick: Annotated[bool, typer.Option("--quick", help="Shorter levels, and no second try of the edge.")] = False,
@@ -50,6 +56,8 @@ def capacity(
         backends=_names(backends),
         quick=quick,
         chunk_rate=chunk_rate,
+        stream_s=stream_seconds,
+        window_s=window,
         start=min(start, limit),
         limit=limit,
         out=out,

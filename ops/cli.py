@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -38,7 +38,8 @@ def main() -> None:
     try:
         app()
     except StackError as error:
-        errors.print(f"[bold red]streamgauge:[/] {escape(str(error))}", soft_wrap=True)
+        text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        errors.print(f"[bold red]streamgauge:[/] {escape(text)}", soft_wrap=True)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILED)
 
 
@@ -58,6 +59,7 @@ def up(
     """
     from ops.control import listening_control
     from ops.display import Progress, show_stack
+    from ops.processes import PartFailedError
     from ops.stack import StackOptions, running_stack
 
     token = os.environ.get("STREAMGAUGE_OPERATOR_TOKEN") or secrets.token_urlsafe(18)
@@ -65,8 +67,9 @@ def up(
     try:
         with signals_interrupt(), listening_control(token) as control, Progress(console) as progress:
             options = StackOptions(
-                folder, workers, apis, port, traces=True, observe=observe, control_url=control.url, operator_token=token
-            )
+                folder, workers, apis, port, traces=True, observe=observe,
+                control_url=control.url, operator_token=token, asks_for_keys=True,
+            )  # fmt: skip
             with running_stack(options, progress.part) as stack:
                 progress.finish()
                 show_stack(console, stack, token)
@@ -76,91 +79,28 @@ def up(
     except KeyboardInterrupt:
         console.print("Everything is stopped.")
         raise typer.Exit(0 if is_up else INTERRUPTED) from None
+    except PartFailedError as error:
+        error.add_note(
+            f"Everything else was stopped too. The whole log is {error.log}; `streamgauge up` begins again with the "
+            "data kept."
+        )
+        raise
 
 
-@app.command()
-def bench(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="End within a minute; each backend more than two adds its share.")
-    ] = False,
-    num_conversations: Annotated[int | None, typer.Option(min=1, help="Conversations per backend.")] = None,
-    backends: Annotated[
-        str, typer.Option(help="With commas between them, or all; others are held against polling, or the first.")
-    ] = "polling,pubsub",
-    chunk_rate: Annotated[float, typer.Option(help="Chunks per second of one stream.")] = 20.0,
-    out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
-    scenario: Annotated[
-        str,
-        typer.Option(
-            help="When streams start: steady, ramp, step, spike, open (poisson), constant; or how they are watched: "
-            "reconnect, late-join, multi-viewer, slow-client, cancel; or soak; or rollback, which flips the flag."
-        ),
-    ] = "steady",
-    duration: Annotated[str | None, typer.Option(help="Of a soak, such as 10m, or of a rollback.")] = None,
-    flip_every: Annotated[
-        float | None, typer.Option(min=1, help="Seconds from one flip of a rollback to the next (5, quick 3).")
-    ] = None,
-    kill: Annotated[
-        bool, typer.Option("--kill/--no-kill", help="Kill the chunk store at one flip of a rollback.")
-    ] = True,
-    trace: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Replay arrivals and lengths of this CSV (Azure LLM trace)."),
-    ] = None,
-    time_scale: Annotated[float, typer.Option(help="Stretch the trace's time by this factor.")] = 1.0,
-    target: Annotated[str | None, typer.Option(help="URL of a running system, measured instead of our own.")] = None,
-    protocol: Annotated[
-        Literal["streamgauge", "openai"],
-        typer.Option(help="openai asks the model itself: what is left when there is no streamgauge."),
-    ] = "streamgauge",
-    seed: Annotated[int | None, typer.Option(help="Repeat the plan of an earlier run.")] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Serve what the load sees as Prometheus metrics, for the page Load test."),
-    ] = None,
-    workers: Workers = 1,
-    apis: Apis = 1,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say what the system under test consists of.")] = False,
-) -> None:
-    """Measure the backends side by side on a system of our own, or on --target, and write results/<time>/.
+@app.command(context_settings=PASSED_ON)
+def bench(context: typer.Context) -> None:
+    """Measure the backends side by side, here or on a --target, and write results/<time>/; see `bench --help`."""
+    from ops.bench_command import app as commands
 
-    With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
-    """
-    from loadtest.options import BenchOptions
-    from ops.measure import measure, measure_own_stack, with_flips
-    from ops.options import chosen_backends
-    from ops.stack import StackOptions
+    commands(args=context.args, prog_name="streamgauge bench")
 
-    options = BenchOptions(
-        quick=quick,
-        num_conversations=num_conversations,
-        backends=chosen_backends(backends),
-        chunk_rate=chunk_rate,
-        out=out,
-        scenario=scenario,
-        duration=duration,
-        protocol=protocol,
-        trace=trace,
-        time_scale=time_scale,
-        seed=seed,
-        metrics_port=metrics_port,
-    )
-    is_rollback = scenario == "rollback"
-    if is_rollback:
-        options = with_flips(options, target, os.environ, every_s=flip_every, kill=kill)
-    try:
-        with signals_interrupt():
-            if target:
-                measure(options, target, os.environ, console)
-            else:
-                # Beside the stack of `up`, so that one can run while the other does.
-                stack = StackOptions(
-                    Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False, own_broker=is_rollback
-                )
-                measure_own_stack(options, stack, console, verbose=verbose)
-    except KeyboardInterrupt:
-        console.print("Interrupted; everything is stopped.")
-        raise typer.Exit(INTERRUPTED) from None
+
+@app.command(name="load-worker", context_settings=PASSED_ON)
+def load_worker(context: typer.Context) -> None:
+    """Lend this machine to a bench that runs elsewhere: play a share of its load; `load-worker --help` lists how."""
+    from ops.load_worker import app as commands
+
+    commands(args=context.args, prog_name="streamgauge load-worker")
 
 
 @app.command(context_settings=PASSED_ON)
@@ -201,6 +141,14 @@ def capacity(context: typer.Context) -> None:
     from ops.capacity_command import app as commands
 
     commands(args=context.args, prog_name="streamgauge capacity")
+
+
+@app.command(context_settings=PASSED_ON)
+def claims(context: typer.Context) -> None:
+    """Hold a migration guide's claims of polling and pub/sub against this machine; `claims --help` lists how."""
+    from ops.claims_command import app as commands
+
+    commands(args=context.args, prog_name="streamgauge claims")
 
 
 @app.command(context_settings=PASSED_ON)
@@ -279,6 +227,14 @@ def rollout(context: typer.Context) -> None:
 def model(context: typer.Context) -> None:
     """Serve the scripted OpenAI-compatible model; `streamgauge model --help` lists its options."""
     os.execv(sys.executable, [sys.executable, "-m", "ops.model_server", *context.args])  # noqa: S606
+
+
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Of the owner: letters, digits, and . @ + - _")]) -> None:
+    """Make an API key for an owner: the key, which nobody can read again, and its entry for STREAMGAUGE_API_KEYS."""
+    from ops.keys import make_key
+
+    print(*make_key(name), sep="\n")  # noqa: T201 - to be piped
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
 from loadtest.options import BenchOptions
 from loadtest.run import BenchError, ContinuityError, check, run_bench
+from loadtest.watched import System
 from ops import flipping
 from ops.display import Progress, show_stack
 from ops.processes import PartFailedError, StackError
@@ -38,13 +39,18 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
         if not stack.scripted_model:
             options = replace(options, model=None)
         with errors_say_what_to_do(), crash_interrupts(stack):
-            processes = {name: process.pid for name, process in stack.processes.items()}
             target = stack.openai_base_url if options.protocol == "openai" else stack.api_url
-            database_url, redis_url = stack.database_url, stack.redis_url
+            database_url, redis_url, system = stack.database_url, stack.redis_url, seen_of(stack)
             if options.scenario != ROLLBACK:
-                return run_bench(options, target, database_url, redis_url, console, known, processes)
+                return run_bench(options, target, database_url, redis_url, console, known, system)
             with flipping.controls_of(stack, load_settings().default_backend) as controls:
                 return run_bench(options, target, database_url, redis_url, console, known, controls=controls)
+
+
+def seen_of(stack: Stack) -> System:
+    """What a measurement can see of a stack from beside it."""
+    urls = [*(f"{url}/metrics" for url in stack.api_urls), *stack.worker_metrics_urls]
+    return System(urls, {name: process.pid for name, process in stack.processes.items()})
 
 
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
@@ -54,10 +60,13 @@ def measure(options: BenchOptions, target: str, environment: Mapping[str, str], 
     if options.protocol == "openai" and environment.get("OPENAI_MODEL"):
         options = replace(options, model=None)
     with errors_say_what_to_do():
+        # Of somebody else's system one API's metrics are in sight: enough for what is written, not for the workers.
+        metrics = () if options.protocol == "openai" else (f"{target.rstrip('/')}/metrics",)
+        system = System(metrics)
         if options.scenario != ROLLBACK:
-            return run_bench(options, target, database_url, redis_url, console)
+            return run_bench(options, target, database_url, redis_url, console, system=system)
         with flipping.borrowed_flag(database_url or "", load_settings().default_backend) as controls:
-            return run_bench(options, target, database_url, redis_url, console, controls=controls)
+            return run_bench(options, target, database_url, redis_url, console, system=system, controls=controls)
 
 
 def with_flips(

@@ -48,7 +48,7 @@ def running_systems(
         home = ServerHome(peers, keep=False)
         starts = [_start_floor, *([_start_reference] if reference else [])]
         first, *last = [_announced(start, peers, home, own, announce) for start in starts]
-        systems = [first, *(_backend(name, stack) for name in backends), *last]
+        systems = [first, *(backend_of(name, stack) for name in backends), *last]
 
         def check() -> None:
             peers.check()
@@ -57,10 +57,11 @@ def running_systems(
         yield Running(systems, check)
 
 
-def _backend(name: str, stack: Stack) -> System:
+def backend_of(name: str, stack: Stack) -> System:
+    """One backend of a stack of ours, as the lean load sees it."""
+
     def renew() -> None:
-        for part in [part for part in stack.processes if part.startswith(("worker-", "api-"))]:
-            stack.restart(part)
+        stack.restart(*(part for part in stack.processes if part.startswith(("worker-", "api-"))))
 
     return System(name, stack.api_url, lambda: _by_kind(stack.processes), backend=name, renew=renew)
 

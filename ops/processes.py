@@ -25,6 +25,10 @@ class StackError(Exception):
 class PartFailedError(StackError):
     """A part ended by itself or was not ready in time; the message ends with the tail of its log."""
 
+    def __init__(self, what: str, log: Path) -> None:
+        super().__init__(f"{what}\n{tail(log)}")
+        self.log = log
+
 
 @dataclass(frozen=True)
 class Account:
@@ -95,7 +99,7 @@ class Process:
 
     def failure(self, what: str) -> PartFailedError:
         """Make the error that says what this part did, with the tail of its log."""
-        return PartFailedError(f"{self.name} {what}\n{tail(self.log)}")
+        return PartFailedError(f"{self.name} {what}", self.log)
 
     def ending(self) -> str:
         """Say how it ended: by which exit code or signal."""

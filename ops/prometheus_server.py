@@ -16,6 +16,7 @@ SCRAPE_EVERY = "1s"
 OTHERS_EVERY = "5s"
 """For what is no process of ours: an exporter asks its server each time."""
 OURS = ("streamgauge-", "loadtest", "rollout")
+APIS = "streamgauge-api"
 
 
 def find_prometheus() -> str:
@@ -32,10 +33,14 @@ def find_prometheus() -> str:
 def prometheus(
     supervisor: Supervisor, jobs: Mapping[str, Sequence[str]], environment: Mapping[str, str]
 ) -> tuple[Process, str]:
-    """Start one that scrapes these jobs' metrics URLs; gives its process and its page."""
+    """Start one that scrapes these jobs' metrics URLs; gives its process and its page.
+
+    The APIs get the token of the environment, if there is one.
+    """
     folder, port = supervisor.folder / "prometheus", free_port()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    token = environment.get("STREAMGAUGE_METRICS_TOKEN")
     config = {
         "global": {"scrape_interval": SCRAPE_EVERY, "evaluation_interval": "5s"},
         "rule_files": [str(RULES)],
@@ -44,11 +49,13 @@ def prometheus(
                 "job_name": job,
                 "scrape_interval": SCRAPE_EVERY if job.startswith(OURS) else OTHERS_EVERY,
                 "static_configs": [{"targets": [urlsplit(url).netloc for url in urls]}],
+                **({"authorization": {"credentials": token}} if token and job == APIS else {}),
             }
             for job, urls in jobs.items()
         ],
     }
     path = folder / "prometheus.json"  # JSON is YAML
+    path.touch(0o600)
     path.write_text(json.dumps(config, indent=1))
     argv = (
         find_prometheus(), f"--config.file={path}", f"--storage.tsdb.path={folder / 'data'}",

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,7 +20,7 @@ from redis.retry import Retry
 from ops import app_commands
 from ops.app_commands import answers, consumes
 from ops.exporters import exporters
-from ops.ports import LOOPBACK, free_port, is_free
+from ops.ports import LOOPBACK, free_port, without_password
 from ops.postgres_server import start_postgres
 from ops.processes import Process, StackError
 from ops.prometheus_server import find_prometheus, prometheus
@@ -32,7 +31,6 @@ from ops.valkey_server import start_valkey
 FOLDER = Path(".streamgauge")
 ADDRESSES = "addresses.json"
 """In the stack's folder, while it runs: where its processes serve their metrics."""
-PREFERRED_PORT = 8000
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
 PING_S = 5.0
@@ -65,6 +63,8 @@ class StackOptions:
     """Where the page may send orders, if anywhere."""
     operator_token: str = field(default="", repr=False)
     """What opens `/ops` of the APIs, if anything."""
+    asks_for_keys: bool = False
+    """Guard it by the keys and tokens of the environment; a measurement's own one, on loopback, asks for none."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
@@ -119,11 +119,13 @@ class Stack:
         """The folder with the spans of this run."""
         return self._supervisor.folder / "traces"
 
-    def restart(self, name: str) -> None:
-        """Start a part again on its old ports, ending it first if it still runs, and wait until it is ready."""
-        process = self.processes[name]
-        self._supervisor.restart(process)
-        self._supervisor.wait_ready(process, self._is_ready[name], STEP_SECONDS)
+    def restart(self, *names: str) -> None:
+        """Start parts again on their old ports, ending those that still run first, and wait until all are ready."""
+        processes = [self.processes[name] for name in names]
+        for process in processes:
+            self._supervisor.restart(process)
+        for process in processes:
+            self._supervisor.wait_ready(process, self._is_ready[process.name], STEP_SECONDS)
 
     def check(self) -> None:
         """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""
@@ -154,7 +156,8 @@ class Stack:
             ours["STREAMGAUGE_OPERATOR_TOKEN"] = self._options.operator_token
         if self._options.traces:
             ours["STREAMGAUGE_TRACE_FOLDER"] = str(self.traces)
-        return {**self._options.environment, **ours}
+        given = self._options.environment
+        return {**(given if self._options.asks_for_keys else app_commands.unguarded(given)), **ours}
 
     def start(self) -> None:
         """Bring everything up. Each step has a time limit, and fails with the log of the part that missed it."""
@@ -162,7 +165,7 @@ class Stack:
             find_prometheus()  # before anything has started
         shutil.rmtree(self.traces, ignore_errors=True)
         # Chosen first: a taken port should not be found out after everything else has started.
-        api_ports = [_api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
+        api_ports = [app_commands.api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
         self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
         starting = [self._start_model()] if self.scripted_model else []
         with self._timed("migrations", lambda: ""):
@@ -240,7 +243,7 @@ class Stack:
             "rollout": [f"http://{LOOPBACK}:{self._options.rollout_metrics_port}/metrics"],
             **{job: [url] for job, url in self.exporter_urls.items()},
         }
-        process, self.prometheus_url = prometheus(self._supervisor, jobs, self._options.environment)
+        process, self.prometheus_url = prometheus(self._supervisor, jobs, self.environment())
         return self._ready(process, self.prometheus_url, lambda: answers(f"{self.prometheus_url}/-/ready"))
 
     def _ready(self, process: Process, address: str, ready: Callable[[], bool]) -> Callable[[], None]:
@@ -261,7 +264,7 @@ class Stack:
         self._report(name, address(), time.monotonic() - started)
 
     def _report(self, name: str, address: str, seconds: float | None = None) -> None:
-        shown = address if seconds is not None else _without_password(address)
+        shown = address if seconds is not None else without_password(address)
         self.parts.append(Part(name, shown, seconds))
         self._announce(self.parts[-1])
 
@@ -279,14 +282,6 @@ def running_stack(options: StackOptions, announce: Callable[[Part], None] | None
         yield stack
 
 
-def _api_port(wanted: int | None) -> int:
-    if wanted is None:
-        return PREFERRED_PORT if is_free(PREFERRED_PORT) else free_port()
-    if wanted and not is_free(wanted):
-        raise StackError(f"Port {wanted} is taken: end what listens there, or take any free one with --port 0.")
-    return wanted or free_port()
-
-
 def _check_answers(variable: str, url: str) -> None:
     """Raise `StackError` unless the person's own server at this URL answers."""
     once = Retry(NoBackoff(), 0)
@@ -299,8 +294,3 @@ def _check_answers(variable: str, url: str) -> None:
             f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "
             "to use a server of ours."
         ) from error
-
-
-def _without_password(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":…@") if password else url

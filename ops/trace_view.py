@@ -2,22 +2,35 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from ops.processes import StackError
 
 BAR = 24
-IN_THE_NAME = ("operation.", "provider.", "request.", "conversation.", "server.", "backend")
+PIPED = 120
+"""Columns where no terminal says how many it has."""
+ROOM = 24
+"""Columns that what is said of a span should have beside it; with fewer the bar gives way, and then it goes below."""
+IN_THE_NAME = ("operation.", "provider.", "request.", "conversation.", "server.")
 """Attributes that the waterfall leaves out, because the line says them already, or every line or message would."""
 PREFIXES = re.compile(r"^(streamgauge|gen_ai)\.")
+HEAD = ("span", "where", "start ms", "took ms")
+GAP = 2
+BELOW = 8
+"""How far what is said of a span stands in when it stands below."""
+UNFINISHED = (
+    "No span says how it ended: it waits for a worker, or one answers it still (spans are written a second after their "
+    "end), or its worker was lost. `streamgauge doctor` finds what waits in vain."
+)
+Cells = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -36,6 +49,13 @@ class Span:
     linked: bool
     """A viewer's: of a trace of its own."""
     parts: list["Span"] = field(default_factory=list)
+
+
+class Row(NamedTuple):
+    """A line: of a span, or of a moment in one."""
+
+    cells: Cells
+    span: Span | None
 
 
 def read_trace(folder: Path, task_id: UUID) -> list[Span]:
@@ -58,22 +78,61 @@ def show_trace(console: Console, folder: Path, task_id: UUID) -> None:
         )
     every = list(_in_order(top))
     began, ended = min(span.start for _, span in every), max(span.end for _, span in every)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, side in (("span", "left"), ("where", "left"), ("start ms", "right"), ("took ms", "right")):
-        table.add_column(title, justify=side, no_wrap=True)  # type: ignore[arg-type]  # a literal, by the loop above
-    table.add_column("", no_wrap=True, width=BAR)
-    table.add_column("what", overflow="fold")
-    for depth, span in every:
-        colour = "red" if span.failed else "magenta" if span.linked else "cyan"
-        name = f"{'  ' * depth}{'↳ ' if span.linked else ''}{span.name}"
-        table.add_row(
-            escape(name), span.service, _ms(span.start - began), _ms(span.end - span.start),
-            f"[{colour}]{_bar(span, began, ended)}[/]", escape(_what(span)),
-        )  # fmt: skip
-        for at, event in span.events:
-            table.add_row(f"{'  ' * depth}  · {escape(event)}", "", _ms(at - began), "", "", "", style="dim")
-    console.print(f"task and trace {task_id}, {_ms(ended - began)} ms", highlight=False)
-    console.print(table)
+    has_end = any("outcome" in span.attributes for _, span in every)
+    so_far = "" if has_end else " so far"
+    _print(console, f"task and trace {task_id}, {_ms(ended - began)} ms{so_far}")
+    for line in _table(every, began, ended, console.width if console.is_terminal else PIPED):
+        _print(console, line)
+    if not has_end:
+        _print(console, UNFINISHED)
+
+
+def _print(console: Console, line: str | Text) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(every: list[tuple[int, Span]], began: float, ended: float, width: int) -> Iterator[Text]:
+    """Lay the spans out in these many columns. Names and figures stand in full, whatever that takes."""
+    rows = [row for depth, span in every for row in _rows(depth, span, began)]
+    wide = [max(map(len, column)) for column in zip(HEAD, *(row.cells for row in rows), strict=True)]
+    room = width - sum(wide) - GAP * len(wide)
+    has_bar, is_beside = room >= BAR + GAP + ROOM, room >= ROOM
+    room -= BAR + GAP if has_bar else 0
+    yield Text(_aligned(HEAD, wide).rstrip(), "bold")
+    for row in rows:
+        line = Text(_aligned(row.cells, wide), "" if row.span else "dim")
+        if has_bar and row.span:
+            line.append(" " * GAP).append(f"{_bar(row.span, began, ended):{BAR}}", _colour(row.span))
+        said = _what(row.span) if row.span else ""
+        first, *rest = textwrap.wrap(
+            said, room if is_beside else width - BELOW, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        if is_beside:
+            margin = line.cell_len + GAP
+            line.append(" " * GAP + first)
+        else:
+            margin, rest = BELOW, [first, *rest] if first else []
+        line.rstrip()
+        yield line
+        yield from (Text(" " * margin + more) for more in rest)
+
+
+def _rows(depth: int, span: Span, began: float) -> Iterator[Row]:
+    indent = "  " * depth
+    name = f"{indent}{'↳ ' if span.linked else ''}{span.name}"
+    yield Row((name, span.service, _ms(span.start - began), _ms(span.end - span.start)), span)
+    for at, event in span.events:
+        yield Row((f"{indent}  · {event}", "", _ms(at - began), ""), None)
+
+
+def _aligned(cells: Cells, wide: list[int]) -> str:
+    name, where, start, took = cells
+    parts = (f"{name:{wide[0]}}", f"{where:{wide[1]}}", f"{start:>{wide[2]}}", f"{took:>{wide[3]}}")
+    return (" " * GAP).join(parts)
+
+
+def _colour(span: Span) -> str:
+    return "red" if span.failed else "magenta" if span.linked else "cyan"
 
 
 def _what(span: Span) -> str:

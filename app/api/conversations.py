@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field
 
+from app.api.access import Owner
 from app.api.dependencies import BACKEND_HEADER, Open, Services, UserHeader
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
@@ -87,16 +88,16 @@ class ConversationOut(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create_conversation(services: Open, body: NewConversation | None = None) -> ConversationOut:
+async def create_conversation(services: Open, owner: Owner, body: NewConversation | None = None) -> ConversationOut:
     """Begin a conversation."""
-    conversation = await services.records.add_conversation(body.title if body else None)
+    conversation = await services.records.add_conversation(body.title if body else None, owner)
     return ConversationOut(id=conversation.id, title=conversation.title, created_at=conversation.created_at)
 
 
 @router.get("/{conversation_id}")
-async def read_conversation(services: Open, conversation_id: UUID) -> ConversationOut:
+async def read_conversation(services: Open, owner: Owner, conversation_id: UUID) -> ConversationOut:
     """Give a conversation with its messages, finished or pending."""
-    found = await services.records.conversation(conversation_id)
+    found = await services.records.conversation(conversation_id, owner)
     if found is None:
         raise _unknown(conversation_id)
     conversation, messages = found
@@ -111,6 +112,7 @@ async def read_conversation(services: Open, conversation_id: UUID) -> Conversati
 @router.post("/{conversation_id}/messages", status_code=202)
 async def post_message(
     services: Open,
+    owner: Owner,
     conversation_id: UUID,
     body: NewMessage,
     response: Response,
@@ -119,14 +121,15 @@ async def post_message(
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
     _check(services, body, forced_backend)
-    given = {FORCED: forced_backend, USER: user}
+    services.limits.take_message(owner)
+    given = {FORCED: forced_backend, USER: owner or user}
     attributes = {name: value for name, value in given.items() if value}
     for _ in range(TRIES):
         chosen = services.flag.choose(conversation_id, attributes)
         is_away = services.health.away and chosen not in IN_ROWS
         backend = SAFE if is_away and not forced_backend else chosen
         try:
-            posted = await _accept(services, conversation_id, body, backend)
+            posted = await _accept(services, conversation_id, owner, body, backend)
         except StaleFlagError as newer:
             services.flag.learn(newer.generation, newer.document)
         except StoreUnavailableError:
@@ -142,7 +145,9 @@ async def post_message(
     raise DatabaseUnavailableError(f"the flag or the chunk store changed {TRIES} times while one message was posted")
 
 
-async def _accept(services: Services, conversation_id: UUID, body: NewMessage, backend: str) -> Posted:
+async def _accept(
+    services: Services, conversation_id: UUID, owner: str | None, body: NewMessage, backend: str
+) -> Posted:
     """Store the question and start the stream of its answer on this backend, or leave nothing."""
     started_ns = time_ns()
     posted = await services.records.post(
@@ -153,6 +158,7 @@ async def _accept(services: Services, conversation_id: UUID, body: NewMessage, b
         backend,
         services.settings.queue_patience_s,
         services.flag.generation,
+        owner,
     )
     if posted is None:
         raise _unknown(conversation_id)

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator
 
+from app.api.limits import Limits
 from app.broker import Queue
 from app.database import Database
 from app.delivery import Delivery
@@ -50,6 +51,7 @@ class Services:
     queue: Queue
     health: StoreHealth
     drain: Drain
+    limits: Limits
 
 
 async def _services(request: Request) -> Services:  # a plain function would pass through a thread, at every request

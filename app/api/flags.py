@@ -1,13 +1,13 @@
 """The flag over HTTP, for the page and for operators: `/ops`, with an operator's token."""
 
-import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from fastapi import APIRouter, Depends, Header, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app import flags
+from app.api.access import check_token
 from app.api.dependencies import Open
 from app.flag_records import FlagMovedError, broken_at
 from app.flag_words import MOST_BY, MOST_REASON, MOST_USER, check_said
@@ -16,14 +16,11 @@ from app.streaming.backends import SAFE
 from app.telemetry.annotations import annotate
 
 
-async def _operator(services: Open, authorization: Annotated[str, Header()] = "") -> None:
+async def _operator(services: Open, request: Request) -> None:
     token = services.settings.operator_token
     if not token:
         raise HTTPException(404, "There are no operators here: set STREAMGAUGE_OPERATOR_TOKEN to have /ops.")
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), token.encode()):
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise HTTPException(401, "Send the operator's token: Authorization: Bearer …", headers=headers)
+    check_token(request, token, "the operator's token")
 
 
 router = APIRouter(prefix="/ops", tags=["operators"], dependencies=[Depends(_operator)])

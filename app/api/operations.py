@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
+from app.api.access import Scraper
 from app.api.dependencies import Open
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
@@ -86,8 +87,8 @@ async def clock() -> Clock:
     return Clock(received_ns=time_ns(), sent_ns=time_ns())
 
 
-@router.head("/metrics", include_in_schema=False)
-@router.get("/metrics", response_class=Response)
+@router.head("/metrics", include_in_schema=False, dependencies=[Scraper])
+@router.get("/metrics", response_class=Response, dependencies=[Scraper])
 async def metrics(request: Request) -> Response:
     """Expose this process's metrics, in OpenMetrics if the scraper accepts it."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))

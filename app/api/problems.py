@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from app.api.limits import OverLimitError
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError, DataRefusedError
 from app.streaming.contract import StoreUnavailableError
@@ -34,9 +35,11 @@ class Problem(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": title, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
     for status, title in (
+        (401, "No key, or none that is valid"),
         (404, "Not found"),
         (413, "The body is too long"),
         (422, "Not valid"),
+        (429, "As much as one owner may have"),
         (503, "A server that this needs is away"),
     )
 }
@@ -59,6 +62,11 @@ def unavailable(dependency: str, fix: str) -> JSONResponse:
     metrics.POSTS_REFUSED.labels(dependency).inc()
     detail = f"The {dependency} did not answer. Nothing was stored; try again. If it lasts: {fix}"
     return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def over_limit(error: OverLimitError) -> JSONResponse:
+    """Answer 429 to an owner who has as much as he may."""
+    return problem(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
 
 
 def _invalid(errors: list[dict[str, str]]) -> JSONResponse:
@@ -84,6 +92,10 @@ def install(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [{"where": ".".join(map(str, e["loc"])), "what": str(e["msg"])} for e in error.errors()]
         return _invalid(errors)
+
+    @app.exception_handler(OverLimitError)
+    async def full(_: Request, error: OverLimitError) -> JSONResponse:
+        return over_limit(error)
 
     @app.exception_handler(DatabaseUnavailableError)
     async def database(_: Request, error: DatabaseUnavailableError) -> JSONResponse:

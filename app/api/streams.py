@@ -5,18 +5,22 @@ import logging
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, HTTPException, Query
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.api.dependencies import BACKEND_HEADER, Open
+from app.api.access import Owner, Viewer
+from app.api.cors import stream_headers
+from app.api.dependencies import BACKEND_HEADER, Open, Services
+from app.api.limits import Limits, OverLimitError
+from app.api.problems import over_limit
 from app.delivery import NothingLeftError, UnknownStreamError
 from app.draining import Drain
 from app.frames import retry_line
 from app.outlet import Outlet, outlet_of
 from app.streaming.contract import StreamMissingError
-from app.telemetry import logs, metrics
+from app.telemetry import logs
 from app.view import View
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,14 @@ HEADERS = [
 ]
 
 
+EVENT = {
+    "type": "object",
+    "description": "One event; `data` is a record in JSON (docs/http.md). A `reset` of the server's own has no id.",
+    "properties": {"id": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
+
+
 class EventStream(Response):
     """A view as a response, ended by the terminal, the viewer's leaving, or a drain.
 
@@ -41,9 +53,10 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, view: View, drain: Drain) -> None:
+    def __init__(self, view: View, services: Services, owner: str | None, request: Request) -> None:
         super().__init__()
-        self._serving = Serving(view, drain)
+        headers = stream_headers(request, services.settings.cors_origins)
+        self._serving = Serving(view, services.drain, services.limits, owner, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Leave the serving for later."""
@@ -53,17 +66,28 @@ class EventStream(Response):
 class Serving:
     """What is left of a response while its stream lives."""
 
-    __slots__ = ("_drain", "_view")
+    __slots__ = ("_drain", "_headers", "_limits", "_owner", "_view")
 
-    def __init__(self, view: View, drain: Drain) -> None:
-        self._view, self._drain = view, drain
+    def __init__(
+        self, view: View, drain: Drain, limits: Limits, owner: str | None, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self._view, self._drain, self._limits, self._owner = view, drain, limits, owner
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the view, unless its owner has opened too many others by now."""
+        try:
+            with self._limits.stream(self._owner):
+                await self._serve(scope, receive, send)
+        except OverLimitError as error:
+            await over_limit(error)(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the view; a viewer who leaves is let go at once, and cancels nothing."""
-        backend = (BACKEND_HEADER.lower().encode(), self._view.backend.encode())
-        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, backend]})
+        headers = [*HEADERS, (BACKEND_HEADER.lower().encode(), self._view.backend.encode()), *self._headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         outlet = outlet_of(scope, receive, send)
-        with self._view.traced(), metrics.VIEWERS.labels(self._view.backend).track_inprogress():
+        with self._view.traced():
             is_whole = await self._is_served(outlet)
         log.debug("a viewer saw the stream's end" if is_whole else "a viewer was let go before the stream's end")
         if not is_whole and not self._drain.is_over:
@@ -101,12 +125,14 @@ class Serving:
     status_code=200,
     response_class=EventStream,
     responses={
-        200: {"content": {"text/event-stream": {}}},
+        200: {"content": {"text/event-stream": {"schema": EVENT}}},
         204: {"description": "The terminal was seen: nothing is left"},
     },
 )
 async def follow_stream(
     services: Open,
+    request: Request,
+    viewer: Viewer,
     task_id: UUID,
     last_event_id: Annotated[
         str | None, Query(description="Where to resume, for clients that can't set a header")
@@ -114,9 +140,10 @@ async def follow_stream(
     last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
     """Follow a stream from its beginning, or from after `Last-Event-ID`, until its terminal."""
+    services.limits.check_streams(viewer)
     try:
         seen = last_event_id_header or last_event_id or None  # an empty one is what a client has that saw none
-        return EventStream(await services.delivery.join(task_id, seen), services.drain)
+        return EventStream(await services.delivery.join(task_id, seen, viewer), services, viewer, request)
     except UnknownStreamError:
         raise _unknown(task_id) from None
     except NothingLeftError:
@@ -131,9 +158,9 @@ class Cancelling(BaseModel):
 
 
 @router.post("/{task_id}/cancel", status_code=202)
-async def cancel_stream(services: Open, task_id: UUID) -> Cancelling:
+async def cancel_stream(services: Open, owner: Owner, task_id: UUID) -> Cancelling:
     """Ask for a stream to stop. Harmless when it is over, or asked twice."""
-    pin = await services.records.pin(task_id)
+    pin = await services.records.pin(task_id, owner)
     if pin is None:
         raise _unknown(task_id)
     logs.about(task_id, pin.message_id, pin.backend)

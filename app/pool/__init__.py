@@ -32,6 +32,7 @@ What this takes from private parts of Celery 5.6.3 and kombu 5.6.2 (`tests/app/t
 - `LaxBoundedSemaphore.value`: a reconnect frees the slots of tasks that still run
 - `Hub._pop_ready`, `Hub.fire_timers`: acknowledgements and renewals go on while the pool drains
 - `Channel._in_poll`, `Channel._brpop_read`: the message of the last BRPOP is not lost at a stop
+- `QoS.restore_unacked_once`, `QoS._flush`: what is put back at a stop is logged, where kombu prints to stderr
 - `Channel._create_client` and the `QoS` methods `append`, `ack`, `reject`, `restore_visible`: visibility is renewed
   and restored in seconds, and deliveries outlive their connection
 """

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 SWEEPS_MISSED_S = 3.0
 """A sweep that comes this late means that the broker was away."""
+RENEWED_AT = 0.25
+"""Of the visibility timeout: the rest is what a stalled machine may take before another worker has the message too."""
 REMEMBERED = 10_000
 """How many acknowledged tags are kept to recognise a redelivery of what is done."""
 
@@ -74,6 +76,23 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
         """Drop or requeue, now or as soon as the broker listens."""
         self._answer(delivery_tag, requeue)
 
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
+        """Put back at the stop what nobody runs any more, and log it: kombu prints that, and how it failed.
+
+        It is called for the channel of each connection that was lost, too, which can put nothing back.
+        """
+        self._on_collect.cancel()
+        self._flush()
+        if not self.restore_at_shutdown or not self._delivered or self.channel.connection is None:
+            return
+        count = len(self._delivered)
+        try:
+            self.restore_unacked()
+        except self.channel.connection_errors as error:
+            logger.warning("The broker is away: %d messages come again when their visibility ends: %s", count, error)
+        else:
+            logger.info("Put %d unacknowledged messages back", count)
+
     def send_unsent(self) -> None:
         """Repeat the answers that failed."""
         for tag, requeue in tuple(ledger.unsent.items()):
@@ -96,7 +115,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
     def renew(self) -> None:
         """Keep what this process holds invisible. XX: what another worker has taken stays taken."""
         now = time.time()
-        if not ledger.held or now - ledger.renewed_at < self.visibility_timeout / 4:
+        if not ledger.held or now - ledger.renewed_at < self.visibility_timeout * RENEWED_AT:
             return
         with self.channel.conn_or_acquire() as client:
             client.zadd(self.unacked_index_key, dict.fromkeys(ledger.held, now), xx=True)
@@ -173,8 +192,9 @@ class DeliveryKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         """Renew and restore on an interval of our own: stock takes up to 100 s after a kill."""
-        channel = consumer.task_consumer.channel
-        hub.call_repeatedly(consumer.pool.settings.restore_every_s, channel.qos.restore_visible)
+        qos = consumer.task_consumer.channel.qos
+        every_s = min(consumer.pool.settings.restore_every_s, qos.visibility_timeout * RENEWED_AT)
+        hub.call_repeatedly(every_s, qos.restore_visible)
 
     def stop(self, consumer: Any) -> None:
         """Before a drain, take the reply of the last BRPOP: a message in it would die with a SIGKILL."""

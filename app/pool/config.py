@@ -39,8 +39,9 @@ def configure(
 
     `lifespan` is entered on the loop before the first task and left after the last; context variables it sets are
     seen by every task. `visibility_timeout_s` is how long a killed worker's messages stay unseen, `restore_every_s`
-    how often they are looked for, `drain_s` what a warm stop grants, `cancel_grace_s` what a cancelled task gets to
-    clean up, `broker_timeout_s` when a silent broker counts as gone (it must be above the second BRPOP waits).
+    how often they are looked for (and what is held is renewed) at least, `drain_s` what a warm stop grants,
+    `cancel_grace_s` what a cancelled task gets to clean up, `broker_timeout_s` when a silent broker counts as gone (it
+    must be above the second BRPOP waits).
     """
     celery_app.conf.update(
         asyncio_pool=PoolSettings(lifespan, drain_s, cancel_grace_s, restore_every_s, watch or Watch()),

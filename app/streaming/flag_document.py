@@ -95,7 +95,7 @@ def rules_of(document: Mapping[str, Any]) -> Rules:
         shares = {name: weight * 100 / WHOLE for name, weight in weights.items() if name != default and weight}
         rules = Rules(default, shares, users, flag["state"] == "ENABLED", bool(flag.get("metadata", {}).get(LEAVE)))
         is_ours = json.loads(json.dumps(document_of(rules, branches[0]["in"][1]))) == {"flags": document["flags"]}
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ForeignDocumentError from error
     if not is_ours:
         raise ForeignDocumentError
@@ -108,7 +108,7 @@ def _check(rules: Rules, backends: Sequence[str]) -> None:
         raise ValueError(f"There is no backend {', '.join(strangers)} here: use {', '.join(backends)}.")
     for name, share in rules.shares.items():
         if not (0 <= share <= 100 and share == round(share, 2)):
-            raise ValueError(f"{name} can't get {share} %: shares are percents from 0 to 100, in steps of 0.01.")
+            raise ValueError(f"{name} can't get {share:g} %: shares are percents from 0 to 100, in steps of 0.01.")
     together = sum(round(share * WHOLE / 100) for share in rules.shares.values())
     if together > WHOLE:
         raise ValueError(f"These shares make {together * 100 / WHOLE:g} %: give at most 100 together.")

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import Database, DatabaseUnavailableError, translated_errors
+from app.database import Database, DatabaseUnavailableError, end_when_lost, translated_errors
 from app.settings import Settings
 from app.streaming.box import Box, Boxes
 from app.streaming.contract import Chunk, StoreUnavailableError, encode
@@ -38,17 +38,17 @@ class Listener:
     A process without viewers, such as a worker, has none: each of its wakings would cost PostgreSQL a transaction.
     """
 
-    def __init__(self, url: str, boxes: Boxes) -> None:
-        self._url, self._boxes = url, boxes
+    def __init__(self, url: str, lost_s: float, boxes: Boxes) -> None:
+        self._url, self._lost_s, self._boxes = url, lost_s, boxes
         self._listening = asyncio.Event()
         self._staying: asyncio.Task[None] | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator["Listener"]:
+    async def connect(cls, url: str, lost_s: float) -> AsyncIterator["Listener"]:
         """Listen for the length of the block."""
         async with Boxes.minded() as boxes:
-            listener = cls(url, boxes)
+            listener = cls(url, lost_s, boxes)
             try:
                 yield listener
             finally:
@@ -79,6 +79,7 @@ class Listener:
                 with translated_errors():
                     connection = await asyncpg.connect(self._url, timeout=PATIENCE_S, command_timeout=PATIENCE_S)
                     try:
+                        await connection.execute(end_when_lost(self._lost_s))
                         await connection.add_listener(CHANNEL, self._hear)
                         pause = BACKOFF_S[0]
                         self._listening.set()
@@ -131,6 +132,6 @@ async def open_notify(settings: Settings, database: Database) -> AsyncIterator[t
     """Own this process's listening connection; everything else goes through its pool."""
     async with (
         RowWriter.over(database, settings, announce) as writer,
-        Listener.connect(settings.database_url) as listener,
+        Listener.connect(settings.database_url, settings.lost_s) as listener,
     ):
         yield writer, NotifyReader(database, listener, settings)

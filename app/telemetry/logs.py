@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def formatter(settings: Settings) -> logging.Formatter:
             _name_subject,
             ProcessorFormatter.remove_processors_meta,
             format_exc_info,
-            _Hiding(settings.openai_api_key),
+            _Hiding(settings.secrets),
             renderer,
         ]
     )
@@ -125,16 +126,18 @@ def _name_subject(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 class _Hiding:
-    """Takes secrets out of a line's texts: the passwords of URLs, and the model's key."""
+    """Takes secrets out of a line's texts: the passwords of URLs, and those of the settings."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key if len(key) >= SHORTEST_KEY else None
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = [secret for secret in secrets if len(secret) >= SHORTEST_KEY]
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         for name in ("event", "exception", "stack"):
             if name in event:
                 text = PASSWORD.sub(r"\1…@", str(event[name]))
-                event[name] = text.replace(self._key, "…") if self._key else text
+                for secret in self._secrets:
+                    text = text.replace(secret, "…")
+                event[name] = text
         return event
 
 

@@ -1,5 +1,6 @@
 """Every metric of the app, one constant each. Seconds and counts; labels are bounded."""
 
+from enum import StrEnum
 from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, Info
@@ -10,6 +11,14 @@ from app.telemetry.hot import HotCounter, HotHistogram
 LATENCY_BUCKETS = tuple(round(0.0001 * 2 ** (step / 2), 7) for step in range(39))
 BACKEND = ("backend",)
 
+
+class HandOver(StrEnum):
+    """Why a live stream had to leave its backend."""
+
+    LOST = "lost"
+    ASKED = "asked"
+
+
 MESSAGES_POSTED = Counter("streamgauge_messages_posted", "Messages accepted, by the backend that was pinned.", BACKEND)
 POSTS_REFUSED = Counter("streamgauge_posts_refused", "Messages refused because a server was away.", ("dependency",))
 MESSAGES_REROUTED = Counter(
@@ -18,12 +27,12 @@ MESSAGES_REROUTED = Counter(
 STORE_AWAY = Gauge("streamgauge_store_away", "1 while new messages avoid the chunk store, else 0.")
 STREAMS_ENDED = Counter(
     "streamgauge_streams_ended",
-    "Streams that a worker brought to their terminal, by outcome.",
+    "Streams that a worker brought to their terminal, by outcome, and by where they were by then.",
     ("backend", "outcome"),
 )
 STREAMS_STARTED = Counter(
     "streamgauge_streams_started",
-    "Attempts at a stream that a worker began; more than ended when some were lost, or go on.",
+    "Attempts at a stream that a worker began, by where; more than ended when some were lost, go on, or left.",
     BACKEND,
 )
 STREAMS_PRODUCING = Gauge("streamgauge_streams_producing", "Streams that this worker is answering now.", BACKEND)
@@ -51,8 +60,8 @@ MODEL_TTFT_SECONDS = Histogram(
 WORKER_LOOP_LAG_SECONDS = Gauge("streamgauge_worker_loop_lag_seconds", "How late the worker's event loop runs.")
 HANDOVERS = Counter(
     "streamgauge_handovers",
-    "Live streams moved to the safe backend from this one: its store was lost, or somebody asked for it.",
-    BACKEND,
+    "Live streams moved to the safe backend from this one, by reason: its store was lost, or somebody asked for it.",
+    ("backend", "reason"),
 )
 FENCED = Counter(
     "streamgauge_fenced_attempts", "Attempts that stopped because a newer one had taken the stream.", BACKEND

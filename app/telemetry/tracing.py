@@ -161,6 +161,15 @@ def note_answer(call: Span, finish_reason: str | None, usage: dict[str, int] | N
         call.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])
 
 
+def note_failure(call: Span, code: str, status: int | None, retries: int) -> None:
+    """Add to a model call why it failed: the contract's code, the server's, and how often it had been asked again."""
+    call.set_attribute("streamgauge.code", code)
+    if status is not None:
+        call.set_attribute("http.response.status_code", status)
+    if retries:
+        call.set_attribute("http.request.resend_count", retries)
+
+
 @contextlib.contextmanager
 def _span(
     name: str,

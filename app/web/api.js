@@ -1,5 +1,7 @@
 // Requests to the API this page came from; every failure becomes a Problem whose message says what to do.
 
+import { askKey, keyHeaders } from "./key.js";
+
 const ROOT = new URL("..", import.meta.url);
 
 export class Problem extends Error {
@@ -11,10 +13,18 @@ export class Problem extends Error {
 
 export const address = (path) => new URL(path, ROOT);
 
-/** Fetch from the API; Problem if it can't be reached. */
+/** Fetch from the API, with a key where it wants one and no other word was given; Problem if it can't be reached. */
 export async function reach(path, options = {}) {
+  const sent = keyHeaders();
+  const response = await attempt(path, options, sent);
+  if (response.status !== 401 || path === "metrics" || options.headers?.Authorization) return response;
+  const hasAnother = keyHeaders().Authorization !== sent.Authorization; // given meanwhile
+  return hasAnother || (await askKey()) ? reach(path, options) : response;
+}
+
+async function attempt(path, options, keys) {
   try {
-    return await fetch(address(path), { cache: "no-store", ...options });
+    return await fetch(address(path), { cache: "no-store", ...options, headers: { ...keys, ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server can't be reached. Check the network, or that it runs; then try again.");

@@ -1,11 +1,10 @@
 // Orders to the stack that `streamgauge up` runs on this machine.
 
 import { Problem, problemOf } from "./api.js";
-import { token } from "./operator.js";
+import { token, tokenHeaders } from "./operator.js";
 
 async function send(url, method) {
-  const headers = { Authorization: `Bearer ${token()}` };
-  const response = await fetch(url, { method, headers }).catch(() => {
+  const response = await fetch(url, { method, headers: tokenHeaders() }).catch(() => {
     throw new Problem("Nobody listens for orders: `streamgauge up` has stopped, or runs elsewhere. Start it anew.");
   });
   if (!response.ok) throw await problemOf(response);

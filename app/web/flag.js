@@ -3,12 +3,12 @@
 import { ask } from "./api.js";
 import { $, make, telling } from "./elements.js";
 import { count, series } from "./figures.js";
-import { token } from "./operator.js";
+import { token, tokenHeaders } from "./operator.js";
 
 const EVERY_MS = 2000;
 const SHOWN = 8; // generations
 
-const operate = (path, options = {}) => ask(path, { ...options, headers: { Authorization: `Bearer ${token()}` } });
+const operate = (path, options = {}) => ask(path, { ...options, headers: tokenHeaders() });
 
 export class Flag {
   constructor(system) {

@@ -1,12 +1,13 @@
 // What viewers get now, from the system's own metrics.
 
-import { reach } from "./api.js";
+import { problemOf, reach } from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
 import { count, duration, series } from "./figures.js";
 import { Flag } from "./flag.js";
 import { parse, quantile, rise, total } from "./metrics.js";
+import { tokenHeaders } from "./operator.js";
 
 const EVERY_MS = 2000;
 const WINDOW = 5; // readings: ten seconds
@@ -62,8 +63,9 @@ export class Live {
     if (this.isReading || document.visibilityState !== "visible") return;
     this.isReading = true;
     await telling($("live-alert"), async () => {
-      const text = await (await reach("metrics")).text();
-      this.readings.push({ at: now() / 1000, metrics: parse(text) });
+      const response = await reach("metrics", { headers: tokenHeaders() });
+      if (!response.ok) throw await problemOf(response);
+      this.readings.push({ at: now() / 1000, metrics: parse(await response.text()) });
       this.readings = this.readings.slice(-WINDOW - 1);
       this.#show();
     });

@@ -2,6 +2,7 @@
 
 import { address, begin, cancel, post } from "./api.js";
 import { Following } from "./following.js";
+import { keyHeaders } from "./key.js";
 
 const MODEL = "scripted?ttft=0.2&gap=0.05&chunks=200"; // ten seconds each
 
@@ -62,6 +63,8 @@ export class Load {
 
   /** The page goes away: nobody is left to read them. */
   #abandon() {
-    for (const task of this.open) fetch(address(`stream/${task}/cancel`), { method: "POST", keepalive: true });
+    for (const task of this.open) {
+      fetch(address(`stream/${task}/cancel`), { method: "POST", headers: keyHeaders(), keepalive: true });
+    }
   }
 }

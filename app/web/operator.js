@@ -12,3 +12,5 @@ export function takeToken() {
 }
 
 export const token = () => sessionStorage.getItem(KEPT) ?? "";
+
+export const tokenHeaders = () => (token() ? { Authorization: `Bearer ${token()}` } : {});

@@ -104,7 +104,7 @@ class Visit:
             self._load.tally.texts[self._conversation] = "".join(self.reader.text)
 
     def _send(self, method: str, path: str, body: bytes, headers: str = "") -> None:
-        head = f"{method} {path} HTTP/1.1\r\nHost: perf\r\nContent-Type: application/json\r\n{headers}"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
         self.socket.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 

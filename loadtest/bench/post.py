@@ -19,7 +19,7 @@ import uvloop
 
 from loadtest.bench.wire import Answer, Stream, Tally
 
-HEADERS = "Host: perf\r\nContent-Type: application/json\r\n"
+HEADERS = "Host: localhost\r\nContent-Type: application/json\r\n"
 READ_BYTES = 1 << 16
 PATIENCE_S = 30.0
 PARTS = ("post_ms", "task_start_ms", "model_asked_ms", "first_chunk_ms")

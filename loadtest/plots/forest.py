@@ -7,6 +7,8 @@ from loadtest.plots.scales import Log, around
 from loadtest.plots.svg import COLOURS, RIGHT, WIDTH, Box, drawing, element, place, text
 
 ROW, LABELS, TOP, BOTTOM = 34, 176, 14, 56
+LETTER = 12
+"""Of a label, where letters are largest: on a phone."""
 
 
 class Line(NamedTuple):
@@ -23,7 +25,8 @@ def forest(label: str, title: str, found: Sequence[Line], band: tuple[float, flo
     """A line each, from the top; 1 is drawn through all, and the band behind them."""
     edges = [edge for one in found for edge in (one.estimate, one.low, one.high) if edge is not None]
     low, high = around([*edges, *(band or ()), 0.9, 1.1], least=1e-4)
-    box = Box(LABELS, TOP, WIDTH - RIGHT, TOP + ROW * len(found))
+    labels = max(LABELS, LETTER * max((len(one.name) for one in found), default=0))
+    box = Box(labels, TOP, WIDTH - RIGHT, TOP + ROW * len(found))
     x = Log(low, high, box.left, box.right, lambda value: f"{value:g}×")
     parts = _ground(box, x, band)
     for index, one in enumerate(found):

@@ -8,6 +8,7 @@ Label = Callable[[float], str]
 # Where a tail plot is ruled: each step holds a tenth of what the one before held.
 PERCENTS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 STEPS = (1.0, 2.0, 5.0)
+CROWD = 7
 
 
 class Tick(NamedTuple):
@@ -72,7 +73,12 @@ class Log:
         inside = [(step, value) for step, value in values if self._low * 0.999 <= value <= self._high * 1.001]
         # Labels of 2 and 5 are left out where it is narrow, unless they would be the only ones.
         few = sum(step == 1 for step, _ in inside) < 2
-        return [Tick(self.at(value), self._label(value), step != 1 and not few) for step, value in inside]
+        # Side by side, so many labels would touch each other even where there is room.
+        close = self._start < self._end and len(inside) > CROWD
+        return [
+            Tick(self.at(value), "" if close and step == STEPS[1] else self._label(value), step != 1 and not few)
+            for step, value in inside
+        ]
 
 
 class Tail:

@@ -11,7 +11,7 @@ from locust.contrib.fasthttp import FastHttpSession
 
 from loadtest.recorder import Committed, Outcome, Recording, StreamRow
 from loadtest.scenarios.reader import WireError
-from loadtest.scenarios.viewing import BACKEND_HEADER, TRANSPORT_ERRORS, Place, check, narrow, watch
+from loadtest.scenarios.viewing import BACKEND_HEADER, KEY, TRANSPORT_ERRORS, Place, check, narrow, watch
 
 VERIFIABLE = ("done", "cancelled")
 
@@ -50,7 +50,7 @@ class _Accepted(msgspec.Struct):
 def create(client: FastHttpSession) -> str:
     """Make a conversation and return its id; whatever prevents it is a WireError."""
     try:
-        with client.request("POST", "/conversations", json={}, catch_response=True) as response:
+        with client.request("POST", "/conversations", json={}, headers=KEY, catch_response=True) as response:
             return str(_decoded(response, 201, _Conversation).id)
     except TRANSPORT_ERRORS as error:
         raise WireError(f"{type(error).__name__}: {error}") from error
@@ -160,7 +160,7 @@ def _ask(client: FastHttpSession, recording: Recording, conversation: str) -> No
     if arrival.max_tokens is not None:
         body["max_tokens"] = arrival.max_tokens
     path, name = f"/conversations/{conversation}/messages", "POST /conversations/[id]/messages"
-    headers = {BACKEND_HEADER: arrival.backend} if arrival.backend else {}
+    headers = {**KEY, BACKEND_HEADER: arrival.backend} if arrival.backend else KEY
     recording.sent_ns = time.time_ns()
     with client.request(
         "POST", path, name=f"{name} {arrival.backend}".rstrip(), json=body, headers=headers, catch_response=True
@@ -173,13 +173,14 @@ def _ask(client: FastHttpSession, recording: Recording, conversation: str) -> No
 def _cancel(client: FastHttpSession, recording: Recording) -> None:
     path = f"/stream/{recording.task_id}/cancel"
     recording.cancelled_ns = time.time_ns()
-    with client.request("POST", path, name="POST /stream/[task_id]/cancel", catch_response=True) as response:
+    name = "POST /stream/[task_id]/cancel"
+    with client.request("POST", path, name=name, headers=KEY, catch_response=True) as response:
         check(response, 202)
 
 
 def _verify(client: FastHttpSession, recording: Recording, conversation: str) -> None:
     with client.request(
-        "GET", f"/conversations/{conversation}", name="GET /conversations/[id]", catch_response=True
+        "GET", f"/conversations/{conversation}", name="GET /conversations/[id]", headers=KEY, catch_response=True
     ) as response:
         messages = _decoded(response, 200, _Conversation).messages
     recording.verified_ns = time.time_ns()

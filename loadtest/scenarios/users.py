@@ -45,16 +45,21 @@ class Talker(FastHttpUser):  # type: ignore[misc]
 
     @task  # type: ignore[untyped-decorator]
     def talk(self) -> None:
+        """The only task: Locust would run one of a subclass beside this one, not in its place."""
+        self.turn()
+
+    def turn(self) -> None:
         """Ask once and watch the answer."""
         rows = self.have_one(time.time_ns())
         if any(row.outcome == "censored" for row in rows):
             raise StopUser  # we have taken the stop for one of the stream alone
 
-    def have_one(self, intended_ns: int) -> list[StreamRow]:
-        """Have one conversation, tell Locust how it went, and give its viewers' rows."""
-        block = Block(0, self._option("backend"), 0, 1, (self._arrival(),))
+    def have_one(self, intended_ns: int, chunks: int | None = None) -> list[StreamRow]:
+        """Have one conversation, tell Locust how it went, and give its viewers' rows; `chunks` is its own length."""
+        length = chunks or self._option("chunks")
+        block = Block(0, self._option("backend"), 0, 1, (self._arrival(length),))
         recordings = [Recording(block, 0, intended_ns, number) for number in range(len(block.arrivals[0].viewers))]
-        limit_s = MODEL_TTFT_S + 2 * self._option("chunks") / self._option("chunk_rate") + SLACK_S
+        limit_s = MODEL_TTFT_S + 2 * length / self._option("chunk_rate") + SLACK_S
         rows = self.converse(recordings, limit_s)
         self._tell(rows)
         return rows
@@ -67,8 +72,8 @@ class Talker(FastHttpUser):  # type: ignore[misc]
             return [one.row("failed", str(error)) for one in recordings]
         return conversation.converse(self.client, recordings, name, timeout_s)
 
-    def _arrival(self) -> Arrival:
-        chunks, rate, model = (self._option(name) for name in ("chunks", "chunk_rate", "model"))
+    def _arrival(self, chunks: int) -> Arrival:
+        rate, model = self._option("chunk_rate"), self._option("model")
         source = random.Random()  # noqa: S311
         if model == "scripted":
             model += f"?ttft={MODEL_TTFT_S}&gap={1 / rate:.6g}&chunks={chunks}&seed={source.randrange(10**6)}"

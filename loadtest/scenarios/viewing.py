@@ -9,12 +9,14 @@ import gevent
 import gevent.socket
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, FastHttpSession
 
+from loadtest.key import key_headers
 from loadtest.recorder import Recording, Resume
 from loadtest.scenarios.reader import NEVER, Reader, WireError, noting
 from loadtest.viewers import Drop
 
 TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
 BACKEND_HEADER = "X-Streamgauge-Backend"
+KEY = key_headers()
 # The kernels keep what a viewer does not take: 4 MB as usual, 65 KB with these, before the server has to.
 NARROW_BYTES, NARROW_SEGMENT = 2048, 256
 
@@ -43,7 +45,7 @@ def _follow(client: FastHttpSession, recording: Recording, waiting: list[Place],
     """Follow the stream on one connection, to its end or to the drop that is given back."""
     name = f"GET /stream/[task_id] {recording.arrival.backend}".rstrip()
     # Compression would hold chunks back until a block is full: ask for none.
-    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    headers = {**KEY, "Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if recording.resumes and recording.last_event_id is not None:
         headers["Last-Event-ID"] = recording.last_event_id
     opened_ns = time.time_ns()

@@ -1,6 +1,7 @@
 """Celery's broker: the queue, and what a server of its job needs besides."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.broker import make_celery
 from app.settings import Settings
@@ -9,6 +10,7 @@ from ops.doctor.finding import Finding, Findings, error, note, warning, well
 from ops.doctor.server import examine_server
 
 NAME, VARIABLE = "broker", "BROKER_URL"
+PORT = 6379
 DEEP = 50
 """The alert QueueBacksUp begins here as well."""
 
@@ -22,11 +24,31 @@ async def examine_broker(settings: Settings) -> Findings:
             if settings.broker_url != settings.redis_url:
                 async for finding in examine_server(NAME, client):
                     yield finding
+            yield _own_server(settings)
             yield await _single(client)
             yield await _persistence(client)
             yield await _depth(settings, client)
     except AWAY as cause:
         yield unreachable(NAME, VARIABLE, cause)
+
+
+def _own_server(settings: Settings) -> Finding:
+    """Say what the loss of one server costs. Databases of one server count as one: they go together."""
+    place = _place_of(settings.broker_url)
+    if place != _place_of(settings.redis_url):
+        return well(f"{NAME}.own", "is a server of its own")
+    return note(
+        f"{NAME}.own",
+        "is the chunk store too: while it is away, new messages are answered 503",
+        f"REDIS_URL and BROKER_URL both name {place}",
+        "Set BROKER_URL to a server of its own: then the loss of the store refuses no message; they go to polling.",
+    )
+
+
+def _place_of(url: str) -> str:
+    """Name the server that a URL leads to, without its password and database."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or PORT}" if parts.hostname else parts.path
 
 
 async def _single(client: Any) -> Finding:

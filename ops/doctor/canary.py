@@ -35,12 +35,12 @@ async def follow_canary(
     try:
         conversation, task_id, pin = await post(http, api, MAX_TOKENS)
     except RefusedError as cause:
-        return error(check, "stops at the API: it takes no message", str(cause), "Do what its answer says.")
+        return error(check, "stops at the API: it takes no message", str(cause), cause.fix)
     view = View()
     try:
         await asyncio.wait_for(view.follow(http, api, task_id), PATIENCE_S)
     except TimeoutError:
-        return await _stopped(check, settings, database, task_id, view)
+        return await _stopped(check, settings, database, task_id, pin, view)
     else:
         moved = await database.fetchval(_PIN, task_id)
     finally:
@@ -50,12 +50,18 @@ async def follow_canary(
     if (code := view.terminal.get("code")) is not None:
         return error(check, f"fails with {code!r}", _passed(2), FIXES.get(code, FIXES["internal"]))
     if moved != pin:
-        fix = "The worker could not use the chunk store: see its log, and compare its REDIS_URL with the API's."
-        return error(check, f"was handed over: it began in {pin} and ended in {moved}", _passed(2), fix)
+        return _moved(check, pin, moved)
     return well(check, f"came through all {len(HOPS)} hops in {(monotonic() - begun) * 1000:.0f} ms")
 
 
-async def _stopped(check: str, settings: Settings, database: asyncpg.Connection, task_id: UUID, view: View) -> Finding:
+def _moved(check: str, pin: str, backend: str) -> Finding:
+    fix = "The worker could not use the chunk store: see its log, and compare its REDIS_URL with the API's."
+    return error(check, f"was handed over: it began in {pin} and went on in {backend}", _passed(2), fix)
+
+
+async def _stopped(
+    check: str, settings: Settings, database: asyncpg.Connection, task_id: UUID, pin: str, view: View
+) -> Finding:
     """Find the first hop that it has not passed."""
     row = await database.fetchrow("SELECT attempt, backend FROM stream WHERE task_id = $1", task_id)
     if view.arrivals:
@@ -64,6 +70,8 @@ async def _stopped(check: str, settings: Settings, database: asyncpg.Connection,
     if row is None:
         fix = "The API writes to another database than this DATABASE_URL: compare the processes' settings."
         return error(check, "is in no database that we see", _passed(0), fix)
+    if row["backend"] != pin:  # a viewer who came before has a store that holds the stream, and waits there in vain
+        return _moved(check, pin, row["backend"])
     if not row["attempt"]:
         return await _unclaimed(check, settings, task_id)
     if not await _stored(settings, database, row["backend"], task_id):

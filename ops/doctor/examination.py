@@ -18,6 +18,7 @@ from ops.doctor.processes import examine_page, examine_ready
 from ops.doctor.proxy import examine_proxy
 from ops.doctor.store import examine_live_keys, examine_store
 from ops.doctor.versions import installed, judge
+from ops.doctor.viewing import authorizing
 from ops.doctor.workers import examine_workers
 
 HTTP_S = 15.0
@@ -49,7 +50,7 @@ async def examine(subject: Subject) -> list[Finding]:
     found.append(await examine_model(settings))
     if "broker.connection" not in away:
         await _keep(found, examine_workers(settings))
-    async with httpx2.AsyncClient(timeout=HTTP_S) as http:
+    async with httpx2.AsyncClient(timeout=HTTP_S, auth=authorizing(settings)) as http:
         for api in subject.apis:
             found.append(await examine_ready(http, api))
             await _keep(found, examine_api_clock(http, api))

@@ -63,7 +63,8 @@ async def examine_page(http: httpx2.AsyncClient, name: str, url: str) -> Finding
         page = await metrics_of(http, url)
         lag = await _least_lag(http, url, page)
     except (httpx2.HTTPError, OSError, ValueError) as cause:
-        yield error(f"{name} metrics", "can't be read", f"{url}: {shortened(cause)}", "Correct the URL, or start it.")
+        fix = "Correct the URL, or start it; where it answers 401 or 403, set STREAMGAUGE_METRICS_TOKEN to its token."
+        yield error(f"{name} metrics", "can't be read", f"{url}: {shortened(cause)}", fix)
         return
     yield _lag(name, lag)
     yield _files(name, page)

@@ -1,7 +1,7 @@
 """A message of the doctor's own, and what its viewers see of it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from time import time_ns
 from typing import Any, NamedTuple
@@ -9,12 +9,32 @@ from uuid import UUID
 
 import httpx2
 
+from app.settings import Settings
+from loadtest.key import VARIABLE, key_headers
+
 QUESTION = "This message was posted by streamgauge doctor. Answer with a few words."
 TITLE = "streamgauge doctor"
 
 
 class RefusedError(Exception):
-    """An API did not take the message; says its status and its reason."""
+    """An API did not take the message; says its status and its reason, and what to do."""
+
+    def __init__(self, reason: str, fix: str = "Do what its answer says.") -> None:
+        super().__init__(reason)
+        self.fix = fix
+
+
+def authorizing(settings: Settings) -> Callable[[httpx2.Request], httpx2.Request]:
+    """Have each request carry what lets it in: the scraper's token for metrics, else the key of the environment."""
+
+    def authorize(request: httpx2.Request) -> httpx2.Request:
+        if not request.url.path.endswith("/metrics"):
+            request.headers.update(key_headers())
+        elif settings.metrics_token:
+            request.headers["Authorization"] = f"Bearer {settings.metrics_token}"
+        return request
+
+    return authorize
 
 
 @dataclass(slots=True)
@@ -76,4 +96,7 @@ async def _posted(http: httpx2.AsyncClient, url: str, body: dict[str, Any], want
             return UUID(answer.json()[wanted]), answer.headers.get("X-Streamgauge-Backend", "")
     except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError) as cause:
         raise RefusedError(str(cause) or type(cause).__name__) from cause
-    raise RefusedError(f"{answer.status_code} {answer.text[:300]}")
+    reason = f"{answer.status_code} {answer.text[:300]}"
+    if answer.status_code == httpx2.codes.UNAUTHORIZED:
+        raise RefusedError(reason, f"Set {VARIABLE} to one of its keys: the doctor sends that.")
+    raise RefusedError(reason)

@@ -20,7 +20,12 @@ def rules(data: dict[str, Any]) -> dict[str, Any]:
         for objective in objectives
         for window in windows
     ]
-    symptoms = [_burn(objective, burn) for objective in objectives for burn in burns]
+    recording += [
+        {"record": _count(objective, burn["long"]), "expr": objective["events"].replace("$window", burn["long"])}
+        for objective in objectives
+        for burn in burns
+    ]
+    symptoms = [_burn(objective, burn, data["least_events"]) for objective in objectives for burn in burns]
     causes = [
         _alert(cause["name"], cause["expr"], cause["for"], "ticket", cause["summary"], cause["name"])
         for cause in data["causes"]
@@ -53,9 +58,14 @@ def _ratio(objective: dict[str, Any], window: str) -> str:
     return f"streamgauge:{objective['name'].lower()}_errors:ratio_rate{window}"
 
 
-def _burn(objective: dict[str, Any], burn: dict[str, Any]) -> dict[str, Any]:
+def _count(objective: dict[str, Any], window: str) -> str:
+    return f"streamgauge:{objective['name'].lower()}_events:increase{window}"
+
+
+def _burn(objective: dict[str, Any], burn: dict[str, Any], least: int) -> dict[str, Any]:
     limit = round(burn["factor"] * (1 - objective["goal"]), 6)
     expr = " and ".join(f"{_ratio(objective, burn[size])} > {limit}" for size in ("long", "short"))
+    expr += f" and {_count(objective, burn['long'])} >= {least}"
     summary = f"{objective['promise']} Now {{{{ $value | humanizePercentage }}}} miss it over {burn['long']}."
     name = f"{objective['name']}{burn['suffix']}"
     return _alert(name, expr, burn["for"], burn["severity"], summary, objective["name"])

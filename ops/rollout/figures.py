@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from app.telemetry.metrics import HandOver
+
 LATENCIES = {
     "delivery_latency": "streamgauge_delivery_seconds",
     "ttfb": "streamgauge_first_byte_seconds",
@@ -100,7 +102,7 @@ class Figures(msgspec.Struct, frozen=True):
     latencies: dict[str, Latency]
     counts: dict[str, float]
     streams: float
-    """That ended here, or had to be handed over."""
+    """That ended here, or had to leave because their store was lost; those that somebody moved end elsewhere."""
     events: float
     appended: float
 
@@ -113,13 +115,11 @@ def figures_of(backend: str, growth: Mapping[Series, float]) -> Figures:
     """Gather what one backend did in all processes."""
     mine = [(series, value) for series, value in growth.items() if series.label("backend") == backend]
     total = {word: _sum(mine, name) for word, name in COUNTERS.items()}
-    failed = sum(
-        value for series, value in mine if series.name == COUNTERS["ended"] and series.label("outcome") == "failed"
-    )
+    total["handovers"] = _sum(mine, COUNTERS["handovers"], reason=HandOver.LOST)
     return Figures(
         latencies={word: _latency(mine, f"{name}_bucket") for word, name in LATENCIES.items()},
         counts={
-            "failed": failed,
+            "failed": _sum(mine, COUNTERS["ended"], outcome="failed"),
             **{word: total[word] for word in ("lost", "handovers", "duplicates", "repairs")},
         },
         streams=total["ended"] + total["lost"] + total["handovers"],
@@ -128,8 +128,9 @@ def figures_of(backend: str, growth: Mapping[Series, float]) -> Figures:
     )
 
 
-def _sum(growth: Iterable[tuple[Series, float]], name: str) -> float:
-    return sum(value for series, value in growth if series.name == name)
+def _sum(growth: Iterable[tuple[Series, float]], name: str, **labels: str) -> float:
+    wanted = labels.items()
+    return sum(value for series, value in growth if series.name == name and wanted <= series.labels)
 
 
 def _latency(growth: Iterable[tuple[Series, float]], name: str) -> Latency:

@@ -1,6 +1,7 @@
 """Where figures come from: `/metrics` of every process, or the same series of a Prometheus that scrapes them."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ def metrics_of(urls: Sequence[str]) -> Source:
     """Read every process's own `/metrics`."""
 
     def read() -> Scrape:
-        with httpx2.Client(timeout=PATIENCE_S) as http, ThreadPoolExecutor(len(urls)) as threads:
+        with httpx2.Client(timeout=PATIENCE_S, headers=_headers()) as http, ThreadPoolExecutor(len(urls)) as threads:
             pages = list(threads.map(lambda url: _page(http, url), urls))
         return {series: value for url, page in zip(urls, pages, strict=True) for series, value in _parsed(url, page)}
 
@@ -60,9 +61,14 @@ def prometheus_at(url: str, selector: str = "") -> Source:
     return read
 
 
+def _headers() -> dict[str, str]:
+    token = os.environ.get("STREAMGAUGE_METRICS_TOKEN")
+    return PLAIN | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
 def _page(http: httpx2.Client, url: str) -> str:
     try:
-        return http.get(url, headers=PLAIN).raise_for_status().text
+        return http.get(url).raise_for_status().text
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise SourceError(f"{url} did not answer: {error}") from error
 

@@ -1,7 +1,6 @@
 """Servers that are away: a 503 that says what to check, nothing half-made, and live streams that go on."""
 
 import asyncio
-from pathlib import Path
 from time import time_ns
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,7 +13,6 @@ from app.generation import generate
 from app.records import Records
 from app.settings import Settings
 from ops.stack import Stack
-from ops.trace_view import read_trace
 from tests.support.client import Client, text_of
 from tests.support.serving import begin, producing, serving
 from tests.support.valkey import running_valkey
@@ -101,43 +99,6 @@ async def test_a_database_that_refuses_connections_is_away(system: Stack) -> Non
             await database.ping()
         with pytest.raises(DatabaseUnavailableError):
             await Records(database).conversation(UUID(int=7))
-
-
-@pytest.mark.parametrize("backend", ["pubsub", "streams"])
-async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(
-    system: Stack, backend: str, tmp_path: Path
-) -> None:
-    """The producer hands the stream with its whole log to `polling`; its viewer follows, without hole or repeat.
-
-    The trace tells of it, in the producer's span and in the viewer's.
-    """
-    with running_valkey() as store:
-        settings = settings_of(system, redis_url=store.url, trace_folder=str(tmp_path))
-        async with producing(settings) as services, serving(settings) as client:
-            conversation = await services.records.add_conversation(None)
-            posted = await services.records.post(
-                conversation.id, "hello", "scripted?ttft=0.05&gap=0.02&chunks=150", None, backend, 60
-            )
-            assert posted is not None
-            await services.backends.writers[backend].create(posted.task_id)
-            working = asyncio.create_task(generate(services, posted.task_id, time_ns()))
-            events = []
-            async for event in client.follow(str(posted.task_id)):
-                events.append(event)
-                if len(events) == 10:
-                    store.kill()
-            await working
-            pin = await services.records.pin(posted.task_id)
-            late = await client.whole(str(posted.task_id))
-    assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
-    assert events[-1].record["chunk_type"] == "done"
-    assert pin is not None
-    assert (pin.backend, pin.state, pin.message.status) == ("polling", "done", "complete")
-    assert text_of(events) == text_of(late) == pin.message.content
-    task, *viewers = read_trace(tmp_path, posted.task_id)
-    call = task.parts[0].parts[0]
-    for span in (call, viewers[0]):
-        assert "hand_over" in [name for _, name in span.events], span.name
 
 
 async def test_a_log_that_is_gone_is_rebuilt_from_the_message(system: Stack) -> None:
@@ -227,42 +188,6 @@ async def test_a_stream_whose_store_and_producer_are_both_lost_ends(system: Stac
             pin = await services.records.pin(posted.task_id)
     assert pin is not None
     assert (pin.state, pin.message.status) == ("failed", "failed")
-
-
-async def test_a_viewer_of_a_log_that_had_to_begin_anew_is_told(system: Stack) -> None:
-    """With the store and the first attempt lost, the next one can't go on where it ended: viewers discard and follow.
-
-    Its indexes are beyond all that anybody can have seen, so an old last event id still resumes at the right place.
-    """
-    with running_valkey() as store:
-        settings = settings_of(system, redis_url=store.url)
-        async with producing(settings) as services, serving(settings) as client:
-            conversation = await services.records.add_conversation(None)
-            model = "scripted?ttft=0.05&gap=0.02&chunks=100"  # a busy machine puts several into a chunk
-            posted = await services.records.post(conversation.id, "hello", model, None, "pubsub", 60)
-            assert posted is not None
-            await services.backends.writers["pubsub"].create(posted.task_id)
-            first = asyncio.create_task(generate(services, posted.task_id, time_ns()))
-            kinds, text = list[str](), ""
-            async for event in client.follow(str(posted.task_id)):
-                record = event.record
-                kinds.append(record["chunk_type"])
-                text = "" if record["chunk_type"] == "reset" else text + record["content"]
-                if len(kinds) == 8:
-                    first.cancel()
-                    store.kill()
-                    second = asyncio.create_task(generate(services, posted.task_id, time_ns()))
-            await second
-            pin = await services.records.pin(posted.task_id)
-            returned = await client.whole(str(posted.task_id), **{"Last-Event-ID": "7"})
-            late = await client.whole(str(posted.task_id))
-            last = str(late[-1].id)
-            over = await client.http.get(f"/stream/{posted.task_id}", headers={"Last-Event-ID": last})
-    assert pin is not None
-    assert (kinds.count("reset"), kinds[-1], pin.backend) == (1, "done", "polling")
-    assert text == pin.message.content == text_of(returned) == text_of(late)
-    assert returned[0].record["chunk_type"] == "reset"
-    assert over.status_code == 204
 
 
 async def pinned(client: Client, settings: Settings) -> str:

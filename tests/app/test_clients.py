@@ -45,7 +45,7 @@ def word(index: int, text: str = "word ") -> Chunk:
 
 
 def request(task_id: UUID) -> bytes:
-    return f"GET /stream/{task_id} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+    return f"GET /stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def viewers() -> float:

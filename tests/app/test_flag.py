@@ -8,6 +8,7 @@ import sys
 from uuid import UUID, uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from app.database import Database
 from app.flag_records import FlagRecords
@@ -16,6 +17,7 @@ from app.settings import Settings
 from app.streaming.backends import NAMES, offered
 from app.streaming.flag import NO_GENERATION, BackendFlag
 from app.streaming.flag_document import FORCED, document_for
+from ops.flag_commands import commands
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.client import Client
@@ -35,42 +37,49 @@ def streamgauge(system: Stack, *arguments: str, **environment: str) -> subproces
     )
 
 
+def told(system: Stack, *arguments: str) -> str:
+    """What a command says that is not refused; it needs no process of its own for that."""
+    done = CliRunner().invoke(commands, arguments, env=system.environment())
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
 async def test_a_flip_is_in_force_for_the_next_message_and_moves_no_live_stream(client: Client, system: Stack) -> None:
     """`streamgauge flag set` while a stream runs: that one ends where it began, the next begins elsewhere."""
     try:
-        assert streamgauge(system, "flag", "set", "pubsub").returncode == 0
+        await asyncio.to_thread(told, system, "set", "pubsub")
         live = await client.post("ttft=0.02&gap=0.02&chunks=100")
         following = client.follow(live.task_id)
         await anext(following)
-        assert streamgauge(system, "flag", "set", "polling").returncode == 0
+        await asyncio.to_thread(told, system, "set", "polling")
         following_message = await client.post()
         await client.whole(following_message.task_id)
         rest = [event async for event in following]
         assert rest[-1].record["chunk_type"] == "done"
         assert (await client.answer(live))["backend"] == "pubsub"
         assert (await client.answer(following_message))["backend"] == "polling"
-        assert "new messages go to polling" in streamgauge(system, "flag", "show").stdout
+        assert "new messages go to polling" in await asyncio.to_thread(told, system, "show")
     finally:
-        streamgauge(system, "flag", "set", "pubsub")
+        await asyncio.to_thread(told, system, "set", "pubsub")
 
 
 def test_a_backend_that_does_not_exist_is_refused(system: Stack) -> None:
     """The command names those that do, and changes nothing."""
-    before = streamgauge(system, "flag", "show").stdout
+    before = told(system, "show")
     refused = streamgauge(system, "flag", "set", "pigeon")
     assert refused.returncode != 0
     assert "polling, pubsub" in refused.stderr
-    assert streamgauge(system, "flag", "show").stdout == before
+    assert told(system, "show") == before
 
 
 def test_a_backend_that_a_cluster_lacks_is_refused(system: Stack) -> None:
     """The command says why, and what to use; a document that was set elsewhere sends nobody there."""
-    before = streamgauge(system, "flag", "show").stdout
+    before = told(system, "show")
     environment = {"STREAMGAUGE_STORE_CLUSTER": "true", "BROKER_URL": system.redis_url}
     refused = streamgauge(system, "flag", "set", "streams", **environment)
     assert refused.returncode != 0
     assert "use pubsub" in refused.stderr
-    assert streamgauge(system, "flag", "show").stdout == before
+    assert told(system, "show") == before
     on_a_cluster = offered(Settings(store_cluster=True, broker_url="redis://single/0"))
     assert set(NAMES) - set(on_a_cluster) == {"streams"}
     flag = BackendFlag("pubsub", "polling", on_a_cluster)

@@ -1,11 +1,12 @@
 """The flag's document: rules that are written and read back, shares that hold, and those that can't be."""
 
+import contextlib
 import json
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.streaming.backends import NAMES, SAFE
@@ -101,3 +102,42 @@ def test_a_document_of_somebodys_is_told_from_ours() -> None:
     for document in foreign:
         with pytest.raises(ForeignDocumentError, match="flag set BACKEND"):
             rules_of(document)
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+    st.sampled_from([*NAMES, "fractional", "if", "var", "in", "user", 10**400]),
+)  # fmt: skip
+KEYS = st.one_of(st.sampled_from(["if", "in", "var", "fractional", "/", "user"]), st.text(max_size=3))
+ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=3))
+
+
+@st.composite
+def altered_documents(draw: st.DrawFn) -> Any:
+    """One of ours in which one place holds something else."""
+    document = json.loads(json.dumps(document_of(draw(rules()), NAMES)))
+    at, key = document, "flags"
+    while isinstance(at[key], dict | list) and at[key] and draw(st.integers(0, 4)):
+        at = at[key]
+        key = draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+    at[key] = draw(ANYTHING)
+    return document
+
+
+def nested(levels: int) -> Any:
+    inner: Any = 1
+    for _ in range(levels):
+        inner = {"!": [inner]}
+    return {"flags": {"stream-backend": {"state": "ENABLED", "variants": {}, "targeting": inner}}}
+
+
+@settings(max_examples=150)
+@given(document=st.one_of(altered_documents(), ANYTHING))
+@example(document=nested(300))
+def test_whatever_a_document_holds_a_message_gets_a_backend(document: Any) -> None:
+    """And its rules are read or refused, with no other error; what this writes is read as it was written."""
+    flag = BackendFlag("polling", SAFE, NAMES)
+    flag.learn(1, json.dumps(document))
+    assert flag.choose(UUID(int=1), {USER: "ada", FORCED: "streams"}) in NAMES
+    with contextlib.suppress(ForeignDocumentError):
+        assert document_of(rules_of(document), NAMES)

@@ -59,6 +59,12 @@ def ask(stack: Stack, script: str) -> Posted:
     return asyncio.run(asked())
 
 
+async def begun(stack: Stack, script: str) -> None:
+    """Ask a question, and do not wait for the answer."""
+    async with httpx2.AsyncClient(base_url=stack.api_url, timeout=30) as http:
+        await Client(http).post(script, "polling")
+
+
 def lines(stack: Stack, part: str) -> list[dict[str, Any]]:
     """Each line of a part's log; all of them are JSON objects."""
     return [json.loads(line) for line in (stack.logs / f"{part}.log").read_text().splitlines()]
@@ -97,6 +103,24 @@ def test_celerys_lines_name_their_task(talkative: Stack) -> None:
     assert received["trace"] == UUID(posted.task_id).hex
 
 
+def test_a_worker_that_stops_without_its_broker_logs_json(tmp_path: Path) -> None:
+    """Each line but the one that Celery writes from its signal handler, whatever else could not be done."""
+    options = StackOptions(tmp_path, port=0, keep_data=False, own_broker=True)
+    with running_stack(options) as stack:
+        for _ in range(4):
+            asyncio.run(begun(stack, "ttft=30"))
+        worker, log = stack.processes["worker-1"], stack.logs / "worker-1.log"
+        until(lambda: log.read_text().count(" received") == 4, "the worker has all of them")
+        stack.processes["broker"].kill()
+        until(lambda: "Trying again" in log.read_text(), "the worker has noticed")
+        worker.stop()
+        written = log.read_text().splitlines()
+        stack.restart("broker")
+    plain = [line for line in written if not line.startswith("{")]
+    assert len(plain) <= 2, plain
+    assert all("worker: " in line for line in plain if line)
+
+
 def test_no_word_of_question_or_answer_is_in_any_log(talkative: Stack) -> None:
     """Not when all is well, and not when the model breaks in mid-word; whatever level the log has."""
     for script in ("ttft=0.01&gap=0.001&chunks=5", "ttft=0.01&gap=0.001&chunks=5&fault=garbage&at=3", "fault=500"):
@@ -122,12 +146,15 @@ def line_of(settings: Settings, message: str, error: Exception | None = None) ->
 
 
 def test_a_secret_is_hidden_wherever_it_is_said() -> None:
-    """The password of any URL and the model's key, in a message or in an error's traceback."""
-    settings = Settings(log_format="json", openai_api_key="sk-verysecret")
+    """The password of any URL, the model's key, a token and a key's digest, in a message or in an error's traceback."""
+    settings = Settings(
+        log_format="json", openai_api_key="sk-verysecret", metrics_token="scrape-this", api_keys={"ab" * 32: "ada"}
+    )
     error = ValueError("postgresql://me:hunter2@db/x refused sk-verysecret")
     line = line_of(settings, "redis://:hunter2@store:6379/0 is away", error)
     assert line["event"] == "redis://:…@store:6379/0 is away"
     assert "postgresql://me:…@db/x refused …" in line["exception"]
+    assert line_of(settings, f"scrape-this {'ab' * 32}")["event"] == "… …"
     assert "hunter2" not in str(line)
     assert "sk-verysecret" not in str(line)
 

@@ -30,10 +30,12 @@ def here(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(f"streamgauge_{name}", labels) or 0
 
 
-async def at(client: Client, url: str, name: str) -> float:
-    """A series of another process, summed over its labels."""
+async def at(client: Client, url: str, name: str, **labels: str) -> float:
+    """A series of another process, summed over the labels that are not given."""
     text = (await client.http.get(url)).text
-    return sum(float(value) for value in re.findall(rf"^streamgauge_{name}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE))
+    series = re.findall(rf"^streamgauge_{name}(?:{{([^}}]*)}})? (\S+)", text, re.MULTILINE)
+    wanted = {f'{label}="{value}"' for label, value in labels.items()}
+    return sum(float(value) for found, value in series if wanted <= set(found.split(",")))
 
 
 async def test_delivery_is_transit_and_write(client: Client, system: Stack) -> None:

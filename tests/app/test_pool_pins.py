@@ -39,6 +39,9 @@ def test_versions_are_those_the_pool_was_probed_with(package: str, pinned: str) 
         (kombu_redis.QoS, "reject"),
         (kombu_redis.QoS, "restore_visible"),
         (kombu_redis.QoS, "restore_at_shutdown"),
+        (kombu_redis.QoS, "restore_unacked"),
+        (kombu_redis.QoS, "restore_unacked_once"),
+        (kombu_redis.QoS, "_flush"),
     ],
 )
 def test_the_private_part_is_there(owner: object, name: str) -> None:

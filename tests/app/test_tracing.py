@@ -5,6 +5,7 @@ import http.server
 import inspect
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,60 @@ async def test_the_waterfall_shows_every_span(system: Stack, client: Client) -> 
     text = console.export_text()
     for name in ("POST /conversations/{id}/messages", "enqueue", "answer_message", "stream", "chat", "↳ GET /stream"):
         assert name in text
+    assert "backend=polling" in text
+    assert "so far" not in text
+
+
+@pytest.mark.parametrize("columns", [20, 80, 110, 200])
+@pytest.mark.parametrize("is_terminal", [True, False])
+async def test_no_name_and_no_figure_is_ever_cropped(
+    system: Stack, client: Client, columns: int, is_terminal: bool
+) -> None:
+    """However narrow the terminal is, and where there is none; what has no room beside a span stands below it."""
+    script = "ttft=0.01&gap=0.001&chunks=5"
+    posted = await client.post(script, "polling")
+    await client.whole(posted.task_id)
+    top = traced(system, posted, viewers=1)
+    console = Console(record=True, width=columns, force_terminal=is_terminal, file=io.StringIO())
+    show_trace(console, system.traces, UUID(posted.task_id))
+    text = console.export_text()
+    task = part(top[0], "answer_message")
+    figures = rf"  +{1000 * (task.start - top[0].start):.1f}  +{1000 * (task.end - task.start):.1f}"
+    assert re.search(rf"^  answer_message +worker{figures}(  |$)", text, re.MULTILINE)
+    assert f"chat scripted?{script}" in text
+    assert "…" not in text
+    assert {"finish_reasons=['stop']", "input_tokens=5", "output_tokens=5", "outcome=done"} <= set(text.split())
+    assert ("━" in text) == (is_terminal and columns == 200)
+    table = text.partition("span")[2].splitlines()
+    if not is_terminal or columns > 80:
+        assert max(map(len, table)) <= (columns if is_terminal else 120)
+
+
+async def test_a_stream_that_goes_on_is_said_to(system: Stack, client: Client) -> None:
+    """Its POST has ended long before: that alone looks like a message that took milliseconds."""
+    posted = await client.post("ttft=30&gap=0.001&chunks=5", "polling")
+    until(lambda: read_trace(system.traces, UUID(posted.task_id)), "the POST has written its span")
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_trace(console, system.traces, UUID(posted.task_id))
+    await client.http.post(f"/stream/{posted.task_id}/cancel")
+    assert " ms so far\n" in (text := console.export_text())
+    assert "No span says how it ended" in text
+
+
+async def test_why_a_model_failed_is_told(system: Stack, client: Client) -> None:
+    """What the model's server answered, and how often it was asked again; the stream's span has the code of its end."""
+    posted = await client.post("fault=500", "pubsub")
+    await client.whole(posted.task_id)
+    post, _ = traced(system, posted, viewers=1)
+    stream = part(part(post, "answer_message"), "stream")
+    assert (stream.attributes["outcome"], stream.attributes["code"]) == ("failed", "upstream")
+    call = part(stream, "chat")
+    assert call.attributes["code"] == "upstream"
+    assert call.attributes["http.response.status_code"] == 500
+    assert call.attributes["http.request.resend_count"] == 2
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_trace(console, system.traces, UUID(posted.task_id))
+    assert "code=upstream status_code=500 resend_count=2 type=ModelError" in console.export_text()
 
 
 def test_a_model_call_is_named_as_the_conventions_of_today_say(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from tests.browser.visitor import Tab, Visitor
 TABS = 7
 CONNECTIONS = 6
 """What a browser grants a host."""
-LONG = "scripted?ttft=0.05&gap=0.05&chunks=120"
+LONG = "scripted?ttft=0.05&gap=0.15&chunks=100"
+"""Longer than it takes a busy machine to ask in every tab."""
 
 
 async def at_once(works: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:

@@ -20,7 +20,7 @@ SHORT_ANSWER = "ttft=0.05&gap=0.05&chunks=150"
 FASTER = {"STREAMGAUGE_WORKER_VISIBILITY_S": "2", "STREAMGAUGE_ALLOWED_MODELS": "scripted*"}
 BY_NAME = {each.name: replace(each, script=SHORT_ANSWER) for each in ALL}
 STREAMS = 4
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

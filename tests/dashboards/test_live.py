@@ -26,13 +26,17 @@ from loadtest.options import BenchOptions
 from loadtest.run import run_bench
 from loadtest.stats import Distribution
 from ops.ports import free_port
+from ops.rollout.exposition import exposed
 from ops.stack import Stack, StackOptions, running_stack
 from ops.trace_view import read_trace
+from tests.ops.rollout_parts import World
 from tests.support.client import Client
-from tests.support.prometheus import VARIABLES, ask, needs, numbers, queries
+from tests.support.prometheus import VARIABLES, Shown, ask, needs, numbers, queries
 from tests.support.waiting import until
 
-LOAD_S = 12
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+LOAD_S = 60
+"""At most; it ends as soon as every query has data that should."""
 FAULTY = "ttft=0.01&gap=0.02&chunks=20&fault=cut&at=3"
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
 EMPTY_IN_HEALTH = {
@@ -58,34 +62,48 @@ class Observed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    """First a bench alone, so that both sides saw the same streams; then load with faults, resumes and all backends."""
+    """First a bench alone, so that both sides saw the same streams; then load with faults, resumes and all backends.
+
+    A rollout's record, made in memory, is served beside it.
+    """
     needs("prometheus", "prometheus-redis-exporter", "prometheus-postgres-exporter")
-    folder, port = tmp_path_factory.mktemp("observed"), free_port()
+    folder, port, guard_port = tmp_path_factory.mktemp("observed"), free_port(), free_port()
     options = StackOptions(
-        folder, port=0, traces=True, observe=True, bench_metrics_port=port, environment=dict(os.environ)
+        folder,
+        port=0,
+        traces=True,
+        observe=True,
+        bench_metrics_port=port,
+        rollout_metrics_port=guard_port,
+        environment=dict(os.environ),
     )
-    with running_stack(options) as stack:
+    guarded = World(folder / "rollout")
+    guarded.run(guarded.state())
+    with running_stack(options) as stack, exposed(guarded.journal, guard_port):
         bench = BenchOptions(quick=True, num_conversations=6, out=folder / "results", seed=1, metrics_port=port)
         quantiles: dict[tuple[str, str, float], float] = {}
-        results = run_bench(
-            bench, stack.api_url, stack.database_url, stack.redis_url, Console(file=io.StringIO()), processes={}
-        )
+        results = run_bench(bench, stack.api_url, stack.database_url, stack.redis_url, Console(file=io.StringIO()))
         for key in [(side, name, share) for side in SIDES for name in bench.backends for share in (0.5, 0.95)]:
             side, name, share = key
             metric = f'{SIDES[side]}_delivery_seconds_bucket{{backend="{name}"}}'
             (quantiles[key],) = numbers(
                 stack, f"histogram_quantile({share}, sum by (le) (last_over_time({metric}[5m])))"
             )
-        asyncio.run(load(stack.api_url))
+        asyncio.run(load(stack))
         yield Observed(stack, recorder.read_streams(results / "streams.jsonl"), quantiles)
 
 
 SIDES = {"client": "loadtest", "server": "streamgauge"}
 
 
-async def load(url: str) -> None:
-    """Ask through every backend for a while; one viewer in each round resumes, one model fails."""
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+def has_data(stack: Stack, shown: Shown) -> bool:
+    """Now, or in the bench's time."""
+    return bool(numbers(stack, shown.expr) or numbers(stack, f"last_over_time(({shown.expr})[90s:5s])"))
+
+
+async def load(stack: Stack) -> None:
+    """Ask through every backend until it is shown; one viewer in each round resumes, one model fails."""
+    async with httpx2.AsyncClient(base_url=stack.api_url, timeout=30) as http:
         client = Client(http)
 
         async def talk(backend: str, script: str) -> None:
@@ -93,22 +111,21 @@ async def load(url: str) -> None:
             await client.whole(posted.task_id)
             await client.whole(posted.task_id, **{"Last-Event-ID": "1"})
 
+        missing = [shown for shown in queries() if (shown.panel, shown.legend) not in EMPTY_IN_HEALTH]
         end = time.monotonic() + LOAD_S
-        while time.monotonic() < end:
+        while missing and time.monotonic() < end:
             scripts = ("ttft=0.05&gap=0.02&chunks=30", FAULTY)
             await asyncio.gather(*(talk(backend, script) for backend in NAMES for script in scripts))
+            missing = await asyncio.to_thread(
+                lambda left: [each for each in left if not has_data(stack, each)], missing
+            )
 
 
 def test_every_query_has_data(observed: Observed) -> None:
     """Each gives a number, except those that are listed with what must happen first; the bench's are of its time."""
     found = {(shown.panel, shown.legend): shown.expr for shown in queries()}
     assert EMPTY_IN_HEALTH.keys() <= found.keys()
-    empty = {
-        (shown.panel, shown.legend): shown.expr
-        for shown in queries()
-        if not numbers(observed.stack, shown.expr)
-        and not numbers(observed.stack, f"last_over_time(({shown.expr})[90s:5s])")
-    }
+    empty = {(shown.panel, shown.legend): shown.expr for shown in queries() if not has_data(observed.stack, shown)}
     assert empty.keys() == EMPTY_IN_HEALTH.keys(), {
         key: empty.get(key) for key in empty.keys() ^ EMPTY_IN_HEALTH.keys()
     }
@@ -120,8 +137,12 @@ def test_every_other_backend_has_its_ratio(observed: Observed) -> None:
     (expr,) = (
         target["expr"] for panel in made["panels"] if panel["title"].startswith("p50") for target in panel["targets"]
     )
-    results = ask(observed.stack, "query", query=filled(expr, VARIABLES))["result"]
-    assert {sample["metric"]["backend"] for sample in results} == set(NAMES) - {VARIABLES["baseline"]}
+
+    def compared() -> set[str]:
+        results = ask(observed.stack, "query", query=filled(expr, VARIABLES))["result"]
+        return {sample["metric"]["backend"] for sample in results}
+
+    until(lambda: compared() == set(NAMES) - {VARIABLES["baseline"]}, "each has been scraped twice")
 
 
 def test_every_process_is_scraped_and_every_rule_is_evaluated(observed: Observed) -> None:
@@ -131,6 +152,7 @@ def test_every_process_is_scraped_and_every_rule_is_evaluated(observed: Observed
         ("loadtest", "down"),
         ("postgres", "up"),
         ("redis", "up"),
+        ("rollout", "up"),
         ("streamgauge-api", "up"),
         ("streamgauge-worker", "up"),
     ]

@@ -6,38 +6,27 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
 from typer.main import get_command
 
 from ops.cli import app as command_line
-from tests.docs.test_docs import DOCUMENTS, ROOT
+from tests.docs.blocks import ROOT, SHELL, Block, blocks
 
 COMMANDS = set(get_command(command_line).commands)  # type: ignore[attr-defined]  # a group has commands
 TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(*languages: str) -> list[tuple[str, str]]:
-    """Each block of these languages with the name of its document."""
-    return [
-        (path.name, text)
-        for path in DOCUMENTS
-        for language, text in BLOCK.findall(path.read_text())
-        if language in languages
-    ]
 
 
 def lines() -> list[tuple[str, list[str]]]:
-    """Each command that a document shows at a prompt, in words, with continued lines joined and remarks left out."""
+    """Each command that a document shows at a prompt, in words, with remarks left out."""
     found = []
-    for name, text in blocks("console"):
-        for line in re.findall(r"^\$ (.*)$", text.replace("\\\n", " "), re.MULTILINE):
+    for block in blocks(*SHELL):
+        for line in block.commands:
             words = shlex.split(line.replace("'", '"') if line.count("'") % 2 else line, comments=True)
-            found.append((name, words))
+            found.append((block.document, words))
     return found
 
 
@@ -81,17 +70,8 @@ def test_shown_make_targets_exist() -> None:
             assert set(re.findall(r"^\w+$", words[1])) <= TARGETS, name
 
 
-@pytest.mark.parametrize(("name", "text"), blocks("python", "json", "yaml"))
-def test_other_blocks_parse(name: str, text: str) -> None:
-    """As what they say they are: JSON is YAML too, and only Python is not."""
-    languages = {language for language, block in BLOCK.findall((path_of(name)).read_text()) if block == text}
-    if "python" in languages:
-        ast.parse(text)
-    elif "json" in languages:
-        json.loads(text)
-    else:
-        yaml.safe_load(text)
-
-
-def path_of(name: str) -> Path:
-    return next(path for path in DOCUMENTS if path.name == name)
+@pytest.mark.parametrize("block", blocks("python", "json", "yaml"), ids=lambda block: block.document)
+def test_other_blocks_parse(block: Block) -> None:
+    """As what they say they are."""
+    parsers: dict[str, Callable[[str], object]] = {"python": ast.parse, "json": json.loads, "yaml": yaml.safe_load}
+    parsers[block.language](block.text)

@@ -5,7 +5,7 @@ import pytest
 
 from loadtest import drift, extras, summary
 from loadtest.clock import Offset
-from loadtest.drift import MemorySample
+from loadtest.drift import ProcessSample
 from loadtest.live import live
 from loadtest.plan import Plan
 from loadtest.recorder import Resume, StreamRow
@@ -109,7 +109,7 @@ def test_a_soaks_slices_hold_the_streams_that_began_in_them() -> None:
     """And the most memory that was seen in each. A minute each, or a sixth of a soak of less than six."""
     rows = [intact(block=0, latency_ms=5), intact(block=61, latency_ms=50), intact(block=62, latency_ms=50)]
     began = rows[0].intended_ns
-    memory = [MemorySample(began + at * 1000 * MS, {"api-1": size}) for at, size in [(1, 5), (2, 7), (70, 9)]]
+    memory = [ProcessSample(began + at * 1000 * MS, {"api-1": size}) for at, size in [(1, 5), (2, 7), (70, 9)]]
     made = drift.slices(summary.measure(rows), memory, HERE, 600.0)
     assert [(one["at_s"], one["streams"], one["rss_bytes"]) for one in made[:3]] == [
         (0.0, 1, {"api-1": 7}), (60.0, 2, {"api-1": 9}), (120.0, 0, {}),

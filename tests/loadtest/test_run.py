@@ -32,7 +32,7 @@ def test_a_run_leaves_its_result_report_and_raw_streams(tmp_path: Path) -> None:
     """The folder holds everything, `latest` points at it, and the known tenfold difference is found."""
     output = io.StringIO()
     with running_target(polling=0.05, pubsub=0.005) as target:
-        options = BenchOptions(quick=True, num_conversations=2, out=tmp_path, seed=1)
+        options = BenchOptions(quick=True, num_conversations=2, stream_s=0.2, out=tmp_path, seed=1)
         folder = run_bench(options, target, None, None, Console(file=output, width=100), {"polling_interval_s": 0.1})
     made = result_of(folder)
     jsonschema.validate(made, SCHEMA)

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from loadtest import extras, integrity, plan, recorder, summary, viewers
+from loadtest import catalogue, extras, integrity, plan, recorder, summary, viewers
 from loadtest.clock import Offset
 from loadtest.counters import Meter
 from loadtest.integrity import Fault
@@ -26,6 +26,7 @@ from loadtest.plan import Arrival, Block, Plan
 from loadtest.recorder import StreamRow
 from loadtest.run import BenchError, play, run_bench
 from loadtest.viewers import Drop, Viewer, Watching
+from loadtest.watched import System
 from ops.stack import Stack
 from tests.support.targets import ROOT, running_target
 from tests.support.valkey import free_port
@@ -189,13 +190,19 @@ def test_a_soak_shows_each_slice_and_the_memory_of_every_process(system: Stack, 
     )
     processes = {name: system.processes[name].pid for name in ("api-1", "worker-1")}
     console = Console(file=io.StringIO())
-    folder = run_bench(options, system.api_url, None, None, console, None, processes)
+    seen = System([f"{system.api_url}/metrics", *system.worker_metrics_urls], processes)
+    folder = run_bench(options, system.api_url, None, None, console, None, seen)
     made = json.loads((folder / "result.json").read_text())
     jsonschema.validate(made, json.loads((ROOT / "docs/result.schema.json").read_text()))
     slices = made["backends"]["pubsub"]["over_time"]
     assert [one["at_s"] for one in slices] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
     assert sum(one["intact"] for one in slices) == sum(one["streams"] for one in slices) == 12
     assert any(set(one["rss_bytes"]) == set(processes) for one in slices)
+    used, hops = made["backends"]["pubsub"]["cpu_us_per_chunk"], made["backends"]["pubsub"]["hops_s"]
+    assert used["api"] > 0
+    assert used["worker"] > 0
+    assert 0 < hops["publish"] < 0.1
+    assert 0 < hops["publish"] + hops["transit"] + hops["write"] < 0.1
     assert "## pubsub over time" in (folder / "report.md").read_text()
 
 
@@ -235,7 +242,11 @@ def test_what_is_no_model_is_refused(system: Stack, tmp_path: Path) -> None:
         make_plan(BenchOptions(protocol="openai", scenario="cancel"), 1)
 
 
-FILES = ("chat", "reconnect", "late_join", "multi_viewer", "slow_client", "cancel", "soak", "open")
+FILES = (
+    "chat", "ramp", "step", "spike", "trace", "open", "reconnect", "late_join", "multi_viewer", "slow_client", "cancel",
+    "soak",
+)  # fmt: skip
+TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.0,10,{}\n2023-11-16 18:15:46.5,10,{}\n"
 
 
 def locust(*arguments: str) -> list[str]:
@@ -251,16 +262,18 @@ def test_each_scenario_is_a_locust_user(system: Stack, tmp_path: Path) -> None:
     """All in one run without a page, one user each: every scenario has whole streams, and no broken ones."""
     files = ",".join(str(ROOT / f"loadtest/scenarios/{name}.py") for name in FILES)
     options = ["--headless", "-u", str(len(FILES)), "-r", str(len(FILES)), "-t", "3", "-s", "10", "--json"]
-    rows = tmp_path / "rows.jsonl"
-    command = [*locust("-f", files, "--host", system.api_url, *options), "--rows", str(rows)]
+    rows, trace = tmp_path / "rows.jsonl", tmp_path / "trace.csv"
+    trace.write_text(TRACE.format(7, 9))
+    options += ["--rows", str(rows), "--trace", str(trace), "--period", "2"]
+    command = locust("-f", files, "--host", system.api_url, *options)
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     stats = {(one["method"], one["name"]): one for one in json.loads(done.stdout)}
-    scenarios = {"steady", "reconnect", "late-join", "multi-viewer", "slow-client", "cancel", "soak", "open"}
+    scenarios = set(catalogue.SCENARIOS) - {"constant", "poisson", "rollback"}
     assert {name for kind, name in stats if kind == "stream"} == scenarios, done.stderr
     assert all(stats["stream", name]["num_failures"] == 0 for name in scenarios), done.stderr
     figures = {name for kind, name in stats if kind == "figure"}
     assert {"ttft", "resume_latency (median of a stream)", "cancel_latency (median of a stream)"} <= figures
-    assert recorder.read_streams(rows)
+    assert {7, 9} <= {row.planned_chunks for row in recorder.read_streams(rows)}, "the trace's own lengths"
 
 
 def test_a_model_is_a_locust_scenario_too(system: Stack, tmp_path: Path) -> None:

@@ -62,6 +62,21 @@ def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
         make_plan(BenchOptions(scenario="flood"), 1)
 
 
+def test_a_trace_without_a_file_is_refused() -> None:
+    """With the option that names one."""
+    with pytest.raises(ValueError, match="add --trace FILE"):
+        make_plan(BenchOptions(scenario="trace"), 1)
+
+
+def test_a_person_may_say_how_many_quartets_and_how_long_a_stream() -> None:
+    """In place of the mode's own; quartets never outnumber the conversations that they would share."""
+    made = make_plan(BenchOptions(num_conversations=8, quartets_at_most=2, stream_s=0.5), 1)
+    assert {block.quartet for block in made.blocks} == {None, 0, 1}
+    assert {one.chunks for block in made.blocks for one in block.arrivals if one.counted} == {10}
+    few = make_plan(BenchOptions(num_conversations=2, quartets_at_most=9), 1)
+    assert {block.quartet for block in few.blocks} == {None, 0}
+
+
 def test_a_scenario_beside_a_trace_is_refused() -> None:
     """A trace has its own arrivals; one of the two would be ignored in silence."""
     with pytest.raises(ValueError, match="leave out --scenario spike or --trace"):

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,19 @@ def test_a_percentile_is_the_value_of_its_rank_to_three_digits(values: list[int]
     rank = max(1, int(percent * len(values) / 100 + 0.5))
     exact_s = sorted(values)[rank - 1] / 1e9
     assert Distribution(values).percentile_s(percent) == pytest.approx(exact_s, rel=1.1e-3, abs=1e-6)
+
+
+@given(DURATIONS, DURATIONS, st.sampled_from([50.0, 95.0, 99.9, 100.0]))
+def test_a_percentile_is_the_histograms_own(values: list[int], more: list[int], percent: float) -> None:
+    """To the last digit of the library's, also when more was counted or merged after it was first asked for."""
+    found, library = Distribution(values), HdrHistogram(1, 60_000_000, 3)
+    assert found.percentile_s(percent) is not None
+    found.add(more[0])
+    assert found.percentile_s(percent) is not None
+    found.merge(Distribution(more[1:]))
+    for value in [*values, *more]:
+        library.record_value(round(value / 1000))
+    assert found.percentile_s(percent) == library.get_value_at_percentile(percent) / 1e6
 
 
 def test_the_published_shape_has_seconds_and_counts() -> None:

@@ -30,6 +30,10 @@ class Did:
     streams: int = 100
     failed: int = 0
     repairs: int = 0
+    lost: int = 0
+    """Streams that left because their store was lost."""
+    moved: int = 0
+    """Streams that left because somebody asked for it."""
     chunks: int = 10
     """Of each stream."""
 
@@ -51,7 +55,8 @@ def grow(scrape: Scrape, backend: str, did: Did, process: str = "a") -> Scrape:
     count(COUNTERS["events"], events, backend=backend)
     count(COUNTERS["appended"], events, backend=backend)
     count(COUNTERS["repairs"], did.repairs, backend=backend)
-    count(COUNTERS["handovers"], 0, backend=backend)
+    count(COUNTERS["handovers"], did.lost, backend=backend, reason="lost")
+    count(COUNTERS["handovers"], did.moved, backend=backend, reason="asked")
     return counted
 
 

@@ -1,6 +1,7 @@
 """docker-compose.yml and Dockerfile, as far as they can be checked without a container engine."""
 
 import re
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from compose_spec import PyCompose
 from pydantic import AliasChoices
 
 from app.settings import Settings
+from loadtest.key import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+API: dict[str, str] = SERVICES["api"]["environment"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -83,8 +86,8 @@ def test_every_part_is_bounded_and_has_no_more_rights_than_it_needs() -> None:
 def test_secrets_come_from_a_file_that_git_ignores() -> None:
     """And an unset one stops the start instead of becoming a known password."""
     text = (ROOT / "docker-compose.yml").read_text()
-    asked = re.findall(r"\$\{(\w*PASSWORD)(.*?)\}", text)
-    assert {name for name, _ in asked} == set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.M))
+    asked = re.findall(r"\$\{(\w*(?:PASSWORD|METRICS_TOKEN))(.*?)\}", text)
+    assert {name for name, _ in asked} == set(re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.M))
     assert all(otherwise.startswith(":?") for _, otherwise in asked)
     assert ".env" in (ROOT / ".gitignore").read_text().split()
 
@@ -107,6 +110,23 @@ def test_prometheus_scrapes_what_is_there() -> None:
         hosts |= {at.partition(":")[0] for static in job.get("static_configs", ()) for at in static["targets"]}
     assert hosts <= set(SERVICES)
     assert config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["alertmanager:9093"]
+
+
+def test_prometheus_has_the_token_of_the_metrics(tmp_path: Path) -> None:
+    """Its entrypoint, run by a shell, leaves it where the configuration looks, for nobody else, and then starts it."""
+    config = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())
+    (file,) = (
+        each["authorization"]["credentials_file"] for each in config["scrape_configs"] if "authorization" in each
+    )
+    assert SERVICES["prometheus"]["tmpfs"] == [str(Path(file).parent)]
+    assert SERVICES["prometheus"]["environment"] == {"METRICS_TOKEN": API["STREAMGAUGE_METRICS_TOKEN"]}
+    shell, flag, script, name = SERVICES["prometheus"]["entrypoint"]
+    token = tmp_path / "token"
+    script = script.replace("$$", "$").replace(file, str(token)).replace("/bin/prometheus", "echo")
+    argv = [shell, flag, script, name, "--config.file=x", "--y"]
+    done = subprocess.run(argv, env={"METRICS_TOKEN": "a % token"}, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "--config.file=x --y\n"
+    assert (token.read_text(), token.stat().st_mode & 0o777) == ("a % token", 0o600)
 
 
 def test_grafana_finds_its_sources_and_dashboards() -> None:
@@ -147,7 +167,8 @@ def test_commands_name_modules_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_settings_are_ones_that_are_read(name: str) -> None:
     """No variable is set that nothing reads."""
-    assert set(OURS[name]["environment"]) <= settings_names()
+    read = {VARIABLE} if name in LOAD else settings_names()
+    assert set(OURS[name]["environment"]) <= read
 
 
 def test_images_are_pinned_and_are_the_versions_tested_here() -> None:
@@ -181,6 +202,16 @@ def test_what_is_published_is_published_to_this_machine_alone() -> None:
     published = {name: port for name, service in SERVICES.items() for port in service.get("ports", ())}
     assert set(published) == {"nginx", "prometheus", "alertmanager", "grafana", "locust-master"}
     assert all(port.startswith("127.0.0.1:") for port in published.values())
+
+
+def test_nothing_is_open_that_nobody_has_opened() -> None:
+    """An API starts with keys, or by the word in .env; what other hosts can reach wants keys whatever that says."""
+    assert API["STREAMGAUGE_OPEN"] == "${STREAMGAUGE_OPEN:-false}"
+    assert re.search(r"^STREAMGAUGE_OPEN=true$", (ROOT / ".env.example").read_text(), re.M)
+    tls = yaml.safe_load((ROOT / "docker-compose.tls.yml").read_text())["services"]
+    assert tls["nginx"]["ports"] == ["8443:8443"]
+    assert tls["api"]["environment"]["STREAMGAUGE_OPEN"] == "false"
+    assert tls["api"]["environment"]["STREAMGAUGE_API_KEYS"].startswith("${STREAMGAUGE_API_KEYS:?")
 
 
 def test_what_the_image_copies_exists() -> None:

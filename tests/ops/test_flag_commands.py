@@ -1,10 +1,7 @@
 """`streamgauge flag` and `streamgauge rollback`: what they say beforehand, what they do, and what they refuse."""
 
 import asyncio
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from app.streaming.backends import NAMES
 from app.streaming.flag_document import Rules, document_of
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
+from tests.support.command import Said, streamgauge_here
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
@@ -45,28 +43,27 @@ async def forgotten(system: Stack) -> AsyncIterator[None]:
         await until_awaited(have_forgotten, "every process follows")
 
 
-def streamgauge(system: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments],
-        env={**os.environ, **system.environment(), "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+async def streamgauge(system: Stack, *arguments: str) -> Said:
+    """A command on this system, in a thread: it has a loop of its own."""
+    environment = {**system.environment(), "COLUMNS": "160"}
+    return await asyncio.to_thread(streamgauge_here, *arguments, folder=system.logs, **environment)
 
 
 async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
     """A dry run says the same and changes nothing; each change says how to undo it; the history vouches for itself."""
-    planned = streamgauge(system, "flag", "split", "polling=10", "--dry-run")
+    planned = await streamgauge(system, "flag", "split", "polling=10", "--dry-run")
     assert "pubsub 100 % → pubsub 90 %, polling 10 %." in planned.stdout
     assert "Nothing was changed" in planned.stdout
-    assert "No document is set" in streamgauge(system, "flag", "show").stdout
-    made = streamgauge(system, "flag", "split", "polling=10", "--by", "ada", "--reason", "a [tenth]")
+    assert "no document is set" in (await streamgauge(system, "flag", "show")).stdout
+    made = await streamgauge(system, "flag", "split", "polling=10", "--by", "ada", "--reason", "a [tenth]")
     assert made.returncode == DONE, made.stderr
     assert "Undo: streamgauge flag set pubsub" in made.stdout
-    assert streamgauge(system, "flag", "target", "eve", "notify", "--by", "bob").returncode == DONE
-    assert "new messages go to pubsub 90 %, polling 10 %, eve: notify." in streamgauge(system, "flag", "show").stdout
-    told = streamgauge(system, "flag", "history")
+    assert (await streamgauge(system, "flag", "target", "eve", "notify", "--by", "bob")).returncode == DONE
+    assert (
+        "new messages go to pubsub 90 %, polling 10 %, eve: notify."
+        in (await streamgauge(system, "flag", "show")).stdout
+    )
+    told = await streamgauge(system, "flag", "history")
     assert told.returncode == DONE
     assert "a [tenth]" in told.stdout
     assert "Each entry follows from the one before." in told.stdout
@@ -75,10 +72,10 @@ async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
 async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
     """Also a user's target, a share, and a flag that was switched off: the commands are run as they are shown."""
 
-    def in_force() -> str:
-        return streamgauge(system, "flag", "show").stdout.partition("new messages go to ")[2].partition("\n")[0]
+    async def in_force() -> str:
+        return (await streamgauge(system, "flag", "show")).stdout.partition("new messages go to ")[2].partition("\n")[0]
 
-    assert streamgauge(system, "flag", "set", "polling").returncode == DONE
+    assert (await streamgauge(system, "flag", "set", "polling")).returncode == DONE
     changes = (
         ("flag", "target", "eve o'hara", "notify"),
         ("flag", "split", "pubsub=10"),
@@ -87,31 +84,31 @@ async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
         ("flag", "set", "pubsub"),
     )
     for change in changes:
-        before = in_force()
-        made = streamgauge(system, *change)
+        before = await in_force()
+        made = await streamgauge(system, *change)
         assert made.returncode == DONE, made.stderr
-        assert in_force() != before
+        assert await in_force() != before
         for command in made.stdout.partition("Undo: ")[2].strip().split(" && "):
-            undone = streamgauge(system, *shlex.split(command)[1:])
+            undone = await streamgauge(system, *shlex.split(command)[1:])
             assert undone.returncode == DONE, undone.stderr
-        assert in_force() == before, made.stdout
-        assert streamgauge(system, *change).returncode == DONE
-    again = streamgauge(system, "flag", "set", "pubsub")
+        assert await in_force() == before, made.stdout
+        assert (await streamgauge(system, *change)).returncode == DONE
+    again = await streamgauge(system, "flag", "set", "pubsub")
     assert "Undo" not in again.stdout, "there is nothing to undo"
 
 
 async def test_of_two_who_change_it_at_once_one_is_told(system: Stack) -> None:
     """`--expected` is the generation that `flag show` said; whoever comes second changes nothing, and is told so."""
-    assert "Generation 0" in streamgauge(system, "flag", "show").stdout
-    assert streamgauge(system, "flag", "set", "notify", "--expected", "0").returncode == DONE
-    generation = streamgauge(system, "flag", "show").stdout.removeprefix("Generation ").partition(":")[0]
+    assert "Generation 0" in (await streamgauge(system, "flag", "show")).stdout
+    assert (await streamgauge(system, "flag", "set", "notify", "--expected", "0")).returncode == DONE
+    generation = (await streamgauge(system, "flag", "show")).stdout.removeprefix("Generation ").partition(":")[0]
     for late in (
         ("flag", "set", "streams"),
         ("flag", "split", "polling=5"),
         ("flag", "target", "a", "polling"),
         ("rollback",),
     ):
-        refused = streamgauge(system, *late, "--expected", "0")
+        refused = await streamgauge(system, *late, "--expected", "0")
         assert refused.returncode == 1
         assert f"The flag is at generation {generation} by now" in refused.stderr
 
@@ -119,20 +116,22 @@ async def test_of_two_who_change_it_at_once_one_is_told(system: Stack) -> None:
 async def test_what_is_so_already_makes_no_generation(system: Stack) -> None:
     """And the command says so; without a document there is none to keep a user out of."""
     nobody = ("flag", "target", "nobody", "none")
-    assert "Nothing was changed: generation 0 says that already." in streamgauge(system, *nobody).stdout
+    assert "Nothing was changed: generation 0 says that already." in (await streamgauge(system, *nobody)).stdout
     for change in (("flag", "set", "pubsub"), ("flag", "split", "notify=10"), ("rollback", "--force"), ("rollback",)):
-        assert "is in force" in streamgauge(system, *change).stdout
-        assert "says that already" in streamgauge(system, *change).stdout
-        assert "says that already" in streamgauge(system, *nobody).stdout
+        assert "is in force" in (await streamgauge(system, *change)).stdout
+        assert "says that already" in (await streamgauge(system, *change)).stdout
+        assert "says that already" in (await streamgauge(system, *nobody)).stdout
 
 
 async def test_the_undo_of_a_rollback_never_moves_live_streams(system: Stack) -> None:
     """After a forced one there is nothing to take back but the force; then a plain one brings the flag back to off."""
-    streamgauge(system, "rollback", "--force")
-    assert "new messages go to polling alone, live streams as well." in streamgauge(system, "flag", "show").stdout
-    assert "Undo" not in streamgauge(system, "rollback").stdout
-    streamgauge(system, "rollback", "--force")
-    assert streamgauge(system, "flag", "set", "notify").stdout.endswith("Undo: streamgauge rollback\n")
+    await streamgauge(system, "rollback", "--force")
+    assert (
+        "new messages go to polling alone, live streams as well." in (await streamgauge(system, "flag", "show")).stdout
+    )
+    assert "Undo" not in (await streamgauge(system, "rollback")).stdout
+    await streamgauge(system, "rollback", "--force")
+    assert (await streamgauge(system, "flag", "set", "notify")).stdout.endswith("Undo: streamgauge rollback\n")
 
 
 async def test_old_records_are_shown_safely(system: Stack) -> None:
@@ -141,7 +140,7 @@ async def test_old_records_are_shown_safely(system: Stack) -> None:
         document = document_of(Rules("pubsub", users={"a\x9b2J": "notify"}), NAMES)
         await FlagRecords(database).add(document, by="eve\x1b[2J", reason="a\nb")
     for command in ("show", "history"):
-        told = streamgauge(system, "flag", command).stdout
+        told = (await streamgauge(system, "flag", command)).stdout
         assert "a\\u009b2J: notify" in told
         assert not {"\x1b", "\x9b"} & set(told)
     assert "eve\\u001b[2J" in told
@@ -151,20 +150,20 @@ async def test_old_records_are_shown_safely(system: Stack) -> None:
 async def test_a_rollout_that_sees_nothing_does_not_begin(system: Stack, tmp_path: Path) -> None:
     """Nothing is moved before its figures could be read once."""
     for blind in (("--metrics", "http://127.0.0.1:1/metrics"), ("--prometheus", "http://127.0.0.1:1")):
-        refused = streamgauge(system, "rollout", "polling", *blind, "--folder", str(tmp_path))
+        refused = await streamgauge(system, "rollout", "polling", *blind, "--folder", str(tmp_path))
         assert refused.returncode == REFUSED
         assert "The flag was not moved: start what did not answer" in refused.stderr
-    assert "Generation 0" in streamgauge(system, "flag", "show").stdout
-    assert not list(tmp_path.rglob("state.json"))
+    assert "Generation 0" in (await streamgauge(system, "flag", "show")).stdout
+    assert not (tmp_path / "rollout" / "state.json").exists()
 
 
 async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) -> None:
     """And names the generation."""
     for share in ("5", "10"):
-        streamgauge(system, "flag", "split", f"polling={share}", "--by", "ada")
+        await streamgauge(system, "flag", "split", f"polling={share}", "--by", "ada")
     async with Database.connect(system.database_url, 1) as database, database.driver() as connection:
         await connection.execute("UPDATE flag_document SET changed_by = 'eve'")
-    told = streamgauge(system, "flag", "history")
+    told = await streamgauge(system, "flag", "history")
     assert told.returncode == 1
     assert "does not follow from the one before" in told.stdout
 
@@ -186,7 +185,7 @@ async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) ->
 )
 async def test_what_can_not_be_is_refused(system: Stack, arguments: tuple[str, ...], why: str) -> None:
     """With what can, and exit code 2."""
-    refused = streamgauge(system, "flag", *arguments)
+    refused = await streamgauge(system, "flag", *arguments)
     assert refused.returncode == REFUSED
     assert why in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -196,12 +195,12 @@ async def test_a_rollback_waits_for_what_still_streams(client: Client, system: S
     """`--drain` says how much that is; when the time is up the flag is back all the same."""
     live = await client.post("ttft=0.02&gap=0.05&chunks=250", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
-    hasty = await asyncio.to_thread(streamgauge, system, "rollback", "--drain", "--within", "0.1")
+    hasty = await streamgauge(system, "rollback", "--drain", "--within", "0.1")
     assert hasty.returncode == NOT_DRAINED
     assert "Live streams: 1 in pubsub." in hasty.stdout
     assert "Still streaming after 0.1 s: 1 in pubsub. New messages go to polling all the same." in hasty.stdout
     assert (await client.answer(await client.post(backend="pubsub")))["backend"] == "polling"
-    patient = await asyncio.to_thread(streamgauge, system, "rollback", "--drain", "--within", "30")
+    patient = await streamgauge(system, "rollback", "--drain", "--within", "30")
     assert patient.returncode == DONE, patient.stdout
     assert "Nothing streams elsewhere than in polling any more." in patient.stdout
     assert (await viewing)[-1].record["chunk_type"] == "done"
@@ -212,7 +211,7 @@ async def test_a_forced_rollback_moves_what_streams(client: Client, system: Stac
     """And waits until it has moved."""
     live = await client.post("ttft=0.02&gap=0.05&chunks=150", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
-    forced = await asyncio.to_thread(streamgauge, system, "rollback", "--force", "--within", "30")
+    forced = await streamgauge(system, "rollback", "--force", "--within", "30")
     assert forced.returncode == DONE, forced.stdout
     assert not viewing.done(), "it was in the middle of it"
     assert "handed over to polling" in forced.stdout

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from loadtest.key import VARIABLE
 from tests.ops.test_compose import modules, settings_names
 from tests.ops.test_rules import ours
 
@@ -110,8 +111,9 @@ def test_settings_are_ones_that_are_read_and_secrets_are_not_among_them() -> Non
     given = set(named("ConfigMap", "streamgauge")["data"])
     for pod in pods().values():
         given |= {each["name"] for container in pod["spec"]["containers"] for each in container.get("env", ())}
-    assert given <= settings_names()
+    assert given <= settings_names() | {VARIABLE}
     assert not given & {"REDIS_URL", "BROKER_URL", "DATABASE_URL", "OPENAI_API_KEY"}
+    assert not given & {"STREAMGAUGE_API_KEYS", "STREAMGAUGE_METRICS_TOKEN", "STREAMGAUGE_OPEN"}  # no keys, no start
     assert Settings.model_validate({}).worker_metrics_host == "127.0.0.1"  # so that the pod's own is needed
 
 
@@ -132,6 +134,8 @@ def test_monitors_read_ports_that_exist_under_the_jobs_that_alerts_name() -> Non
         monitor = named(kind, f"streamgauge-{name}")
         (endpoint,) = monitor["spec"][key]
         assert endpoint["port"] in {port["name"] for port in pods()[name]["spec"]["containers"][0]["ports"]}
+        credentials = {"name": "streamgauge", "key": "STREAMGAUGE_METRICS_TOKEN"}
+        assert endpoint.get("authorization") == ({"credentials": credentials} if name == "api" else None)
         assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": f"streamgauge-{name}"}]
 
 

@@ -25,10 +25,10 @@ def alembic(server: PostgresServer, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[PostgresServer]:
-    """One whose schema is the newest."""
-    with migrated_postgres(tmp_path) as postgres:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One whose schema is the newest; each test leaves it so."""
+    with migrated_postgres(tmp_path_factory.mktemp("postgres")) as postgres:
         yield postgres
 
 

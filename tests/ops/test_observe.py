@@ -5,16 +5,23 @@ import os
 from pathlib import Path
 from urllib.request import urlopen
 
+import httpx2
+
+from app.api.access import digest_of
 from ops.exporters import HOW_TO_GET, exporters
 from tests.ops.test_cli import streamgauge
 from tests.support.prometheus import needs
-from tests.support.up import streamgauge_up
+from tests.support.up import ALONE, streamgauge_up
+from tests.support.waiting import until
 
 
 def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path) -> None:
-    """The page answers, scrapes the system, and has every group of rules."""
+    """The page answers, scrapes the system, also where that asks for keys and a token, and has every group of rules."""
     needs("prometheus")
-    with streamgauge_up(tmp_path, "--observe") as up:
+    guards = {"STREAMGAUGE_API_KEYS": f"ada:{digest_of('a key')}", "STREAMGAUGE_METRICS_TOKEN": "a-token"}
+    with streamgauge_up(tmp_path, "--observe", environment=ALONE | guards) as up:
+        asked = {key: httpx2.post(f"{up.api_url}/session", headers={"Authorization": f"Bearer {key}"}).status_code
+                 for key in ("a key", "another")}  # fmt: skip
         page, alerts = up.line("Query:").split()
         with urlopen(page, timeout=10) as answer:
             assert answer.status == 200
@@ -22,8 +29,16 @@ def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path) -> None:
         assert alerts == f"{url}/alerts"
         with urlopen(f"{url}/api/v1/rules", timeout=10) as answer:
             groups = [group["name"] for group in json.load(answer)["data"]["groups"]]
-        with urlopen(f"{url}/api/v1/targets", timeout=10) as answer:
-            jobs = {target["labels"]["job"] for target in json.load(answer)["data"]["activeTargets"]}
+
+        def targets() -> dict[str, str]:
+            with urlopen(f"{url}/api/v1/targets", timeout=10) as answer:
+                return {
+                    target["labels"]["job"]: target["health"] for target in json.load(answer)["data"]["activeTargets"]
+                }
+
+        until(lambda: targets().get("streamgauge-api") == "up", "the API's metrics are scraped", 30)
+        jobs = set(targets())
+    assert asked == {"a key": 204, "another": 401}
     assert sorted(groups) == ["streamgauge-causes", "streamgauge-ratios", "streamgauge-symptoms"]
     assert {"streamgauge-api", "streamgauge-worker", "loadtest"} <= jobs
 

@@ -12,6 +12,8 @@ def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
     """With the rules where the container has them."""
     rules = (OPS / "prometheus/rules.yml").resolve()
     text = (OPS / "prometheus/prometheus.yml").read_text().replace("/etc/prometheus/rules.yml", str(rules))
+    (tmp_path / "token").write_text("a token")
+    text = text.replace("/tmp/metrics-token", str(tmp_path / "token"))
     (tmp_path / "prometheus.yml").write_text(text)
     command = [tool("promtool", "prometheus"), "check", "config", str(tmp_path / "prometheus.yml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)

@@ -20,9 +20,10 @@ from app.streaming.flag import NO_GENERATION
 from app.streaming.flag_document import document_for
 from ops.flipping import borrowed_flag, flipping
 from ops.stack import Stack
-from tests.ops.test_cli import streamgauge
+from tests.support.command import streamgauge_here
 from tests.support.targets import ROOT
 
+pytestmark = pytest.mark.long
 QUICKLY = {"STREAMGAUGE_STORE_BACK_S": "1"}
 CLUSTERS = {"BROKER_URL": "redis://127.0.0.1:9/0"}
 ALONE = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
@@ -99,7 +100,7 @@ def test_what_can_not_be_flipped_or_killed_is_refused_at_once(
     tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], words: str
 ) -> None:
     """With the way out, and before anything is started."""
-    refused = streamgauge("bench", "--scenario", "rollback", *options, folder=tmp_path, **environment)
+    refused = streamgauge_here("bench", "--scenario", "rollback", *options, folder=tmp_path, **environment)
     assert refused.returncode == 2, refused.stderr
     assert words in refused.stderr
     assert not (tmp_path / ".streamgauge").exists()

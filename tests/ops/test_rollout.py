@@ -31,8 +31,10 @@ from tests.support.store_proxy import StoreProxy, proxied
 from tests.support.valkey import running_valkey
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.long
 SCRIPT = "ttft=0.02&gap=0.02&chunks=10"
-AT_ONCE = 20
+AT_ONCE = 10
+"""Enough for the guard, and some of the processors is left for the tests beside it."""
 INTERVAL_S = 2.0
 TRIES = 20
 STREAMS_AN_INTERVAL = 16

@@ -6,7 +6,7 @@ import pytest
 
 from ops.rollout.guard import DEFAULT
 from tests.ops.rollout_parts import World
-from tests.ops.test_cli import streamgauge
+from tests.support.command import streamgauge_here
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
@@ -32,7 +32,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 def test_what_can_not_begin_says_what_to_do(tmp_path: Path, arguments: list[str], says: str) -> None:
     """And leaves no state behind."""
     (tmp_path / "gated.yaml").write_text(DEFAULT.read_text().replace("gates: []", "gates: [25]"))
-    refused = streamgauge("rollout", *arguments, folder=tmp_path, DATABASE_URL=NOWHERE)
+    refused = streamgauge_here("rollout", *arguments, folder=tmp_path, DATABASE_URL=NOWHERE)
     assert refused.returncode == 2, refused.stderr
     assert says in " ".join(refused.stderr.split())
     assert not list(tmp_path.rglob("state.json"))
@@ -40,11 +40,11 @@ def test_what_can_not_begin_says_what_to_do(tmp_path: Path, arguments: list[str]
 
 def test_an_unfinished_rollout_is_not_forgotten_without_a_word(tmp_path: Path) -> None:
     """It can be carried on, or given up by name: then the new one begins as any other."""
+    (tmp_path / ".streamgauge").mkdir()
     world = World(tmp_path / ".streamgauge" / "rollout")
-    world.journal.folder.mkdir(parents=True)
     world.journal.begin(world.state())
-    refused = streamgauge("rollout", "notify", folder=tmp_path, DATABASE_URL=NOWHERE)
+    refused = streamgauge_here("rollout", "notify", folder=tmp_path, DATABASE_URL=NOWHERE)
     assert refused.returncode == 2
-    assert "The rollout of pubsub in .streamgauge/rollout is unfinished, at 1 %" in refused.stderr
-    anew = streamgauge("rollout", "notify", "--anew", folder=tmp_path, DATABASE_URL=NOWHERE)
+    assert "The rollout of pubsub in .streamgauge/rollout is unfinished, at 1 %" in " ".join(refused.stderr.split())
+    anew = streamgauge_here("rollout", "notify", "--anew", folder=tmp_path, DATABASE_URL=NOWHERE)
     assert "Set DATABASE_URL" in anew.stderr

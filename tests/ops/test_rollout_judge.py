@@ -86,6 +86,13 @@ def test_missed_pushes_are_a_share_of_the_events() -> None:
     assert judged(Did(repairs=5), Did(), guard)[0] is Verdict.PASS
 
 
+def test_only_streams_whose_store_was_lost_count_as_handed_over() -> None:
+    """Those that somebody moved by a forced rollback are no fault of the candidate."""
+    guard = "objectives: {handovers: {slack: 1%}}"
+    assert judged(Did(lost=20), Did(), guard)[0] is Verdict.FAIL
+    assert judged(Did(moved=20), Did(), guard)[0] is Verdict.PASS
+
+
 def test_a_restarted_process_counts_from_zero_and_a_new_one_from_the_next_interval() -> None:
     """Neither makes a jump."""
     before = grow(grow({}, "pubsub", Did(streams=1000), "a"), "pubsub", Did(streams=1000), "b")

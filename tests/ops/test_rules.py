@@ -89,7 +89,10 @@ CASES: dict[str, tuple[Series, Series]] = {
         {'up{job="streamgauge-api"}': "1x60", 'up{job="else"}': "0x60"},
     ),
     "MessagesRefused": grows("streamgauge_posts_refused_total", 'dependency="broker"'),
-    "StoreLost": grows("streamgauge_handovers_total"),
+    "StoreLost": (
+        grows("streamgauge_handovers_total", 'reason="lost"')[0],
+        grows("streamgauge_handovers_total", 'reason="asked"')[0],
+    ),
     "StoreAway": level("1", "0", "streamgauge_store_away"),
     "OutputBufferKills": grows("redis_client_output_buffer_limit_disconnections_total", 'instance="valkey"'),
     "SubscriptionsLost": grows("streamgauge_store_reconnects_total", 'instance="a"'),
@@ -164,14 +167,47 @@ def test_an_alert_fires_on_its_trouble_and_is_silent_in_health(name: str, promto
     assert not _fires(promtool, tmp_path, name, good, at), f"{name} fires in health"
 
 
+@pytest.mark.parametrize("name", [*(name for name in CASES if name.endswith("BurnsFast")), "AnswersBurnsOn"])
+def test_nobody_is_woken_by_a_few_messages(name: str, promtool: str, tmp_path: Path) -> None:
+    """The same trouble on fewer events in its long window than the objectives name is silent; on more it fires."""
+    burns = yaml.safe_load(render.OBJECTIVES.read_text())["burns"]
+    long = next(burn["long"] for burn in burns if name.endswith(burn["suffix"]))
+    in_window = {"1h": 30, "6h": 180, "3d": 2160}[long] * (100 if name.startswith(("Delivery", "First")) else 1000)
+    for events, fires in ((450, False), (550, True)):
+        series = {key: _scaled(values, events / in_window) for key, values in CASES[name][0].items()}
+        assert _fires(promtool, tmp_path, name, series, "3d12h") is fires, events
+
+
+def _scaled(values: str, factor: float) -> str:
+    return re.sub(r"\+(\d+)x", lambda found: f"+{int(found[1]) * factor:.9f}x", values)
+
+
+def test_a_count_is_told_in_whole_numbers(promtool: str, tmp_path: Path) -> None:
+    """Prometheus extrapolates: two streams are 2.5 of them in five minutes, which nobody can hand over."""
+    rule = ALERTS["StoreLost"]
+    told = {"summary": "2 live streams were handed over to polling in 5 minutes: Valkey was lost."}
+    expected = {"exp_labels": rule["labels"], "exp_annotations": rule["annotations"] | told}
+    series = {'streamgauge_handovers_total{reason="lost"}': "0x10 2x10"}
+    _judge(promtool, tmp_path, "StoreLost", series, "12m", [expected]).check_returncode()
+
+
 def _fires(promtool: str, folder: Path, name: str, series: Series, at: str) -> bool:
     """Tell whether the alert fires: promtool is told to expect none, and fails when there is one."""
+    done = _judge(promtool, folder, name, series, at, [])
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 or f"alertname: {name}" in output, output
+    return done.returncode != 0
+
+
+def _judge(
+    promtool: str, folder: Path, name: str, series: Series, at: str, expected: list[dict[str, Any]]
+) -> "subprocess.CompletedProcess[str]":
     # Four days at an evaluation a minute would take promtool 8 s.
     sampled, evaluated = ("2m", "10m") if "d" in at else ("1m", "1m")
     test: dict[str, Any] = {
         "interval": sampled,
         "input_series": [{"series": key, "values": values} for key, values in series.items()],
-        "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []}],
+        "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": expected}],
     }
     path = folder / "test.json"
     path.write_text(
@@ -184,7 +220,4 @@ def _fires(promtool: str, folder: Path, name: str, series: Series, at: str) -> b
             }
         )
     )
-    done = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, timeout=60)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0 or f"alertname: {name}" in output, output
-    return done.returncode != 0
+    return subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, timeout=60)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +129,24 @@ def pool_workers(**settings: Any) -> Iterator[Workers]:
         finally:
             workers.close()
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def hold(workers: Workers, gate: str, number: int) -> list[str]:
+    """Start `number` tasks that wait for the gate."""
+    ids = [workers.send("hold", gate) for _ in range(number)]
+    for task_id in ids:
+        workers.wait_for(f"start {task_id}")
+    return ids
+
+
+def assert_each_ran_once(workers: Workers, ids: list[str]) -> None:
+    for task_id in ids:
+        workers.wait_for(f"end {task_id}")
+    assert [workers.count(f"start {task_id}") for task_id in ids] == [1] * len(ids)
+    assert [workers.count(f"end {task_id}") for task_id in ids] == [1] * len(ids)
+
+
+def pass_time(seconds: float) -> None:
+    """Let timeouts lapse that the test is about."""
+    over = time.monotonic() + seconds
+    until(lambda: time.monotonic() > over, f"{seconds} s have passed", seconds + 5)

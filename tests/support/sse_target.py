@@ -51,8 +51,9 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 class Target:
     """An ASGI application holding its conversations in memory."""
 
-    def __init__(self, behind: dict[str, float]) -> None:
+    def __init__(self, behind: dict[str, float], skew_s: float) -> None:
         self._open = 0
+        self._skew_ns = round(skew_s * 1e9)
         self._behind = behind
         self._conversations: dict[str, list[dict[str, Any]]] = {}
         self._tasks: dict[str, dict[str, Any]] = {}
@@ -73,13 +74,16 @@ class Target:
         else:
             await _json(send, *self._answer(scope["method"], parts, headers, body))
 
+    def _now_ns(self) -> int:
+        return time.time_ns() + self._skew_ns
+
     def _answer(self, method: str, parts: list[str], headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         if parts[0] in {"health", "ready"}:
             return 200, {"status": "ready"}
         if parts[0] == "open":
             return 200, self._open
         if parts[0] == "clock":
-            return 200, {"received_ns": time.time_ns(), "sent_ns": time.time_ns()}
+            return 200, {"received_ns": self._now_ns(), "sent_ns": self._now_ns()}
         if method == "POST" and len(parts) == 1:
             name = str(uuid.uuid4())
             self._conversations[name] = []
@@ -89,7 +93,7 @@ class Target:
         return 200, {"id": parts[1], "messages": self._conversations[parts[1]]}
 
     def _message(self, messages: list[dict[str, Any]], headers: dict[str, str], asked: Any) -> tuple[int, Any]:
-        task_id, now = str(uuid.uuid4()), time.time_ns()
+        task_id, now = str(uuid.uuid4()), self._now_ns()
         pace = dict(re.findall(r"(\w+)=([^&]+)", asked.get("model") or ""))
         if pace.get("fault") == "refuse":
             return 503, {"title": "broker down"}
@@ -119,20 +123,23 @@ class Target:
         fault = pace.get("fault")
         await asyncio.sleep(float(pace.get("ttft", 0.01)))
         records = list(self._records(task, int(pace.get("chunks", 5)) if pace.get("chunks") != "max" else 5))
+        began = asyncio.get_running_loop().time()
         for count, record in enumerate(records):
             if fault == "cut" and count == 3:
                 raise ConnectionAbortedError("cut on purpose")
             if fault == "stall" and count == 3:
                 await asyncio.sleep(3600)
             await _body(send, self._frame(record, task))
-            await asyncio.sleep(float(pace.get("gap", 0.01)))
+            # By an absolute schedule: what a busy machine makes late once must not slow all that follows.
+            due = began + (count + 1) * float(pace.get("gap", 0.01))
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
         await send({"type": "http.response.body", "body": b""})
 
     def _records(self, task: dict[str, Any], chunks: int) -> Iterator[dict[str, Any]]:
         """The stream as it will be sent; the honest message is committed before the first event."""
         contents = [f"{WORDS[index % len(WORDS)]} " for index in range(chunks)]
         fault = task["pace"].get("fault")
-        _commit(task["message"], contents, fault)
+        _commit(task["message"], contents, fault, self._now_ns())
         records: list[dict[str, Any]] = [
             {"chunk_index": index, "chunk_type": "content", "content": text} for index, text in enumerate(contents)
         ]
@@ -152,7 +159,7 @@ class Target:
 
     def _frame(self, record: dict[str, Any], task: dict[str, Any]) -> bytes:
         behind_ns = round(self._behind.get(task["backend"], 0.0) * 1e9)
-        whole = {**record, "attempt": 1, "deltas": 1, "ts_ns": time.time_ns() - behind_ns}
+        whole = {**record, "attempt": 1, "deltas": 1, "ts_ns": self._now_ns() - behind_ns}
         fault = task["pace"].get("fault")
         if fault == "malformed" and record["chunk_index"] == 2:
             return b"id: 2\ndata: {nonsense\n\n"
@@ -160,11 +167,10 @@ class Target:
         return f"id: {name}\ndata: {json.dumps(whole)}\n\n".encode()
 
 
-def _commit(message: dict[str, Any], contents: list[str], fault: str | None) -> None:
+def _commit(message: dict[str, Any], contents: list[str], fault: str | None, now: int) -> None:
     message["content"] = "something else" if fault == "mismatch" else "".join(contents)
     message["status"] = "complete"
     message["usage"] = {"completion_tokens": len(contents)}
-    now = time.time_ns()
     message["timings"] |= {"first_delta_ns": now, "last_delta_ns": now}
     if fault == "lost_message":
         message["role"] = "user"
@@ -191,16 +197,18 @@ def main() -> None:
     """Serve on a free port and print it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--behind", action="append", default=[], metavar="BACKEND=SECONDS")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--skew", type=float, default=0.0, help="seconds that its clock is ahead")
     parser.add_argument("--certificate", help="a PEM file with its key: serve TLS")
     options = parser.parse_args()
     behind = {name: float(seconds) for name, seconds in (one.split("=") for one in options.behind)}
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind((options.host, 0))
     listener.listen(256)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     config = uvicorn.Config(
-        Target(behind), lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
+        Target(behind, options.skew), lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
         ssl_certfile=options.certificate,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])

@@ -24,7 +24,11 @@ class Up:
 
     @property
     def api_url(self) -> str:
-        found = re.search(r"api-1 .* (http://\S+)", self.printed)
+        return self.address("api-1")
+
+    def address(self, part: str) -> str:
+        """Where a part listens, as it printed it."""
+        found = re.search(rf"^ *{part} +process.* (\S+://\S+)$", self.printed, re.MULTILINE)
         assert found, self.printed
         return found[1]
 

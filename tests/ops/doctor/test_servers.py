@@ -12,6 +12,7 @@ import redis
 from app.settings import Settings
 from app.streaming.keys import meta_key
 from ops.doctor.broker import examine_broker
+from ops.doctor.finding import Severity
 from ops.doctor.server import judge_version
 from ops.doctor.store import examine_store
 from ops.valkey_server import ValkeyServer, running_valkey
@@ -142,6 +143,16 @@ async def test_a_fault_of_the_broker_is_found_beside_what_a_store_may_do(
     found = await troubles(examine_broker(store_at(NOWHERE, broker_url=server.url)))
     assert "appendonly yes" in found.pop("broker.persistence").fix
     only(found, check, evidence, fix)
+
+
+async def test_a_store_that_is_the_broker_too_is_worth_a_note(server: ValkeyServer) -> None:
+    """Also in another database of it, which goes with it: its loss stops new messages, where a store's does not."""
+    shared = store_at(server.url, broker_url=server.url.rpartition("/")[0] + "/1")
+    found = {finding.check: finding async for finding in examine_broker(shared)}["broker.own"]
+    assert found.severity is Severity.NOTE
+    assert "503" in found.finding
+    assert "BROKER_URL" in found.fix
+    assert "broker.own" not in await troubles(examine_broker(store_at(NOWHERE, broker_url=server.url)))
 
 
 async def test_nothing_listens() -> None:

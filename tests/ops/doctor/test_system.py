@@ -194,22 +194,24 @@ async def test_the_model_refuses_the_key(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "finding", "fix"),
+    ("model", "patience_s", "finding", "fix"),
     [
-        ("scripted?fault=500", "'upstream'", "refused or broke off"),
-        ("scripted?ttft=60", "model or the worker", "said of the model"),
+        ("scripted?fault=500", 30.0, "'upstream'", "refused or broke off"),
+        ("scripted?ttft=60", 4.0, "model or the worker", "said of the model"),
     ],
 )
 async def test_the_canary_stops_at_the_model(
     stack: Stack,
     http: httpx2.AsyncClient,
     database: asyncpg.Connection,
-    hasty: None,
+    monkeypatch: pytest.MonkeyPatch,
     model: str,
+    patience_s: float,
     finding: str,
     fix: str,
 ) -> None:
     """One that fails, and one that says nothing."""
+    monkeypatch.setattr(canary, "PATIENCE_S", patience_s)
     settings = settings_of(stack, broker_url=stack.broker_url).model_copy(update={"openai_model": model})
     async with serving(settings) as client:
         found = await follow_canary(http, str(client.http.base_url).rstrip("/"), settings, database)
@@ -220,11 +222,11 @@ async def test_the_canary_stops_at_the_model(
 async def test_an_api_with_another_store_than_the_workers(
     stack: Stack, http: httpx2.AsyncClient, database: asyncpg.Connection
 ) -> None:
-    """Both are well by themselves, and each stream has to be moved."""
+    """Both are well by themselves, and each stream has to be moved, before or after its viewer has come."""
     settings = settings_of(stack, broker_url=stack.broker_url, redis_url=stack.broker_url)
     async with serving(settings) as client:
         found = await follow_canary(http, str(client.http.base_url).rstrip("/"), settings, database)
-    assert found.finding == "was handed over: it began in pubsub and ended in polling"
+    assert found.finding == "was handed over: it began in pubsub and went on in polling"
     assert "REDIS_URL" in found.fix
 
 

@@ -1,0 +1,58 @@
+"""Where the system has API keys, the page asks for one, once a tab."""
+
+import re
+
+from playwright.async_api import Browser, expect
+
+from app.api.access import digest_of
+from ops.stack import Stack
+from tests.app.test_away import settings_of
+from tests.browser.visitor import Visitor
+from tests.support.serving import serving
+
+KEY = "the-key-of-ada"
+TOKEN = "the-token-of-the-operator"
+
+
+async def test_a_key_is_asked_for_once_and_kept_for_the_tab(browser: Browser, system: Stack) -> None:
+    """A wrong one is asked for again; with the right one the answer comes, also after a reload, and no URL shows it."""
+    settings = settings_of(system).model_copy(update={"api_keys": {digest_of(KEY): "ada"}})
+    async with serving(settings) as client:
+        url = str(client.http.base_url).rstrip("/")
+        context = await browser.new_context()
+        visitor = Visitor(context, url, url)
+        tab = await visitor.tab()
+        asked = list[str]()
+        tab.page.on("request", lambda request: asked.append(request.url))
+        await tab.ask()
+        for given in ("a wrong one", KEY):
+            await expect(tab.page.locator("#key-wanted")).to_be_visible()
+            await tab.page.locator("#key").fill(given)
+            await tab.page.locator("#key").press("Enter")
+        await tab.is_complete()
+        await tab.page.reload()
+        await tab.is_complete()
+        await expect(tab.page.locator("#key-wanted")).to_be_hidden()
+        assert not any(KEY in each for each in asked)
+        await context.close()
+        assert visitor.complaints == []
+
+
+async def test_an_operator_has_metrics_and_flag_by_the_token_and_is_asked_for_no_key(
+    browser: Browser, system: Stack
+) -> None:
+    """Also one whose token is wrong: the page says so, since a key would not help."""
+    guards = {"api_keys": {digest_of(KEY): "ada"}, "operator_token": TOKEN, "metrics_token": "another"}
+    async with serving(settings_of(system).model_copy(update=guards)) as client:
+        url = str(client.http.base_url).rstrip("/")
+        for token, told in ((TOKEN, ""), ("a-wrong-one", "Send the")):
+            context = await browser.new_context()
+            visitor = Visitor(context, url, f"{url}/#token={token}")
+            tab = await visitor.tab("live", operator=True)
+            for alert in ("#live-alert", "#flag-alert"):
+                await expect(tab.page.locator(alert)).to_contain_text(told)
+            viewers = tab.page.locator(".tile", has_text="Viewers").locator("dd")
+            await expect(viewers).to_have_text("–" if told else "0")
+            await expect(tab.page.locator("#generation")).to_have_text("" if told else re.compile("^Generation"))
+            await expect(tab.page.locator("#key-wanted")).to_be_hidden()
+            await context.close()
