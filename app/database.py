@@ -23,6 +23,10 @@ class DatabaseUnavailableError(Exception):
     """PostgreSQL did not answer, or refused; nothing was half-made. Check DATABASE_URL and the server's log."""
 
 
+class DataRefusedError(DatabaseUnavailableError):
+    """PostgreSQL can't hold what it was given: a fault of ours, which no wait mends. Nothing was half-made."""
+
+
 class Database:
     """The pool of connections. Leaving any block of it without an error means that its work is committed."""
 
@@ -151,4 +155,12 @@ def translated_errors() -> Iterator[None]:
         yield
     except (*_ERRORS, TimeoutError) as error:
         said = str(error).partition("\n")[0]  # what follows may quote a row, and with it what somebody wrote
-        raise DatabaseUnavailableError(f"{type(error).__name__}: {said or 'no answer in time'}") from error
+        kind = DataRefusedError if _is_about_data(error) else DatabaseUnavailableError
+        raise kind(f"{type(error).__name__}: {said or 'no answer in time'}") from error
+
+
+def _is_about_data(error: BaseException | None) -> bool:
+    """Tell whether this, or what an engine's error was made of, is about the data that was given."""
+    while error is not None and not isinstance(error, asyncpg.DataError):
+        error = error.__cause__
+    return error is not None

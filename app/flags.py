@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.flag_records import FlagRecords
+from app.flag_records import FlagMovedError, FlagRecords
+from app.flag_words import check_user, plain
 from app.settings import Settings
 from app.streaming.backends import SAFE, offered
 from app.streaming.flag_document import ForeignDocumentError, Rules, document_of, rules_of
@@ -29,15 +30,20 @@ class Standing:
     generation: int
     rules: Rules | None
     live: Mapping[str, int]
+    document: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was in force, what is now, and by which generation; None for a change that was only planned."""
+    """What was in force, what is now, and by which generation; None for a change that was only planned.
+
+    It `is_one` unless what was asked for was in force already.
+    """
 
     before: Standing
     after: Rules
     generation: int | None
+    is_one: bool = True
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -55,29 +61,41 @@ class Flags:
         """Look."""
         generation, text = await self._records.newest(0) or (0, None)
         rules: Rules | None = Rules(self._default)
+        document = None
         if text:
             try:
-                rules = rules_of(json.loads(text))
+                document = json.loads(text)
+                rules = rules_of(document)
             except (ForeignDocumentError, RecursionError):  # the latter of one that is nested too deeply to be read
                 rules = None
-        return Standing(generation, rules, await self._records.live())
+        return Standing(generation, rules, await self._records.live(), document)
 
-    async def plan(self, edit: Edit) -> Change:
-        """Say what a change would do. Raises `ValueError` for one that can't be, as `ForeignDocumentError`."""
+    async def plan(self, edit: Edit, *, expected: int | None = None) -> Change:
+        """Say what a change would do.
+
+        Raises `ValueError` for one that can't be, as `ForeignDocumentError`; `FlagMovedError` for one of a flag that
+        is not at the generation that was expected.
+        """
         before = await self.standing()
+        if expected not in {None, before.generation}:
+            raise FlagMovedError(before.generation)
         if before.rules is None and not edit.replaces:
             raise ForeignDocumentError
         after = edit.apply(before.rules or Rules(self._default))
-        document_of(after, self._backends)
-        return Change(before, after, None)
+        wanted = document_of(after, self._backends)
+        if before.generation == 0:  # what holds without a document is not kept: one that says the same is something
+            return Change(before, after, None, is_one=edit.replaces or after != before.rules)
+        return Change(before, after, None, is_one=wanted != before.document)
 
     async def change(self, edit: Edit, *, by: str, reason: str, expected: int | None = None) -> Change:
         """Make a change, unless the flag moved since `expected`, or since it was looked at.
 
-        One that replaces the document asks only for `expected`. Raises `ValueError` for a change that can't be,
-        `FlagMovedError` when somebody else came first.
+        One that replaces the document asks only for `expected`, and one that asks for what is in force does nothing.
+        Raises `ValueError` for a change that can't be, `FlagMovedError` when somebody else came first.
         """
-        planned = await self.plan(edit)
+        planned = await self.plan(edit, expected=expected)
+        if not planned.is_one:
+            return replace(planned, generation=planned.before.generation)
         if expected is None and not edit.replaces:
             expected = planned.before.generation
         document = document_of(planned.after, self._backends)
@@ -95,9 +113,11 @@ def split(shares: Mapping[str, float]) -> Edit:
 
 
 def target(user: str, backend: str | None) -> Edit:
-    """Send a user's new messages there; None leaves them to the split again."""
+    """Send a user's new messages there; None leaves them to the split again, whatever they are called."""
 
     def apply(rules: Rules) -> Rules:
+        if backend is not None:
+            check_user(user)
         users = {name: given for name, given in rules.users.items() if name != user}
         return replace(rules, users=users if backend is None else {**users, user: backend})
 
@@ -120,7 +140,7 @@ def described(document: Mapping[str, Any]) -> str:
 def said(rules: Rules) -> str:
     """Say rules in a few words."""
     if not rules.is_on:
-        return f"everything to {SAFE}" + (", live streams as well" if rules.must_leave else "")
+        return f"{SAFE} alone" + (", live streams as well" if rules.must_leave else "")
     parts = [f"{name} {share:g} %" for name, share in rules.split.items() if share]
-    parts += [f"{user}: {backend}" for user, backend in sorted(rules.users.items())]
+    parts += [f"{plain(user)}: {backend}" for user, backend in sorted(rules.users.items())]
     return ", ".join(parts)

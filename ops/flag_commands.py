@@ -15,6 +15,7 @@ from rich.table import Table
 
 from app import flags
 from app.flag_records import FlagMovedError, FlagRecords, broken_at
+from app.flag_words import check_said, plain
 from app.flags import Change, Edit, Flags, Standing, said
 from app.settings import load_settings
 from app.streaming.backends import NAMES, SAFE, offered
@@ -35,7 +36,10 @@ BROKEN = 1
 NOT_DRAINED = 3
 
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
-By = Annotated[str, typer.Option(help="Who; your user's name unless given.")]
+By = Annotated[str | None, typer.Option(help="Who; your user's name unless given.", show_default=False)]
+Expected = Annotated[
+    int | None, typer.Option(min=0, help="Only if the flag is at this generation, as `flag show` says it.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
 
 
@@ -44,27 +48,30 @@ def show() -> None:
     """Show what is in force, its generation, and how many answers each backend is streaming."""
     standing = _asked(lambda found: found.standing())
     if standing.generation == 0:
-        console.print(f"No document is set: new messages go to {load_settings().default_backend} (the default).")
+        console.print(
+            f"Generation 0, no document is set: new messages go to {load_settings().default_backend} (the default)."
+        )
     elif standing.rules is None:
         console.print(f"Generation {standing.generation} was not made by these commands:")
     else:
-        console.print(f"Generation {standing.generation}: new messages go to {said(standing.rules)}.")
+        console.print(f"Generation {standing.generation}: new messages go to {said(standing.rules)}.", markup=False)
     console.print(_live(standing))
     newest = _recorded(lambda records: records.newest(0))
     if newest is not None and newest[1] is not None:
-        console.print_json(newest[1])
+        console.print_json(newest[1], ensure_ascii=plain(newest[1]) != newest[1])
 
 
 @commands.command(name="set")
 def set_backend(
     backend: Annotated[str, typer.Argument(help=f"One of: {', '.join(NAMES)}.")],
     reason: Reason = "",
-    by: By = "",
+    by: By = None,
+    expected: Expected = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send every new message to BACKEND, save those of users with a target."""
     _check(backend)
-    _change(flags.to(backend), by, reason, dry_run=dry_run)
+    _change(flags.to(backend), by, reason, expected, dry_run=dry_run)
 
 
 @commands.command()
@@ -73,11 +80,12 @@ def split(
         str, typer.Argument(help="Percents, as in pubsub=10 or pubsub=10,notify=5; the default gets the rest.")
     ],
     reason: Reason = "",
-    by: By = "",
+    by: By = None,
+    expected: Expected = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send a share of the conversations to other backends than the default; each conversation stays where it is."""
-    _change(flags.split(_shares(shares)), by, reason, dry_run=dry_run)
+    _change(flags.split(_shares(shares)), by, reason, expected, dry_run=dry_run)
 
 
 @commands.command()
@@ -85,13 +93,14 @@ def target(
     user: Annotated[str, typer.Argument(help="As X-Streamgauge-User names them.")],
     backend: Annotated[str, typer.Argument(help="Where their messages go; none: as the split says.")],
     reason: Reason = "",
-    by: By = "",
+    by: By = None,
+    expected: Expected = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send one user's new messages to BACKEND."""
     if backend != "none":
         _check(backend)
-    _change(flags.target(user, None if backend == "none" else backend), by, reason, dry_run=dry_run)
+    _change(flags.target(user, None if backend == "none" else backend), by, reason, expected, dry_run=dry_run)
 
 
 @commands.command()
@@ -103,7 +112,9 @@ def history() -> None:
         what = flags.described(entry.document)
         when = entry.created_at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(
-            str(entry.generation), when, escape(entry.changed_by or "–"), escape(entry.reason or "–"), escape(what)
+            str(entry.generation),
+            when,
+            *(escape(plain(text or "–")) for text in (entry.changed_by, entry.reason, what)),
         )
     console.print(table)
     broken = broken_at(entries)
@@ -119,14 +130,15 @@ def rollback(
     force: Annotated[bool, typer.Option("--force", help=f"Hand live streams over to {SAFE} as well.")] = False,
     within: Annotated[float, typer.Option(min=0, help="Seconds to wait for that at most.")] = 900.0,
     reason: Reason = "",
-    by: By = "",
+    by: By = None,
+    expected: Expected = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send everything new to the safe backend, now, whatever is in force.
 
     Exit code 3 if --drain, or --force, was not through in time; the flag is back all the same.
     """
-    _change(flags.back_to_safety(must_leave=force), by, reason, dry_run=dry_run)
+    _change(flags.back_to_safety(must_leave=force), by, reason, expected, dry_run=dry_run)
     if dry_run or not (drain or force):
         return
     if not _drained(within, to_leave=force):
@@ -155,17 +167,22 @@ def _drained(within_s: float, *, to_leave: bool) -> bool:
             time.sleep(LOOK_AGAIN_S)
 
 
-def _change(edit: Edit, by: str, reason: str, *, dry_run: bool) -> None:
-    who = by or _user()
+def _change(edit: Edit, by: str | None, reason: str, expected: int | None, *, dry_run: bool) -> None:
+    who = _user() if by is None else by
 
     async def make(found: Flags) -> Change:
+        check_said(who, reason)
         if dry_run:
-            return await found.plan(edit)
-        change = await found.change(edit, by=who, reason=reason)
-        await annotate(load_settings(), f"flag: {change}, by {who}: {reason or 'no reason given'}")
+            return await found.plan(edit, expected=expected)
+        change = await found.change(edit, by=who, reason=reason, expected=expected)
+        if change.is_one:
+            await annotate(load_settings(), f"flag: {change}, by {who}: {reason or 'no reason given'}")
         return change
 
     change = _asked(make)
+    if not change.is_one:
+        console.print(f"Nothing was changed: generation {change.before.generation} says that already.")
+        return
     console.print(f"{change}.", markup=False)
     console.print(_live(change.before))
     if change.after.must_leave:
@@ -198,7 +215,8 @@ def _undo_split(before: Rules, after: Rules) -> list[str]:
     if replace(before, users=after.users) == after:
         return []
     if not before.is_on:
-        return ["streamgauge rollback --force" if before.must_leave else "streamgauge rollback"]
+        # Never --force: who takes a command back does not mean to move live streams.
+        return ["streamgauge rollback"] if after.is_on or not before.must_leave else []
     shares = ",".join(f"{name}={share:g}" for name, share in before.shares.items())
     split_again = [f"streamgauge flag split {shares}"] if shares else []
     if split_again and before.default == after.default:
@@ -220,9 +238,12 @@ def _live(standing: Standing) -> str:
 def _shares(text: str) -> dict[str, float]:
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        shares = {name.strip(): float(share) for name, share in pairs}
+        named = [(name.strip(), float(share)) for name, share in pairs]
     except ValueError:
         raise UsageError(f"{text!r} is no split: give percents as in pubsub=10 or pubsub=10,notify=5.") from None
+    shares = dict(named)
+    if len(shares) < len(named):
+        raise UsageError(f"{text!r} names a backend twice: give each one share.")
     for name in shares:
         _check(name)
     return shares

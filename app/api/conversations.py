@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_field
 
 from app.api.access import Owner
-from app.api.dependencies import BACKEND_HEADER, Open, Services
+from app.api.dependencies import BACKEND_HEADER, Open, Services, UserHeader
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
@@ -117,7 +117,7 @@ async def post_message(
     body: NewMessage,
     response: Response,
     forced_backend: Annotated[str | None, Header(alias=BACKEND_HEADER)] = None,
-    user: Annotated[str | None, Header(alias="X-Streamgauge-User", max_length=200)] = None,
+    user: UserHeader = "",
 ) -> Accepted:
     """Store a question, pin the backend of its answer and enqueue the answer: all of it, or 503 and none of it."""
     _check(services, body, forced_backend)

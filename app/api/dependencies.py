@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
+from pydantic import BeforeValidator
 
 from app.api.limits import Limits
 from app.broker import Queue
@@ -11,6 +12,7 @@ from app.database import Database
 from app.delivery import Delivery
 from app.draining import Drain
 from app.flag_records import FlagRecords
+from app.flag_words import MOST_USER
 from app.flags import Flags
 from app.records import Records
 from app.settings import Settings
@@ -20,6 +22,18 @@ from app.streaming.health import StoreHealth
 
 BACKEND_HEADER = "X-Streamgauge-Backend"
 """In a request it forces a message's backend; in an answer it tells the one that the stream is pinned to."""
+
+
+def _as_utf8(header: str) -> str:
+    """Read a header as the UTF-8 that clients send; one that is none stays what the server made of it, Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
+
+
+UserHeader = Annotated[str, BeforeValidator(_as_utf8), Header(alias="X-Streamgauge-User", max_length=MOST_USER)]
+"""Who asks, as the flag's targets name them."""
 
 
 @dataclass(frozen=True, slots=True)

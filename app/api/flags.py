@@ -10,6 +10,7 @@ from app import flags
 from app.api.access import check_token
 from app.api.dependencies import Open
 from app.flag_records import FlagMovedError, broken_at
+from app.flag_words import MOST_BY, MOST_REASON, MOST_USER, check_said
 from app.flags import Edit
 from app.streaming.backends import SAFE
 from app.telemetry.annotations import annotate
@@ -52,24 +53,31 @@ class Said(BaseModel):
     """Who changes the flag and why; kept in its history. `expected` is the generation that is to be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    by: str = Field(min_length=1, max_length=200)
-    reason: str = Field("", max_length=2000)
+    by: str = Field(min_length=1, max_length=MOST_BY)
+    reason: str = Field("", max_length=MOST_REASON)
     expected: int | None = None
     dry_run: bool = False
 
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Self:
+        check_said(self.by, self.reason)
+        return self
+
 
 class FlagIn(Said):
-    """One change: everything to `default`, shares of it in percent, or one user's backend (null: as the split says)."""
+    """One change: everything to `default`, shares of it in percent, or one user's backend (none: as the split says)."""
 
     default: str | None = None
     shares: dict[str, float] | None = None
-    user: str | None = Field(None, min_length=1, max_length=200)
+    user: str | None = Field(None, max_length=MOST_USER)
     backend: str | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> Self:
         if (self.default is not None) + (self.shares is not None) + (self.user is not None) != 1:
             raise ValueError("give one of: default, shares, user")
+        if ("backend" in self.model_fields_set) != (self.user is not None):
+            raise ValueError('give backend with user and only then: a name, or "none" to leave the user to the split')
         return self
 
     @property
@@ -80,7 +88,7 @@ class FlagIn(Said):
         if self.shares is not None:
             return flags.split(self.shares)
         assert self.user is not None
-        return flags.target(self.user, self.backend)
+        return flags.target(self.user, None if self.backend == "none" else self.backend)
 
 
 class RollbackIn(Said):
@@ -90,7 +98,10 @@ class RollbackIn(Said):
 
 
 class Changed(BaseModel):
-    """What a change did, or would do: then its generation is null. No live stream moves unless the rules say so."""
+    """What a change did, or would do: then its generation is null. No live stream moves unless the rules say so.
+
+    One that asks for what is in force already makes no generation, and gives that one's.
+    """
 
     generation: int | None
     said: str
@@ -153,10 +164,11 @@ async def read_history(services: Open) -> HistoryOut:
 async def _change(services: Open, said: Said, edit: Edit) -> Changed:
     try:
         if said.dry_run:
-            change = await services.flags.plan(edit)
+            change = await services.flags.plan(edit, expected=said.expected)
         else:
             change = await services.flags.change(edit, by=said.by, reason=said.reason, expected=said.expected)
-            await annotate(services.settings, f"flag: {change}, by {said.by}: {said.reason or 'no reason given'}")
+            if change.is_one:
+                await annotate(services.settings, f"flag: {change}, by {said.by}: {said.reason or 'no reason given'}")
     except FlagMovedError as error:
         raise HTTPException(409, str(error)) from None
     except ValueError as error:

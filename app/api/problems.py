@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.limits import OverLimitError
 from app.broker import BrokerUnavailableError
-from app.database import DatabaseUnavailableError
+from app.database import DatabaseUnavailableError, DataRefusedError
 from app.streaming.contract import StoreUnavailableError
 from app.telemetry import metrics
 
@@ -73,6 +73,10 @@ def _invalid(errors: list[dict[str, str]]) -> JSONResponse:
     return problem(422, "The request does not validate; `errors` names each part to correct.", errors=errors)
 
 
+def _fault(error: Exception) -> JSONResponse:
+    return problem(500, f"A fault of ours ({type(error).__name__}); the server's log has its trace.")
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer every error as a problem."""
 
@@ -98,6 +102,11 @@ def install(app: FastAPI) -> None:
         log.error("database: %s", error)
         return unavailable("database", "check DATABASE_URL and the server.")
 
+    @app.exception_handler(DataRefusedError)
+    async def data(_: Request, error: DataRefusedError) -> JSONResponse:
+        log.error("database: %s", error, exc_info=error)
+        return _fault(error)
+
     @app.exception_handler(StoreUnavailableError)
     async def store(_: Request, error: StoreUnavailableError) -> JSONResponse:
         log.error("chunk store: %s", error)
@@ -110,4 +119,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:
-        return problem(500, f"A fault of ours ({type(error).__name__}); the server's log has its trace.")
+        return _fault(error)

@@ -106,14 +106,23 @@ def _check(rules: Rules, backends: Sequence[str]) -> None:
     named = {rules.default, *rules.shares, *rules.users.values()}
     if strangers := sorted(named - set(backends)):
         raise ValueError(f"There is no backend {', '.join(strangers)} here: use {', '.join(backends)}.")
+    for name, share in rules.shares.items():
+        if not (0 <= share <= 100 and share == round(share, 2)):
+            raise ValueError(f"{name} can't get {share:g} %: shares are percents from 0 to 100, in steps of 0.01.")
+    together = sum(round(share * WHOLE / 100) for share in rules.shares.values())
+    if together > WHOLE:
+        raise ValueError(f"These shares make {together * 100 / WHOLE:g} %: give at most 100 together.")
     if rules.default in rules.shares:
-        raise ValueError(f"{rules.default} is the default and gets what the others leave: give the others' shares.")
-    weights = [share * WHOLE / 100 for share in rules.shares.values()]
-    if (
-        not all(0 <= weight <= WHOLE and abs(weight - round(weight)) < 1e-6 for weight in weights)
-        or sum(weights) > WHOLE
-    ):
-        raise ValueError("Shares are percents from 0 to 100, in steps of 0.01, and at most 100 together.")
+        raise ValueError(f"{rules.default} is the default and gets what the others leave{_meant(rules, backends)}.")
+
+
+def _meant(rules: Rules, backends: Sequence[str]) -> str:
+    """Say how the shares are to be had that somebody gave to the default, too."""
+    rest = next((name for name in backends if name not in rules.shares), None)
+    if rest is None:
+        return ": leave it out"
+    shares = ",".join(f"{name}={share:g}" for name, share in rules.shares.items())
+    return f": `streamgauge flag set {rest} && streamgauge flag split {shares}` gives these shares, and {rest} the rest"
 
 
 def _rest(rules: Rules, backends: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
 from app.settings import Settings
-from app.streaming.backends import offered
+from app.streaming.backends import SAFE, offered
 from app.streaming.flag import NO_GENERATION
 from app.streaming.flag_document import FLAG
 from ops.doctor.finding import Finding, Findings, error, shortened, well
@@ -52,7 +52,8 @@ def judge_document(settings: Settings, generation: int, document: Any) -> Findin
 
 
 def _resolved(core: FlagdCore) -> object:
-    return core.resolve_string_value(FLAG, "", EvaluationContext(str(uuid4()), {})).value
+    """Resolve it for a conversation as an API does: a flag that is off gives the safe backend."""
+    return core.resolve_string_value(FLAG, SAFE, EvaluationContext(str(uuid4()), {})).value
 
 
 async def examine_followers(http: httpx2.AsyncClient, apis: tuple[str, ...], newest_generation: int) -> Findings:

@@ -16,7 +16,7 @@ from ops.rollout.flag import SplitFlag, in_force
 from ops.rollout.gates import Gates
 from ops.rollout.guard import DEFAULT, duration, read_guard
 from ops.rollout.show import status as status_lines
-from ops.rollout.sources import Source, found_in, metrics_of, prometheus_at
+from ops.rollout.sources import HOW_TO_SEE, Source, SourceError, found_in, metrics_of, prometheus_at
 from ops.rollout.state import Journal, Phase, State
 from ops.rollout.webhooks import Webhooks
 from ops.signals import signals_interrupt
@@ -65,6 +65,7 @@ def rollout(
     ),
     resume: Annotated[bool, typer.Option("--resume", help="Carry the last one on, where its controller died.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the last one and all its judgements.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Begin in the place of an unfinished one.")] = False,
     approve: Annotated[bool, typer.Option("--approve", help="Open the gate before the next step.")] = False,
     metrics_port: Annotated[
         int | None,
@@ -82,7 +83,11 @@ def rollout(
         return
     watch = Watch(metrics or [], prometheus, selector, folder)
     with journal.held(), exposed(journal, metrics_port):
-        state = _carried_on(journal) if resume else _begun(candidate, steps, interval, guard, baseline)
+        if resume:
+            state = _carried_on(journal)
+        else:
+            _check_finished(journal, anew=anew)
+            state = _begun(candidate, steps, interval, guard, baseline)
         ended = _run(state, journal, watch, is_new=not resume)
     raise typer.Exit(EXITS[ended])
 
@@ -104,6 +109,10 @@ def _look(journal: Journal, *, approve: bool) -> None:
 def _begun(candidate: str | None, steps: str, interval: str, guard: Path, baseline: str) -> State:
     settings = load_settings()
     names = offered(settings)
+    if candidate is None:
+        raise UsageError(f"Say who is to get the messages: `streamgauge rollout BACKEND`, one of {', '.join(names)}.")
+    if candidate == baseline:
+        raise UsageError(f"{candidate} can't be held against itself: name another --baseline, or leave it out.")
     for name in (candidate, baseline or candidate):
         if name not in names:
             raise UsageError(f"There is no backend {name!r} here: use one of {', '.join(names)}.")
@@ -116,19 +125,30 @@ def _begun(candidate: str | None, steps: str, interval: str, guard: Path, baseli
         raise UsageError(f"{guard}: gates: no step after the first is {idle[0]:g} %: write some of --steps {steps}.")
     try:
         beside = baseline or in_force(settings)
-        generation, _ = SplitFlag(settings, str(candidate), beside).look()
+        generation, _ = SplitFlag(settings, candidate, beside).look()
     except FlagAwayError as error:
         raise UsageError(f"{error}. Set DATABASE_URL to the one the API uses.") from error
     if beside == candidate:
         raise UsageError(f"New messages go to {candidate} already: name another --baseline to hold it against.")
     return State(
-        candidate=str(candidate),
+        candidate=candidate,
         baseline=beside,
         steps=percents,
         interval_s=seconds,
         guard=rules,
         generation=generation,
     )
+
+
+def _check_finished(journal: Journal, *, anew: bool) -> None:
+    if anew:
+        return
+    before = journal.read()
+    if before is not None and not before.is_over:
+        raise UsageError(
+            f"The rollout of {before.candidate} in {journal.folder} is unfinished, at {before.percent:g} %: "
+            "`streamgauge rollout --resume` carries it on; --anew forgets it and begins this one."
+        )
 
 
 def parsed_steps(text: str) -> tuple[float, ...]:
@@ -154,9 +174,18 @@ def _carried_on(journal: Journal) -> State:
     return state
 
 
+def _check_sight(source: Source) -> None:
+    """Raise `UsageError` unless the figures can be had by which this rollout is to judge."""
+    try:
+        source()
+    except SourceError as error:
+        raise UsageError(f"{error}. The flag was not moved: {HOW_TO_SEE}.") from error
+
+
 def _run(state: State, journal: Journal, watch: Watch, *, is_new: bool) -> Phase:
     source = watch.source()
     if is_new:
+        _check_sight(source)
         journal.begin(state)
     with Webhooks(state.guard.webhooks, console.print) as webhooks:
         around = Surroundings(

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 from ops.rollout.figures import Figures, Scrape, figures_of, grown
 from ops.rollout.judge import Beside, Check, Judged, Verdict, has_enough, judge
 from ops.rollout.show import lines
-from ops.rollout.sources import Source, SourceError
+from ops.rollout.sources import HOW_TO_SEE, Source, SourceError
 from ops.rollout.state import Journal, Judgement, Phase, State
 
 RETRY_S = 2.0
 """Between two tries to move the flag while the database is away."""
+HOW_TO_GO_ON = f"{HOW_TO_SEE} (Ctrl-C, then `streamgauge rollout --resume` with it); the flag stays where it is"
 LOOK_EVERY_S = 0.2
 """While a gate is closed."""
 
@@ -138,7 +139,8 @@ class Controller:
     ) -> tuple[Judged, str, float]:
         (began, earlier), (ended, later) = before, after
         if isinstance(earlier, str) or isinstance(later, str):
-            away = Check("source", Verdict.HOLD, later if isinstance(later, str) else str(earlier))
+            why = later if isinstance(later, str) else earlier
+            away = Check("source", Verdict.HOLD, f"{why}; {HOW_TO_GO_ON}")
             return Judged(Verdict.HOLD, (away,)), "nothing", ended - began
         growth = grown(earlier, later)
         beside = self._beside(figures_of(self._state.baseline, growth))

@@ -22,6 +22,9 @@ STEM = re.compile(rf"(?:# TYPE )?(?:{'|'.join(STEMS)})(?:_bucket)?\b")
 QUERY = '{{__name__=~"{names}"{selector}}}'
 
 
+HOW_TO_SEE = "start what did not answer, or name with --metrics or --prometheus what does"
+
+
 class SourceError(Exception):
     """Nothing is known of this moment; the message says who did not answer."""
 
@@ -49,7 +52,7 @@ def prometheus_at(url: str, selector: str = "") -> Source:
         try:
             response = httpx2.get(f"{url.rstrip('/')}/api/v1/query", params={"query": query}, timeout=PATIENCE_S)
             found = response.raise_for_status().json()["data"]["result"]
-        except (httpx2.HTTPError, ValueError, KeyError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError) as error:
             raise SourceError(f"Prometheus at {url} did not answer: {error}") from error
         if not found:
             raise SourceError(f"Prometheus at {url} has no series for {query}: does it scrape the APIs and workers?")
@@ -66,7 +69,7 @@ def _headers() -> dict[str, str]:
 def _page(http: httpx2.Client, url: str) -> str:
     try:
         return http.get(url).raise_for_status().text
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise SourceError(f"{url} did not answer: {error}") from error
 
 

@@ -102,7 +102,7 @@ async def test_a_document_of_somebodys_is_replaced_whole_or_not_at_all(system: S
         with pytest.raises(ForeignDocumentError):
             await changing.change(flags.split({"pubsub": 10}), by="ada", reason="")
         planned = await changing.plan(flags.back_to_safety())
-        assert (str(planned), planned.generation) == ("a document of somebody's → everything to polling", None)
+        assert (str(planned), planned.generation) == ("a document of somebody's → polling alone", None)
         assert (await changing.standing()).rules is None, "planning changes nothing"
         await changing.change(flags.back_to_safety(), by="ada", reason="")
         assert (await changing.standing()).rules == Rules("polling", is_on=False)
@@ -201,7 +201,7 @@ async def test_live_streams_leave_when_they_must_and_lose_nothing(client: Client
 
 
 async def test_a_change_is_marked_in_grafana(system: Stack) -> None:
-    """With who and why; a Grafana that is away or refuses holds nothing up."""
+    """With who and why, if it is one; a Grafana that is away or refuses holds nothing up."""
     marks: list[tuple[str, Any]] = []
 
     class Grafana(BaseHTTPRequestHandler):
@@ -222,8 +222,8 @@ async def test_a_change_is_marked_in_grafana(system: Stack) -> None:
     )
     try:
         async with flags_of(system), serving(settings) as client:
-            for reason in ("to see it", "refused"):
-                body = {"by": "ada", "default": "notify", "reason": reason}
+            for backend, reason in (("notify", "to see it"), ("notify", "no change"), ("streams", "refused")):
+                body = {"by": "ada", "default": backend, "reason": reason}
                 assert (await client.http.put("/ops/flag", json=body, headers=TOKEN)).status_code == 200
     finally:
         server.shutdown()

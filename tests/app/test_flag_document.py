@@ -73,12 +73,17 @@ def test_users_come_before_shares_and_force_before_users() -> None:
     ("impossible", "why"),
     [
         (Rules("pigeon"), "no backend pigeon"),
-        (Rules("polling", {"pubsub": 101}), "at most 100"),
+        (Rules("polling", {"pubsub": 101}), "pubsub can't get 101 %"),
         (Rules("polling", {"pubsub": 60, "notify": 50}), "at most 100"),
         (Rules("polling", {"pubsub": -1}), "percents"),
         (Rules("polling", {"pubsub": 0.001}), "steps of 0.01"),
+        (Rules("polling", {"pubsub": 1e-9}), "steps of 0.01"),
+        (Rules("pubsub", {"pubsub": -5}), "pubsub can't get -5 %"),
+        (Rules("pubsub", {"pubsub": float("nan")}), "pubsub can't get nan %"),
         (Rules("polling", {"pubsub": float("nan")}), "percents"),
         (Rules("polling", {"polling": 10}), "is the default"),
+        (Rules("pubsub", {"pubsub": 10}), "`streamgauge flag set polling && streamgauge flag split pubsub=10` gives"),
+        (Rules("pubsub", dict.fromkeys(NAMES, 25)), "leave it out"),
         (Rules("polling", users={"ada": "pigeon"}), "no backend pigeon"),
     ],
 )

@@ -3,11 +3,15 @@
 import asyncio
 import shlex
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from app.database import Database
+from app.flag_records import FlagRecords
+from app.streaming.backends import NAMES
+from app.streaming.flag_document import Rules, document_of
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
 from tests.support.command import Said, streamgauge_here
@@ -50,7 +54,7 @@ async def test_changes_are_shown_made_and_written_down(system: Stack) -> None:
     planned = await streamgauge(system, "flag", "split", "polling=10", "--dry-run")
     assert "pubsub 100 % → pubsub 90 %, polling 10 %." in planned.stdout
     assert "Nothing was changed" in planned.stdout
-    assert "No document is set" in (await streamgauge(system, "flag", "show")).stdout
+    assert "no document is set" in (await streamgauge(system, "flag", "show")).stdout
     made = await streamgauge(system, "flag", "split", "polling=10", "--by", "ada", "--reason", "a [tenth]")
     assert made.returncode == DONE, made.stderr
     assert "Undo: streamgauge flag set pubsub" in made.stdout
@@ -93,6 +97,66 @@ async def test_each_undo_brings_back_what_was_in_force(system: Stack) -> None:
     assert "Undo" not in again.stdout, "there is nothing to undo"
 
 
+async def test_of_two_who_change_it_at_once_one_is_told(system: Stack) -> None:
+    """`--expected` is the generation that `flag show` said; whoever comes second changes nothing, and is told so."""
+    assert "Generation 0" in (await streamgauge(system, "flag", "show")).stdout
+    assert (await streamgauge(system, "flag", "set", "notify", "--expected", "0")).returncode == DONE
+    generation = (await streamgauge(system, "flag", "show")).stdout.removeprefix("Generation ").partition(":")[0]
+    for late in (
+        ("flag", "set", "streams"),
+        ("flag", "split", "polling=5"),
+        ("flag", "target", "a", "polling"),
+        ("rollback",),
+    ):
+        refused = await streamgauge(system, *late, "--expected", "0")
+        assert refused.returncode == 1
+        assert f"The flag is at generation {generation} by now" in refused.stderr
+
+
+async def test_what_is_so_already_makes_no_generation(system: Stack) -> None:
+    """And the command says so; without a document there is none to keep a user out of."""
+    nobody = ("flag", "target", "nobody", "none")
+    assert "Nothing was changed: generation 0 says that already." in (await streamgauge(system, *nobody)).stdout
+    for change in (("flag", "set", "pubsub"), ("flag", "split", "notify=10"), ("rollback", "--force"), ("rollback",)):
+        assert "is in force" in (await streamgauge(system, *change)).stdout
+        assert "says that already" in (await streamgauge(system, *change)).stdout
+        assert "says that already" in (await streamgauge(system, *nobody)).stdout
+
+
+async def test_the_undo_of_a_rollback_never_moves_live_streams(system: Stack) -> None:
+    """After a forced one there is nothing to take back but the force; then a plain one brings the flag back to off."""
+    await streamgauge(system, "rollback", "--force")
+    assert (
+        "new messages go to polling alone, live streams as well." in (await streamgauge(system, "flag", "show")).stdout
+    )
+    assert "Undo" not in (await streamgauge(system, "rollback")).stdout
+    await streamgauge(system, "rollback", "--force")
+    assert (await streamgauge(system, "flag", "set", "notify")).stdout.endswith("Undo: streamgauge rollback\n")
+
+
+async def test_old_records_are_shown_safely(system: Stack) -> None:
+    """What was written before it was refused acts on nobody's terminal."""
+    async with Database.connect(system.database_url, 1) as database:
+        document = document_of(Rules("pubsub", users={"a\x9b2J": "notify"}), NAMES)
+        await FlagRecords(database).add(document, by="eve\x1b[2J", reason="a\nb")
+    for command in ("show", "history"):
+        told = (await streamgauge(system, "flag", command)).stdout
+        assert "a\\u009b2J: notify" in told
+        assert not {"\x1b", "\x9b"} & set(told)
+    assert "eve\\u001b[2J" in told
+    assert "a\\u000ab" in told
+
+
+async def test_a_rollout_that_sees_nothing_does_not_begin(system: Stack, tmp_path: Path) -> None:
+    """Nothing is moved before its figures could be read once."""
+    for blind in (("--metrics", "http://127.0.0.1:1/metrics"), ("--prometheus", "http://127.0.0.1:1")):
+        refused = await streamgauge(system, "rollout", "polling", *blind, "--folder", str(tmp_path))
+        assert refused.returncode == REFUSED
+        assert "The flag was not moved: start what did not answer" in refused.stderr
+    assert "Generation 0" in (await streamgauge(system, "flag", "show")).stdout
+    assert not (tmp_path / "rollout" / "state.json").exists()
+
+
 async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) -> None:
     """And names the generation."""
     for share in ("5", "10"):
@@ -110,9 +174,13 @@ async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) ->
         (("split", "polling"), "is no split"),
         (("split", "polling=ten"), "is no split"),
         (("split", "pigeon=10"), "no backend 'pigeon'"),
-        (("split", "polling=120"), "at most 100"),
+        (("split", "polling=120"), "polling can't get 120 %"),
+        (("split", "polling=10,polling=20"), "names a backend twice"),
         (("split", "pubsub=10"), "is the default"),
         (("target", "eve", "pigeon"), "no backend 'pigeon'"),
+        (("target", "", "notify"), "A user's name is empty"),
+        (("set", "notify", "--by", ""), "by) is empty"),
+        (("set", "notify", "--reason", "\x1b[2J"), "control character \\u001b"),
     ],
 )
 async def test_what_can_not_be_is_refused(system: Stack, arguments: tuple[str, ...], why: str) -> None:

@@ -68,6 +68,7 @@ def test_a_source_that_is_away_changes_nothing(world: World) -> None:
     assert world.run(world.state()) is Phase.HELD
     assert world.moves == [1, 10]
     assert set(verdicts(world)[1:]) == {Verdict.HOLD}
+    assert any("name with --metrics or --prometheus what does" in said for said in world.said)
     assert "nothing is changed" in world.said[-1]
 
 
