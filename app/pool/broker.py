@@ -79,11 +79,14 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's signature
         """Put back at the stop what nobody runs any more, and log it: kombu prints that, and how it failed.
 
-        It is called for the channel of each connection that was lost, too, which can put nothing back.
+        It is called for the channel of each connection that was lost, too, which can put nothing back: an attempt would
+        end the worker by an AttributeError, in mid-shutdown.
         """
         self._on_collect.cancel()
         self._flush()
-        if not self.restore_at_shutdown or not self._delivered or self.channel.connection is None:
+        if not self.restore_at_shutdown or not self._delivered:
+            return
+        if self.channel.connection is None or self.channel.connection.client is None:
             return
         count = len(self._delivered)
         try:

@@ -32,6 +32,11 @@ BROKEN = {
 }
 
 
+async def follows_no_flag(client: Client, system: Stack) -> bool:
+    """Whether the worker has seen that there is no document: one that it still follows may tell streams to leave."""
+    return await at(client, system.worker_metrics_urls[0], "flag_generation") == 0
+
+
 async def counted_in_safety(client: Client, system: Stack, left: str) -> bool:
     """Whether four streams and their viewers are counted under `polling`, and none under the backend they left."""
     worker, api = system.worker_metrics_urls[0], f"{system.api_url}/metrics"
@@ -174,6 +179,7 @@ async def test_an_operator_changes_the_flag_over_http(system: Stack) -> None:
 async def test_live_streams_leave_when_they_must_and_lose_nothing(client: Client, system: Stack, backend: str) -> None:
     """Those that speak, and one that is silent: each viewer's text is whole, and is the one that was committed."""
     async with flags_of(system) as (changing, _, database):
+        await until_awaited(partial(follows_no_flag, client, system), "the worker has forgotten other tests' flags")
         scripts = ["ttft=0.02&gap=0.03&chunks=150"] * 4 + ["ttft=1.2&gap=0.01&chunks=20"]
         posted = [await client.post(script, backend=backend) for script in scripts]
         handed_over = partial(at, client, system.worker_metrics_urls[0], "handovers_total", backend=backend)
