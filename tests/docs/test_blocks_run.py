@@ -72,7 +72,7 @@ def run(argv: list[str], up: Up, limit_s: float) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(440)
 @pytest.mark.parametrize("document", SESSIONS)
 def test_a_documents_commands_run(document: str, up: Up) -> None:
     """All of them in one shell, as somebody would who reads it from the beginning."""
@@ -80,7 +80,7 @@ def test_a_documents_commands_run(document: str, up: Up) -> None:
     for command in (line for block in RUNNABLE if block.document == document for line in block.commands):
         also = f"|| [ $code = {WARNINGS_ONLY} ]" if re.search(r"\bdoctor\b", command) else ""
         script.append(f"{here(command, up)}\ncode=$?; [ $code = 0 ] {also} || exit $code")
-    run(["bash", "-xc", "\n".join([*script, "wait"])], up, 220)
+    run(["bash", "-xc", "\n".join([*script, "wait"])], up, 420)
 
 
 @pytest.mark.parametrize("block", SCRIPTS, ids=lambda block: block.document)
