@@ -43,8 +43,7 @@ async def test_it_chooses_and_a_document_of_ours_does_not_count(system: Stack) -
 
 def test_one_that_breaks_down_leaves_the_default(caplog: pytest.LogCaptureFixture) -> None:
     """And says so."""
-    caplog.set_level(logging.ERROR)
-    caplog.set_level(logging.ERROR, logger="openfeature")
+    caplog.set_level(logging.WARNING)
     flag = BackendFlag("pubsub", SAFE, NAMES, load_provider(HERE))
     assert flag.generation is None
     assert flag.choose(uuid4(), {FORCED: "streams"}) == "pubsub"
