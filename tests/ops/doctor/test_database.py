@@ -210,6 +210,8 @@ def test_a_flag_document_that_can_not_be_followed(document: dict[str, Any], evid
 
 
 def test_flag_documents_that_are_well() -> None:
-    """None, and one of our own."""
+    """None, one of our own, and one that a rollback has switched off."""
     assert judge_document(Settings(), 0, None).is_well
     assert judge_document(Settings(), 1, GOOD).is_well
+    off = {"flags": {name: {**flag, "state": "DISABLED"} for name, flag in GOOD["flags"].items()}}
+    assert judge_document(Settings(), 2, off).is_well
