@@ -22,6 +22,7 @@ CANNOT_RUN = {
     ("README.md", ".venv/bin/streamgauge chaos"): LONG,
     ("docs/dashboards.md", ".venv/bin/streamgauge up --observe"): "needs a Prometheus, and runs until Ctrl-C",
     ("docs/measuring.md", "locust -f loadtest/scenarios/reconnect.py"): "serves Locust's page until Ctrl-C",
+    ("docs/measuring.md", "streamgauge bench --processes 2"): "needs three machines; test_team.py has them on one",
     ("docs/operations.md", "cp .env.example"): "needs a container engine",
     ("docs/operations.md", "kubectl create"): "needs a cluster",
     ("docs/rollout.md", "export DATABASE_URL=postgresql://…"): "takes four minutes, and needs a load",

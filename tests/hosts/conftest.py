@@ -39,7 +39,7 @@ def may_make_hosts() -> None:
         pytest.fail(f"{ROOT_WANTED}: {error}") if must else pytest.skip(f"{ROOT_WANTED}: {error}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hosts(may_make_hosts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The system, each part on a host of its own."""
     with running_system(tmp_path_factory.mktemp("hosts")) as system:

@@ -32,7 +32,7 @@ from tests.support.valkey import running_valkey
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.long
-SCRIPT = "ttft=0.02&gap=0.02&chunks=10"
+SCRIPT = "ttft=0.02&gap=0.06&chunks=10"
 AT_ONCE = 10
 """Enough for the guard, and some of the processors is left for the tests beside it."""
 INTERVAL_S = 2.0
