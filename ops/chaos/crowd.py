@@ -45,11 +45,14 @@ class Told:
         return found
 
     @property
+    def was_moved(self) -> bool:
+        """Whether it was cut off, begun anew, or handed over."""
+        return bool(self.sight.returns or self.sight.resets or self.message.get("backend") not in (None, self.backend))
+
+    @property
     def felt_it(self) -> bool:
-        """Whether the fault reached its viewer: cut off, begun anew, handed over, or kept waiting for a second."""
-        sight = self.sight
-        moved = self.message.get("backend") not in (None, self.backend)
-        return bool(sight.returns or sight.resets or moved or sight.silence_s > 1)
+        """Whether the fault reached its viewer: it was moved, or kept waiting for a second."""
+        return self.was_moved or self.sight.silence_s > 1
 
 
 class Crowd:
