@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from ops.stack import Stack, StackOptions, running_stack
 from tests.support.client import Client
@@ -16,10 +17,35 @@ settings.register_profile("streamgauge", deadline=None)
 settings.load_profile("streamgauge")
 
 
+SHARE_A_STACK = ("tests/browser/",)
+"""Folders whose files are one to the scheduler."""
+
+
+def shared_folder(nodeid: str) -> str:
+    return next((folder for folder in SHARE_A_STACK if nodeid.startswith(folder)), "")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long: the last of them to begin bounds the end of the run."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Begin with what takes long, whole files or folders: the last to begin bounds the end of the run."""
+
+    def turn(item: pytest.Item) -> tuple[bool, str]:
+        folder = shared_folder(item.nodeid)
+        return not folder and item.get_closest_marker("long") is None, folder
+
+    items.sort(key=turn)
+
+
+class FilesOfAStack(LoadFileScheduling):  # type: ignore[misc]  # xdist publishes no types
+    """Gives a process whole files, and all of a folder whose tests share a stack of their own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return shared_folder(nodeid) or str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesOfAStack:
+    return FilesOfAStack(config, log)
 
 
 @pytest.fixture(scope="session")
