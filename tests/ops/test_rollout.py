@@ -33,8 +33,8 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.long
 SCRIPT = "ttft=0.02&gap=0.06&chunks=10"
-AT_ONCE = 10
-"""Enough for the guard, and some of the processors is left for the tests beside it."""
+AT_ONCE = 6
+"""Enough for the guard, and much of the processors is left for the tests beside it."""
 INTERVAL_S = 2.0
 TRIES = 20
 STREAMS_AN_INTERVAL = 16
