@@ -62,7 +62,10 @@ def all_ended(processes: dict[str, tuple[int, str]]) -> bool:
 
 
 def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
-    """Below folders that only their owner may enter two systems run at once, and end cleanly when told to."""
+    """Below folders that only their owner may enter two systems run at once; one ends cleanly when told to.
+
+    In the other a part crashes, and the command fails: with the part's name, the tail of its log, and what to do next.
+    """
     for name in ("one", "other"):
         (tmp_path / name).mkdir(mode=0o700)
     with streamgauge_up(tmp_path / "one", "--workers", "2", "--apis", "2") as one:
@@ -75,28 +78,20 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
             assert other.end(signal.SIGINT) == 0
             assert all_ended(others)
             assert not all_ended(parts)
-        assert one.end(signal.SIGTERM) == 0
-        assert all_ended(parts)
-
-
-def test_a_crash_of_one_part_ends_all_and_says_which(tmp_path: Path) -> None:
-    """When a part ends by itself the command fails, with the part's name, the tail of its log, and what to do next."""
-    with streamgauge_up(tmp_path) as up:
-        parts = recorded(up.folder)
         os.kill(parts["api-1"][0], signal.SIGKILL)
-        assert up.command.wait(PATIENCE) == 1
-        assert up.command.stderr is not None
-        complaint = up.command.stderr.read()
+        assert one.command.wait(PATIENCE) == 1
+        assert one.command.stderr is not None
+        complaint = one.command.stderr.read()
     assert "api-1 was ended by SIGKILL" in complaint
     assert "Application startup complete" in complaint
     last = complaint.splitlines()[-1]
-    assert last.startswith(f"Everything else was stopped too. The whole log is {up.folder / 'logs/api-1.log'}; ")
+    assert last.startswith(f"Everything else was stopped too. The whole log is {one.folder / 'logs/api-1.log'}; ")
     assert "`streamgauge up` begins again" in last
     assert all_ended(parts)
 
 
 def test_it_comes_up_again_after_a_kill(tmp_path: Path) -> None:
-    """What a kill -9 of the command left behind neither hinders the next start nor costs data."""
+    """What a kill -9 of the command left behind neither hinders the next start nor costs data; SIGTERM ends it well."""
     with streamgauge_up(tmp_path) as up:
         conversation = post(f"{up.api_url}/conversations", {"title": "kept"})
         left = recorded(up.folder)
@@ -105,6 +100,9 @@ def test_it_comes_up_again_after_a_kill(tmp_path: Path) -> None:
         assert all_ended(left)
         with urlopen(f"{up.api_url}/conversations/{conversation['id']}", timeout=10) as answer:
             assert json.load(answer)["title"] == "kept"
+        parts = recorded(up.folder)
+        assert up.end(signal.SIGTERM) == 0
+        assert all_ended(parts)
 
 
 def test_a_persons_own_servers_are_used_instead(tmp_path: Path) -> None:
