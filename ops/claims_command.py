@@ -28,7 +28,7 @@ def claims(
         int | None, typer.Option(min=1, help="Conversations per backend in the bench run.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=10, max=MOST_STREAMS, help="The most streams tried: 2000, or 1000 with --quick.")
+        int | None, typer.Option(min=1, max=MOST_STREAMS, help="The most streams tried: 2000, or 1000 with --quick.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where each run gets its folder.")] = Path("results"),
     folder: Annotated[Path, typer.Option(help="Where logs and data of the system live.")] = Path(".streamgauge/claims"),

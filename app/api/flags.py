@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app import flags
 from app.api.access import check_token
 from app.api.dependencies import Open
+from app.api.problems import responses
 from app.flag_records import FlagMovedError, broken_at
 from app.flag_words import MOST_BY, MOST_REASON, MOST_USER, check_said
 from app.flags import Edit
@@ -24,6 +25,7 @@ async def _operator(services: Open, request: Request) -> None:
 
 
 router = APIRouter(prefix="/ops", tags=["operators"], dependencies=[Depends(_operator)])
+MOVED = responses({409: "Somebody else changed the flag: look, then say it again"})
 
 
 class RulesOut(BaseModel):
@@ -130,13 +132,13 @@ async def read_flag(services: Open) -> FlagOut:
     )
 
 
-@router.put("/flag")
+@router.put("/flag", responses=MOVED)
 async def change_flag(services: Open, body: FlagIn) -> Changed:
     """Make one change; it is in force for the next message."""
     return await _change(services, body, body.edit)
 
 
-@router.post("/rollback")
+@router.post("/rollback", responses=MOVED)
 async def roll_back(services: Open, body: RollbackIn) -> Changed:
     """Go back to the safe backend."""
     return await _change(services, body, flags.back_to_safety(must_leave=body.force))

@@ -1,6 +1,7 @@
 """Every error of the API as an RFC 9457 problem: what happened, and what to do next."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -32,17 +33,25 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = None
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": title, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for status, title in (
-        (401, "No key, or none that is valid"),
-        (404, "Not found"),
-        (413, "The body is too long"),
-        (422, "Not valid"),
-        (429, "As much as one owner may have"),
-        (503, "A server that this needs is away"),
-    )
-}
+def responses(titles: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Describe problems of these statuses to the OpenAPI document."""
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": title, "content": content} for status, title in titles.items()}
+
+
+RESPONSES = responses(
+    {
+        401: "No key, or none that is valid",
+        403: "Not for other hosts without a key",
+        404: "Not found",
+        413: "The body is too long",
+        422: "Not valid",
+        429: "As much as one owner may have",
+        500: "A fault of ours",
+        503: "A server that this needs is away",
+    }
+)
+"""What any route may answer besides its own."""
 
 
 def problem(

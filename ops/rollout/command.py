@@ -152,12 +152,14 @@ def _check_finished(journal: Journal, *, anew: bool) -> None:
 
 
 def parsed_steps(text: str) -> tuple[float, ...]:
-    """Give the percentages. Raises `UsageError` unless they rise, above 0 and to no more than 100."""
+    """Give the percentages. Raises `UsageError` unless they rise above 0, to 100 at most, in steps of 0.01."""
     try:
         steps = tuple(float(part) for part in text.split(","))
     except ValueError:
         steps = ()
     rise = all(before < after for before, after in zip((0.0, *steps), steps, strict=False))
+    if any(step != round(step, 2) for step in steps):
+        raise UsageError(f"--steps {text}: shares are percents in steps of 0.01, such as 0.01,1,10,100.")
     if not steps or not rise or steps[-1] > 100:
         raise UsageError(f"--steps {text}: write rising percentages, such as 1,10,50,100.")
     return steps

@@ -171,7 +171,7 @@ async def test_tasks_do_not_mix_up_what_they_are_about() -> None:
         return line_of(settings, "ended")
 
     async def handing_over() -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the other stream's turn, in mid-way
         logs.moved("polling")
 
     for task_id, line in zip((first, second), await asyncio.gather(stream(first), stream(second)), strict=True):

@@ -85,7 +85,7 @@ async def test_a_full_socket_is_offered_no_more() -> None:
         while outlet.offer(piece):
             seen["pieces"] += 1
             assert seen["pieces"] * len(piece) < BUFFERS
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for the loop, which writes
         assert not outlet.offer(piece)
         seen["refused"] = 1
         await outlet.send(b"the end")
@@ -109,7 +109,7 @@ async def test_who_has_left_is_offered_nothing() -> None:
         outlet.watch(lambda: calls.append("left"))
         while not calls:
             outlet.offer(b"word")
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for the loop, which hears of the leaving
         assert not outlet.offer(b"word")
         outlet.forget()
         outlet.watch(lambda: calls.append("had left"))

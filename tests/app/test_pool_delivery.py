@@ -25,12 +25,13 @@ def test_a_killed_workers_messages_run_elsewhere_within_seconds() -> None:
 
 def test_a_task_longer_than_the_visibility_timeout_runs_once() -> None:
     """While its worker lives a message stays invisible, also one that waits for its ETA; the other worker idles."""
-    with pool_workers(visibility_timeout_s=1.0) as workers:
+    visibility_s = 4.0  # a worker that stalls for three quarters of it, as on a busy machine, looks lost
+    with pool_workers(visibility_timeout_s=visibility_s) as workers:
         workers.start()
-        later = workers.send("hold", "gate", countdown=3)
+        later = workers.send("hold", "gate", countdown=1.25 * visibility_s)
         ids = hold(workers, "gate", 10)
         workers.start()
-        pass_time(4)
+        pass_time(1.5 * visibility_s)
         workers.wait_for(f"start {later}")
         workers.open_gate("gate")
         assert_each_ran_once(workers, [*ids, later])

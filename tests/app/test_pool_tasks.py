@@ -105,7 +105,7 @@ def test_outside_the_pool_a_task_runs_under_asyncio_run() -> None:
     celery.conf.update(task_ignore_result=True)
 
     async def double(number: int) -> int:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # needs a loop that runs
         return 2 * number
 
     task = celery.task(pool.coroutine_task(double))

@@ -177,7 +177,7 @@ async def test_connections_that_break_cost_no_chunk_and_repeat_none(system: Stac
                     hear(Delta(text, time_ns()))
                     if index % 20 == 10:
                         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # a turn for the producer, between two deltas
 
         async with asyncio.timeout(20):
             await attempt.producer.produce(speak, lambda _delta: None)

@@ -85,7 +85,7 @@ async def insist(streams: Streams, task_id: UUID, chunk: Chunk) -> Answer:
         while True:
             with contextlib.suppress(StoreUnavailableError):
                 return await streams.writer.append(task_id, chunk)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)  # between two tries
 
 
 async def take_over(streams: Streams, task_id: UUID) -> Opening:
@@ -94,7 +94,7 @@ async def take_over(streams: Streams, task_id: UUID) -> Opening:
         while True:
             with contextlib.suppress(StoreUnavailableError, DatabaseUnavailableError):
                 return await begin(streams, task_id)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)  # between two tries
 
 
 async def following(streams: Streams, task_id: UUID, start: int = 0) -> AsyncGenerator[list[Entry], None]:
@@ -107,7 +107,7 @@ async def following(streams: Streams, task_id: UUID, start: int = 0) -> AsyncGen
                     position = entries[-1].index + 1 if entries else position
                     yield entries
         except StoreUnavailableError:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)  # between two tries
         else:
             return
 

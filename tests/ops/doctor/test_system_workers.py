@@ -1,0 +1,107 @@
+"""Faults of workers, planted on a whole system and found with their fix."""
+
+import asyncpg
+import httpx2
+import pytest
+
+from app.broker import make_celery
+from app.settings import Settings
+from ops.app_commands import answers
+from ops.doctor.canary import follow_canary
+from ops.doctor.finding import Finding
+from ops.doctor.processes import examine_page
+from ops.doctor.workers import Worker, examine_workers, judge_workers
+from ops.ports import free_port
+from ops.stack import Stack
+from tests.ops.doctor.findings import by_check, only, troubles
+from tests.ops.doctor.planted import started
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_stopped_worker_beside_one_that_works(stack: Stack, settings: Settings) -> None:
+    """Its connections stay and it answers nothing; what it had fetched waits."""
+    worker = stack.processes["worker-2"]
+    worker.pause()
+    try:
+        found = await troubles(examine_workers(settings))
+    finally:
+        worker.resume()
+    only(found, "workers.silent", "worker-2", "kill -CONT")
+
+
+async def test_no_worker_goes_on(
+    stack: Stack, settings: Settings, http: httpx2.AsyncClient, database: asyncpg.Connection, hasty: None
+) -> None:
+    """The canary stops between queue and worker, and says so."""
+    workers = [stack.processes[f"worker-{number}"] for number in (1, 2)]
+    for worker in workers:
+        worker.pause()
+    try:
+        found = await troubles(examine_workers(settings))
+        stopped = await follow_canary(http, stack.api_url, settings, database)
+    finally:
+        for worker in workers:
+            worker.resume()
+    only(found, "workers.answer", "worker-1", "celery -A app.worker worker")
+    assert stopped.finding.startswith(("stops in the queue", "stops in a worker"))  # as far as the pause let it come
+    assert "stopped" in stopped.fix
+
+
+async def test_workers_that_take_from_another_queue(
+    stack: Stack, settings: Settings, http: httpx2.AsyncClient, database: asyncpg.Connection, hasty: None
+) -> None:
+    """All is well with them, and no message is answered."""
+    with make_celery(stack.broker_url) as celery:
+        celery.control.cancel_consumer("celery", reply=True)
+        try:
+            found = await troubles(examine_workers(settings))
+            stopped = await follow_canary(http, stack.api_url, settings, database)
+        finally:
+            celery.control.add_consumer("celery", reply=True)
+    only(found, "workers.queue", "takes from none", "without -Q")
+    assert "queue" in stopped.finding
+
+
+async def test_a_stranger_takes_our_messages(stack: Stack, settings: Settings) -> None:
+    """Another program's worker on the same broker and queue throws away what it does not know."""
+    worker = started("celery", "-A", "tests.support.other_program", "worker", "-P", "solo", BROKER_URL=stack.broker_url)
+    try:
+        found: dict[str, Finding] = {}
+        while "workers.strangers" not in found:
+            assert worker.poll() is None
+            found = await troubles(examine_workers(settings))
+    finally:
+        worker.terminate()
+        worker.wait(15)
+    only(found, "workers.strangers", "app.generate", "a database number of it")
+
+
+async def test_a_worker_that_may_not_open_as_many_files(stack: Stack, http: httpx2.AsyncClient) -> None:
+    """It would take more streams than it can open connections to the model."""
+    slots = {"STREAMGAUGE_WORKER_CONCURRENCY": "1000000", "STREAMGAUGE_WORKER_METRICS_PORT": str(port := free_port())}
+    command = ("celery", "-A", "app.worker", "worker", "--without-gossip", "--without-mingle", "-n", "starved@%h")
+    worker = started(*command, **stack.environment(), **slots)
+    url = f"http://127.0.0.1:{port}/metrics"
+    try:
+        until(lambda: answers(url), "the worker shows its metrics", 30)
+        found: dict[str, Finding] = {}
+        while not found:
+            found = await troubles(examine_page(http, "worker 1", url))
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    only(found, "worker 1 files", "streamgauge_worker_slots 1000000", "ulimit -n")
+
+
+def test_a_worker_in_another_pool_or_of_another_version() -> None:
+    """By what it would say: our own application always chooses its pool, so only a changed one could be planted."""
+    report = "software -> celery:5.7.0 (recovery) kombu:5.6.2 py:3.11.7"
+    queue, tasks = frozenset({"celery"}), frozenset({"app.generate"})
+    found = by_check(
+        judge_workers([Worker("old@host", queue, tasks, "celery.concurrency.prefork:TaskPool", report)], "celery")
+    )
+    assert set(found) == {"workers.pool", "workers.versions old@host"}
+    assert "-P" in found["workers.pool"].fix
+    assert "requirements.lock" in found["workers.versions old@host"].fix
