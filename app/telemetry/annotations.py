@@ -2,8 +2,6 @@
 
 import logging
 
-import httpx2
-
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -19,6 +17,8 @@ async def annotate(settings: Settings, text: str) -> bool:
     """
     if not settings.grafana_url:
         return False
+    import httpx2  # here, as an API needs no HTTP client otherwise
+
     headers = {"Authorization": f"Bearer {settings.grafana_token}"} if settings.grafana_token else {}
     url = f"{settings.grafana_url.rstrip('/')}/api/annotations"
     try:

@@ -16,7 +16,6 @@ from uuid import UUID
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -243,6 +242,9 @@ class _ByTraceId(Sampler):
 def _exporters(settings: Settings, service: str) -> list[SpanExporter]:
     exporters: list[SpanExporter] = []
     if settings.otlp_endpoint:
+        # Here, as it brings protobuf with it, and few processes have a collector to send to.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         exporters.append(OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"))
     if settings.trace_folder:
         exporters.append(TraceFile(settings.trace_folder / f"{service}-{os.getpid()}.jsonl", service))
