@@ -17,7 +17,7 @@ settings.register_profile("streamgauge", deadline=None)
 settings.load_profile("streamgauge")
 
 
-SHARE_A_STACK = ("tests/browser/",)
+SHARE_A_STACK = ("tests/browser/", "tests/ops/doctor/")
 """Folders whose files are one to the scheduler."""
 
 
