@@ -39,8 +39,8 @@ async function attempt(path, { isStream = false, signal, ...options }, keys) {
     const response = await fetch(address(path), { cache: "no-store", ...options, headers, signal: either });
     return isStream ? response : await whole(response);
   } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Problem(limit.signal.aborted ? SILENT : UNREACHED);
+    if (error.name === "AbortError" && !limit.signal.aborted) throw error;
+    throw new Problem(either.aborted ? SILENT : UNREACHED);
   } finally {
     clearTimeout(timer);
   }
