@@ -37,7 +37,8 @@ export class Lane {
     Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, gap: NaN, clock, isRunning: true });
     Object.assign(this, { marks: [], begun: now(), heardAt: now(), excuse: "failed", isStopped: false });
     this.#describe();
-    this.task = this.pinned = null;
+    this.task = null;
+    this.pinned = this.backend; // until the flag is known to say otherwise
     this.paper.set("");
     this.#judge("");
     this.#say("posting");
