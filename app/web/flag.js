@@ -1,7 +1,7 @@
 // The flag, for its operator: where new messages go, a split to set, the way back, and who changed it when.
 
 import { ask } from "./api.js";
-import { $, make, telling } from "./elements.js";
+import { $, make, telling, tellSlider } from "./elements.js";
 import { count, series } from "./figures.js";
 import { token, tokenHeaders } from "./operator.js";
 
@@ -87,7 +87,7 @@ export class Flag {
   }
 
   #showShare() {
-    $("share-shown").textContent = `${$("share").value} %`;
+    tellSlider($("share"), `${$("share").value} %`);
   }
 
   /** Say what still streams elsewhere than on the safe backend, after a rollback. */
