@@ -5,9 +5,10 @@ import { askKey, keyHeaders } from "./key.js";
 const ROOT = new URL("..", import.meta.url);
 
 export class Problem extends Error {
-  constructor(message, status = 0) {
+  /** `errors` names each part of the request that was refused: {where, what}. */
+  constructor(message, status = 0, errors = []) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, errors });
   }
 }
 
@@ -46,7 +47,8 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
 export async function problemOf(response) {
   const told = await response.json().catch(() => ({}));
   const parts = (told.errors ?? []).map((each) => `${each.where.replace(/^body\./, "")}: ${each.what}`);
-  return new Problem([told.detail ?? `The server answered ${response.status}.`, ...parts].join(" "), response.status);
+  const message = [told.detail ?? `The server answered ${response.status}.`, ...parts].join(" ");
+  return new Problem(message, response.status, told.errors);
 }
 
 /** Post a message; the stream of its answer has begun when this returns. */
