@@ -45,24 +45,10 @@ async def test_nothing_is_wider_than_a_phone(visitor: Visitor, width: int) -> No
     await expect(tab.page.get_by_text("The table is wider than the screen")).to_be_visible()
 
 
-async def test_past_conversations_unfold_on_a_phone(visitor: Visitor) -> None:
-    """There the list is behind a button, which says whether it is open."""
-    tab = await visitor.tab()
-    await tab.page.set_viewport_size({"width": 390, "height": 700})
-    await tab.ask("Of yesterday", "scripted?ttft=0.05&gap=0.01&chunks=5")
-    await tab.is_complete()
-    button = tab.page.get_by_role("button", name="Past ones")
-    await expect(button).to_have_attribute("aria-expanded", "false")
-    await button.click()
-    await expect(button).to_have_attribute("aria-expanded", "true")
-    await tab.page.get_by_role("link", name="Of yesterday").click()
-    await tab.is_complete()
+async def test_a_small_window_on_a_slow_network(visitor: Visitor) -> None:
+    """Also of a screen enlarged twice: the options make room for the answer, and past ones unfold at a button.
 
-
-async def test_a_question_on_a_slow_network_from_a_small_window(visitor: Visitor) -> None:
-    """Enlarged twice, as here, the options make room for the answer once it is asked for; they are kept over a reload.
-
-    While the network takes its time, the page says that it sends.
+    While the network takes its time, the page says that it sends. A reload keeps the options.
     """
     tab = await visitor.tab()
     await tab.page.set_viewport_size({"width": 640, "height": 360})
@@ -74,7 +60,7 @@ async def test_a_question_on_a_slow_network_from_a_small_window(visitor: Visitor
 
     await tab.page.route("**/messages", hold)
     model = "scripted?ttft=0.05&gap=0.01&chunks=6"
-    await tab.ask(model=model, backend="notify")
+    await tab.ask("Of yesterday", model, "notify")
     await expect(tab.page.get_by_role("status").filter(has_text="Sending…")).to_be_visible()
     await expect(tab.page.get_by_role("button", name="Sending…")).to_be_visible()
     await expect(tab.page.locator(".options-body")).to_be_hidden()
@@ -87,6 +73,13 @@ async def test_a_question_on_a_slow_network_from_a_small_window(visitor: Visitor
     await tab.page.reload()
     await expect(tab.page.locator("#model")).to_have_value(model)
     await expect(tab.page.locator("#backend")).to_have_value("notify")
+    await tab.page.get_by_role("button", name="New conversation").click()
+    button = tab.page.get_by_role("button", name="Past ones")
+    await expect(button).to_have_attribute("aria-expanded", "false")
+    await button.click()
+    await expect(button).to_have_attribute("aria-expanded", "true")
+    await tab.page.get_by_role("link", name="Of yesterday").click()
+    await tab.is_complete()
 
 
 async def test_a_question_is_asked_by_keyboard_alone(visitor: Visitor) -> None:
