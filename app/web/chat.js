@@ -106,7 +106,7 @@ export class Chat {
     const focused = document.activeElement;
     $("send").disabled = Boolean(this.open);
     $("stop").disabled = !this.open;
-    if (focused.disabled) (this.open ? $("stop") : $("send")).focus(); // a disabled button loses the keyboard
+    if (focused?.disabled) (this.open ? $("stop") : $("send")).focus(); // a disabled button loses the keyboard
     this.#entitle();
   }
 
