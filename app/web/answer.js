@@ -53,7 +53,13 @@ export class Answer {
   async stop() {
     this.isStopping = true;
     this.#tell("Stopping…");
-    await cancel(this.message.task_id);
+    try {
+      await cancel(this.message.task_id);
+    } catch (error) {
+      this.isStopping = false; // it streams on, and can be stopped again
+      this.#tell(this.#progress());
+      throw error;
+    }
   }
 
   #follow() {

@@ -4,6 +4,11 @@ import { askKey, keyHeaders } from "./key.js";
 
 const ROOT = new URL("..", import.meta.url);
 
+/** How long the server may say nothing to a request. */
+export const LIMIT_MS = 5000;
+const SILENT = `The server said nothing for ${LIMIT_MS / 1000} s: it hangs, or the network does. Look whether it runs, then try again.`;
+const UNREACHED = "The server can't be reached. Check the network, or that it runs; then try again.";
+
 export class Problem extends Error {
   /** `errors` names each part of the request that was refused: {where, what}. */
   constructor(message, status = 0, errors = []) {
@@ -14,7 +19,10 @@ export class Problem extends Error {
 
 export const address = (path) => new URL(path, ROOT);
 
-/** Fetch from the API, with a key where it wants one and no other word was given; Problem if it can't be reached. */
+/**
+ * Fetch from the API, with a key where it wants one and no other word was given; Problem if it can't be reached or keeps
+ * silent. The limit holds for the whole answer; of a stream (`isStream`) for its head, since its body lasts.
+ */
 export async function reach(path, options = {}) {
   const sent = keyHeaders();
   const response = await attempt(path, options, sent);
@@ -23,13 +31,26 @@ export async function reach(path, options = {}) {
   return hasAnother || (await askKey()) ? reach(path, options) : response;
 }
 
-async function attempt(path, options, keys) {
+async function attempt(path, { isStream = false, signal, ...options }, keys) {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), LIMIT_MS);
+  const either = AbortSignal.any(signal ? [signal, limit.signal] : [limit.signal]);
+  const headers = { ...keys, ...options.headers };
   try {
-    return await fetch(address(path), { cache: "no-store", ...options, headers: { ...keys, ...options.headers } });
+    const response = await fetch(address(path), { cache: "no-store", ...options, headers, signal: either });
+    return isStream ? response : await whole(response);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem("The server can't be reached. Check the network, or that it runs; then try again.");
+    if (error.name === "AbortError" && !limit.signal.aborted) throw error;
+    throw new Problem(either.aborted ? SILENT : UNREACHED);
+  } finally {
+    clearTimeout(timer);
   }
+}
+
+/** The same response once its body is here. */
+async function whole(response) {
+  const body = await response.arrayBuffer();
+  return new Response(body.byteLength ? body : null, response);
 }
 
 /** Ask for JSON; Problem if the answer is an error. */

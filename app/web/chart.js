@@ -76,6 +76,20 @@ export class Chart {
     }
   }
 
+  /** Draw each [time, label] as an upright line through the whole chart. */
+  marks(marks) {
+    const { context } = this;
+    context.fillStyle = this.style.getPropertyValue("--bad").trim();
+    marks.forEach(([at, label], place) => {
+      const x = Math.round(this.x(at));
+      if (x < LEFT) return;
+      context.fillRect(x, TOP, 1, this.height - TOP - BOTTOM);
+      const isLate = x + 4 + context.measureText(label).width > this.width;
+      context.textAlign = isLate ? "right" : "left";
+      context.fillText(label, isLate ? x - 4 : x + 4, TOP + 10 + 13 * (place % 3));
+    });
+  }
+
   /** Draw a line through each [time, value]; a value that is no number leaves a gap. */
   line(points, place) {
     const { context } = this;

@@ -13,6 +13,16 @@ export function make(tag, properties = {}, ...children) {
 
 export const copyOf = (id) => $(id).content.firstElementChild.cloneNode(true);
 
+/** Let a button act or not; unlike one that is `disabled` it keeps the focus, so its click has to ask `mayAct`. */
+export const allow = (button, may) => button.setAttribute("aria-disabled", String(!may));
+export const mayAct = (button) => button.getAttribute("aria-disabled") !== "true";
+
+/** Say where a slider stands, with its unit, beside it and to a screen reader. */
+export function tellSlider(slider, text, shown = text) {
+  slider.setAttribute("aria-valuetext", text);
+  $(`${slider.id}-shown`).textContent = shown;
+}
+
 /** Show in an alert what went wrong with `work`, and clear it when it goes well. */
 export async function telling(alert, work) {
   try {

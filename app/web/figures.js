@@ -19,5 +19,20 @@ export function percentile(values, share) {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
 }
 
+/**
+ * Values by name in order, for people: "a 1 ms ≈ b 1.2 ms < c 9 ms". What differs by no more than `bound` from the first of
+ * those beside it is no different, nor is what lies below it.
+ */
+export function ranking(values, bound) {
+  const sorted = [...values].sort(([, a], [, b]) => a - b);
+  let first = -Infinity;
+  const parts = sorted.map(([name, value], place) => {
+    const isEqual = place > 0 && (value - first <= bound || value <= bound);
+    if (!isEqual) first = value;
+    return `${place === 0 ? "" : isEqual ? " ≈ " : " < "}${name} ${duration(value)}`;
+  });
+  return parts.join("");
+}
+
 /** The colour of a backend, by its place among those offered. */
 export const series = (place) => `var(--series-${place % 5})`;

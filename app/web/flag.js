@@ -1,19 +1,17 @@
 // The flag, for its operator: where new messages go, a split to set, the way back, and who changed it when.
 
 import { Problem, ask } from "./api.js";
-import { $, make, telling } from "./elements.js";
+import { $, make, telling, tellSlider } from "./elements.js";
 import { count, series } from "./figures.js";
 import { forgetToken, token, tokenHeaders } from "./operator.js";
 
 const EVERY_MS = 2000;
-const PATIENCE_MS = 5000;
 const SHOWN = 8; // generations
 const REFUSED =
   "The server refused this tab's operator token, and the tab has forgotten it. `streamgauge up` makes a new one each " +
   "time: open the page by the address that it printed last.";
 
-const operate = (path, options = {}) =>
-  ask(path, { ...options, headers: tokenHeaders(), signal: AbortSignal.timeout(PATIENCE_MS) });
+const operate = (path, options = {}) => ask(path, { ...options, headers: tokenHeaders() });
 
 export class Flag {
   constructor(system) {
@@ -101,7 +99,7 @@ export class Flag {
   }
 
   #showShare() {
-    $("share-shown").textContent = `${$("share").value} %`;
+    tellSlider($("share"), `${$("share").value} %`);
   }
 
   /** Say what still streams elsewhere than on the safe backend, after a rollback. */

@@ -93,6 +93,7 @@ export class Following {
     const isResumed = this.last !== "";
     const response = await reach(`stream/${this.task}`, {
       signal,
+      isStream: true,
       headers: isResumed ? { "Last-Event-ID": this.last } : {},
     });
     if (response.status === 204) return this.#end(null), true;

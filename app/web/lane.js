@@ -11,6 +11,9 @@ import { Paper } from "./paper.js";
 const SHOWN_S = 12;
 const SHOWN_DOTS = 3000;
 const CUT_MS = 1000;
+const SILENCE_MS = 2000;
+const IN_TURN = "in turn";
+const STREAMING = "streaming";
 
 export class Lane {
   constructor(backend, place) {
@@ -22,15 +25,18 @@ export class Lane {
     this.paper = new Paper(this.element.querySelector(".text"));
     const canvas = this.element.querySelector("canvas");
     const what = `Latency of each chunk by ${backend} over the last ${SHOWN_S} seconds, logarithmic; the figures above sum it up`;
-    canvas.setAttribute("aria-label", what);
+    Object.assign(this, { canvas, what, marks: [] });
     this.chart = new Chart(canvas, { seconds: SHOWN_S, redraw: () => this.draw() });
+    this.#describe();
     this.figures = {};
     for (const each of this.element.querySelectorAll("[data-figure]")) this.figures[each.dataset.figure] = each;
   }
 
   /** Run one race to its end, by this clock. */
   async run(prompt, model, clock) {
-    Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, clock, isRunning: true });
+    Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, gap: NaN, clock, isRunning: true });
+    Object.assign(this, { marks: [], begun: now(), heardAt: now(), excuse: "failed", isStopped: false });
+    this.#describe();
     this.task = this.pinned = null;
     this.paper.set("");
     this.#judge("");
@@ -40,6 +46,9 @@ export class Lane {
       this.asked = now();
       this.task = (await post(id, prompt, { model, backend: this.backend })).task_id;
       await Promise.all([this.#follow(id), this.#mindTheFlag(id)]);
+    } catch (error) {
+      this.#say("failed");
+      throw error;
     } finally {
       this.isRunning = false;
       this.stillAt = now();
@@ -54,7 +63,7 @@ export class Lane {
       opened: (at, isResumed) => this.#opened(at, isResumed),
       content: (record, at) => this.#take(record, at),
       reset: () => this.paper.set(""),
-      state: (name) => this.#say({ queued: "in turn", quiet: "quiet", lost: "connection lost" }[name]),
+      state: (name) => this.#hear(name),
       end: (record, why) => (ending = [record, why]),
     });
     this.#say("waiting");
@@ -75,13 +84,23 @@ export class Lane {
     return messages.find((each) => each.task_id === this.task);
   }
 
+  #hear(state) {
+    if (state === "quiet") this.heardAt = now();
+    this.#say({ queued: IN_TURN, quiet: "quiet", lost: "connection lost" }[state]);
+  }
+
   #opened(at, isResumed) {
+    this.heardAt = at;
     if (isResumed) this.resumes += 1;
     else this.first = at - this.asked;
-    this.#say("streaming");
+    this.#say(STREAMING);
   }
 
   #take(record, at) {
+    const before = this.arrivals.at(-1)?.[0];
+    if (before) this.gap = Math.max(this.gap || 0, at - before);
+    this.heardAt = at;
+    if (this.said !== STREAMING) this.#say(STREAMING);
     this.chunks += 1;
     this.paper.add(record.content);
     this.arrivals.push([at, at - record.ts_ns / 1e6]);
@@ -92,14 +111,37 @@ export class Lane {
     const kind = record?.chunk_type ?? "failed";
     this.paper.write();
     this.#say({ done: "complete", cancelled: "stopped" }[kind] ?? `failed: ${record?.code ?? why}`);
+    this.isStopped = kind === "cancelled";
+    if (this.isStopped) this.excuse = this.pinned === this.backend ? "stopped" : `sent by ${this.pinned}`;
     if (kind !== "done") return;
     const { content, backend } = await this.#message(conversation);
+    this.#credit(backend);
     const size = `${count(content.length)} characters`;
     const isWhole = content === this.paper.text;
     const moved = backend === this.pinned ? "" : ` It was handed over to ${backend}.`;
     const sent = this.pinned === this.backend ? "" : ` The flag sent it by ${this.pinned}.`;
     if (isWhole) this.#judge(`Whole: all ${size} as they are in the database.${moved}${sent}`, sent ? "bad" : "good");
     else this.#judge(`Not whole: ${count(this.paper.text.length)} of ${size} came, or others.`, "bad");
+  }
+
+  /** Only what its own backend brought from the first chunk to the last is to be held against the others. */
+  #credit(backend) {
+    if (this.pinned !== this.backend) this.excuse = `sent by ${this.pinned}`;
+    else if (backend !== this.pinned) this.excuse = `handed over to ${backend}`;
+    else this.excuse = "";
+    if (backend !== this.backend) this.#say(`complete, by ${backend}`);
+  }
+
+  /** Mark in the chart what was done now. */
+  strike(label) {
+    if (!this.isRunning) return;
+    this.marks.push([now() / 1000, label]);
+    this.#describe();
+  }
+
+  #describe() {
+    const told = this.marks.map(([at, label]) => `${label} at ${duration(1000 * at - this.begun)}`);
+    this.canvas.setAttribute("aria-label", [this.what, ...told].join("; "));
   }
 
   cut() {
@@ -125,21 +167,26 @@ export class Lane {
     return this.arrivals.length ? percentile(this.latencies, 0.5) : NaN;
   }
 
-  /** Write the figures. */
+  /** Write the figures; those of this moment have an end when the race has. */
   show() {
     const values = this.latencies;
+    const last = this.isRunning && values.length ? now() - this.arrivals.at(-1)[0] : NaN;
     this.#write("ttfb", duration(this.first));
-    this.#write("now", duration(values.at(-1)));
+    this.#write("now", this.isRunning ? duration(values.at(-1)) : "–");
+    this.#write("last", Number.isFinite(last) ? `${duration(last)} ago` : "–");
+    this.#write("gap", duration(last > this.gap ? last : this.gap));
     this.#write("p50", duration(this.p50));
     this.#write("p99", duration(values.length ? percentile(values, 0.99) : NaN));
     this.#write("chunks", count(this.chunks));
     this.#write("resumes", count(this.resumes));
+    this.#badge();
   }
 
   draw() {
     this.chart.begin((this.isRunning ? now() : (this.stillAt ?? now())) / 1000);
     const shown = this.arrivals.slice(-SHOWN_DOTS);
     this.chart.dots(shown.map(([at, behind]) => [at / 1000, behind + this.clock.offset]), this.place);
+    this.chart.marks(this.marks);
   }
 
   #write(figure, text) {
@@ -148,7 +195,15 @@ export class Lane {
   }
 
   #say(text) {
-    this.element.querySelector(".badge").textContent = text;
+    this.said = text;
+    this.#badge();
+  }
+
+  #badge() {
+    const silence = this.isRunning && this.said !== IN_TURN ? now() - this.heardAt : 0;
+    const text = silence > SILENCE_MS ? `no word for ${Math.floor(silence / 1000)} s` : this.said;
+    const badge = this.element.querySelector(".badge");
+    if (badge.textContent !== text) badge.textContent = text;
   }
 
   #judge(text, tone = "") {

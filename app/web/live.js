@@ -1,6 +1,6 @@
 // What viewers get now, from the system's own metrics.
 
-import { Problem, problemOf, reach } from "./api.js";
+import { LIMIT_MS, Problem, problemOf, reach } from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
@@ -11,9 +11,7 @@ import { tokenHeaders } from "./operator.js";
 import { entitle } from "./title.js";
 
 const EVERY_MS = 2000;
-const PATIENCE_MS = 5000;
 const REFUSED = "These figures are their operator's: open the page by the address with the operator's token.";
-const BROKEN_OFF = "The server broke its figures off. They are asked for again; if it lasts, look whether it runs.";
 const WINDOW = 5; // readings: ten seconds
 const SHOWN_S = 120;
 const DELIVERY = "streamgauge_delivery_seconds";
@@ -97,16 +95,13 @@ export class Live {
 
   /** Take one reading; tell whether it came. */
   async #take() {
-    const response = await reach("metrics", { headers: tokenHeaders(), signal: AbortSignal.timeout(PATIENCE_MS) });
+    const response = await reach("metrics", { headers: tokenHeaders() });
     if ([401, 403].includes(response.status)) {
       this.#stopReading();
       throw new Problem(REFUSED, response.status);
     }
     if (!response.ok) throw await problemOf(response);
-    const text = await response.text().catch(() => {
-      throw new Problem(BROKEN_OFF);
-    });
-    this.readings.push({ at: now() / 1000, metrics: parse(text) });
+    this.readings.push({ at: now() / 1000, metrics: parse(await response.text()) });
     this.readings = this.readings.slice(-WINDOW - 1);
     this.#show();
     return true;
@@ -115,7 +110,7 @@ export class Live {
   /** Say for how long nothing was heard, once a look has failed or takes long; and that the figures are from before. */
   #tellSilence() {
     const { since, failed } = this.unheard ?? {};
-    const isSilent = failed || now() - since > PATIENCE_MS;
+    const isSilent = failed || now() - since > LIMIT_MS;
     const last = this.readings.at(-1);
     const silence = Math.round((now() - (last ? 1000 * last.at : since)) / 1000);
     const kept = last ? ` The figures are of ${new Date(1000 * last.at).toLocaleTimeString()}.` : "";

@@ -1,9 +1,9 @@
 // The race: one prompt through every backend at once, the model's pace, a background load, and things to break.
 
-import { Clock } from "./clock.js";
+import { Clock, now } from "./clock.js";
 import { order, possible } from "./control.js";
-import { $, telling } from "./elements.js";
-import { count, duration } from "./figures.js";
+import { $, allow, mayAct, telling, tellSlider } from "./elements.js";
+import { count, duration, ranking } from "./figures.js";
 import { Lane } from "./lane.js";
 import { Load } from "./load.js";
 
@@ -11,7 +11,20 @@ const LENGTH_S = 12;
 const FEWEST_CHUNKS = 40;
 const FIGURES_MS = 250;
 const ASK_MS = 700;
+const RACING = "Racing.";
 const HINT = "To pause the worker or restart Valkey, open the page by the address that `streamgauge up` prints.";
+const STRIKES = {
+  "worker/pause": {
+    marks: ["worker paused", "worker goes on"],
+    doing: "The worker is paused: nothing comes for 5 s. No latency shows that, since it begins when the worker stamps a chunk; the gap does.",
+    done: (took) => `The worker was paused for ${took}.`,
+  },
+  "valkey/restart": {
+    marks: ["Valkey stopped", "Valkey back"],
+    doing: "Valkey restarts: what was in it is lost.",
+    done: (took) => `Valkey was restarted in ${took}, and came back empty.`,
+  },
+};
 
 export class Race {
   constructor(system) {
@@ -25,7 +38,7 @@ export class Race {
     });
     $("start-race").addEventListener("submit", (event) => this.#start(event));
     $("race-stop").addEventListener("click", () => telling($("race-alert"), () => this.#stop()));
-    $("cut").addEventListener("click", () => this.lanes.forEach((lane) => lane.cut()));
+    $("cut").addEventListener("click", () => this.#cut());
     $("pace").addEventListener("input", () => this.#showPace());
     $("load").addEventListener("input", () => this.load.set(Number($("load").value)));
     this.#showPace();
@@ -54,15 +67,19 @@ export class Race {
     event.preventDefault();
     if (this.isRunning) return;
     this.#run(true);
+    $("race-struck").textContent = "";
     await telling($("race-alert"), async () => {
+      $("race-said").textContent = "";
       const clock = await Clock.compared();
-      $("race-said").textContent = "Racing.";
+      $("race-said").textContent = RACING;
       const asking = setInterval(() => this.#compare(clock), ASK_MS);
-      await this.#race($("prompt").value, this.model, clock).finally(() => clearInterval(asking));
-      this.#tellClock(clock);
+      await this.#race($("prompt").value, this.model, clock).finally(() => {
+        clearInterval(asking);
+        this.#tellClock(clock);
+        this.#sumUp(clock);
+      });
     });
     this.#run(false);
-    this.#sumUp();
   }
 
   /** Run every lane to its end, whatever becomes of the others; then throw what went wrong in the first that failed. */
@@ -73,18 +90,21 @@ export class Race {
   }
 
   async #compare(clock) {
+    if (this.isComparing) return; // a server that hangs is asked once at a time
+    this.isComparing = true;
     await clock.ask().catch(() => {}); // what is known already must do
+    this.isComparing = false;
     this.#tellClock(clock);
   }
 
   #tellClock({ bound }) {
-    $("race-clock").textContent = `Clock: within ${duration(bound)} of the server's.`;
+    $("race-clock").textContent = `Clock: within ±${duration(bound)} of the server's; a smaller difference is none (≈).`;
   }
 
   #run(isRunning) {
     this.isRunning = isRunning;
-    $("race-go").disabled = isRunning;
-    $("cut").disabled = !isRunning;
+    allow($("race-go"), !isRunning);
+    allow($("cut"), isRunning);
     this.#mayStop();
     if (!isRunning) return clearInterval(this.showing);
     this.showing = setInterval(() => this.lanes.forEach((lane) => lane.show()), FIGURES_MS);
@@ -103,19 +123,41 @@ export class Race {
   }
 
   async #stop() {
+    if (!mayAct($("race-stop"))) return;
     $("load").value = 0;
     this.load.set(0);
-    await Promise.all(this.lanes.map((lane) => lane.stop()));
+    if (!this.isRunning) return;
+    $("race-said").textContent = "Stopping…";
+    try {
+      await Promise.all(this.lanes.map((lane) => lane.stop()));
+    } catch (error) {
+      if (this.isRunning) $("race-said").textContent = RACING;
+      throw error;
+    }
   }
 
   #mayStop() {
-    $("race-stop").disabled = !this.isRunning && !this.load.wanted && !this.load.open.length;
+    allow($("race-stop"), this.isRunning || this.load.wanted || this.load.open.length);
   }
 
-  #sumUp() {
-    const order = this.lanes.filter((lane) => Number.isFinite(lane.p50)).sort((a, b) => a.p50 - b.p50);
-    const parts = order.map((lane) => `${lane.backend} ${duration(lane.p50)}`);
-    $("race-said").textContent = parts.length ? `Over. Median latency of a chunk: ${parts.join(", ")}.` : "";
+  /** Rank the lanes that ran to their end by their own backend, as far as the clock can tell; say why not the others. */
+  #sumUp({ bound }) {
+    const ranked = this.lanes.filter((lane) => !lane.excuse && Number.isFinite(lane.p50));
+    const order = ranking(ranked.map((lane) => [lane.backend, lane.p50]), bound);
+    const excused = Map.groupBy(this.lanes.filter((lane) => lane.excuse), (lane) => lane.excuse);
+    const left = [...excused].map(([excuse, lanes]) => `${lanes.map((lane) => lane.backend).join(", ")}: ${excuse}, not ranked.`);
+    const told = order ? `Median latency of a chunk: ${order}.` : "";
+    const ending = this.lanes.some((lane) => lane.isStopped) ? "Stopped." : "Over.";
+    $("race-said").textContent = [ending, told, ...left].filter(Boolean).join(" ");
+  }
+
+  #cut() {
+    if (!mayAct($("cut"))) return;
+    for (const lane of this.lanes) {
+      lane.strike("cut");
+      lane.cut();
+    }
+    $("race-struck").textContent = "The connections were cut: each lane stays away for 1 s and resumes.";
   }
 
   /** Show the buttons for what can be ordered here. */
@@ -130,18 +172,27 @@ export class Race {
   }
 
   async #order(url, button) {
-    button.disabled = true;
-    await telling($("race-alert"), () => order(url, button.dataset.control));
-    button.disabled = false;
+    if (!mayAct(button)) return;
+    const { marks, doing, done } = STRIKES[button.dataset.control];
+    const said = $("race-struck");
+    const begun = now();
+    allow(button, false);
+    for (const lane of this.lanes) lane.strike(marks[0]);
+    said.textContent = doing;
+    const obeyed = await telling($("race-alert"), () => order(url, button.dataset.control));
+    if (obeyed) for (const lane of this.lanes) lane.strike(marks[1]);
+    said.textContent = obeyed ? done(duration(now() - begun)) : "";
+    allow(button, true);
   }
 
   #showPace() {
-    $("pace-shown").textContent = `${$("pace").value} tokens a second`;
+    tellSlider($("pace"), `${$("pace").value} tokens a second`);
   }
 
   #showLoad(open) {
     const wanted = Number($("load").value);
-    $("load-shown").textContent = open === wanted ? `${count(open)} streams` : `${count(open)} of ${wanted} streams`;
+    const shown = open === wanted ? `${count(open)} streams` : `${count(open)} of ${wanted} streams`;
+    tellSlider($("load"), `${wanted} streams`, shown);
     this.#mayStop();
   }
 }

@@ -1,11 +1,15 @@
 """The race: the same prompt through every backend at once, things to break, and every text whole in the end."""
 
+import os
 import re
+import signal
+from typing import Any
 
 from playwright.async_api import Locator, Request, expect
 
-from app.streaming.backends import NAMES
+from app.streaming.backends import NAMES, SAFE
 from tests.browser.visitor import ANSWER_MS, Tab, Visitor
+from tests.support.up import Up
 from tests.support.waiting import until_awaited
 
 A_TIME = re.compile(r"^[\d.]+ (µs|ms|s)$")
@@ -35,6 +39,18 @@ PLAIN = """(lanes) => new Promise((done) => {
 })"""
 """Sixty frames that do nothing but put a word into each of so many paragraphs."""
 
+UPRIGHTS = """(canvas) => {
+  const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.color = "var(--bad)";
+  const colour = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+  probe.remove();
+  const isOn = (x, y) => colour.every((value, part) => data[4 * (y * width + x) + part] === value);
+  const hits = (x) => Array.from({ length: height }, (_, y) => isOn(x, y)).filter(Boolean).length;
+  return Array.from({ length: width }, (_, x) => hits(x)).filter((found) => found > height / 2).length;
+}"""
+"""How many columns of a chart are lines from top to bottom in the colour of what was broken."""
+
 
 def lane(tab: Tab, backend: str) -> Locator:
     return tab.page.locator(".lane").filter(has=tab.page.get_by_role("heading", name=backend, exact=True))
@@ -44,30 +60,125 @@ def figure(tab: Tab, backend: str, name: str) -> Locator:
     return lane(tab, backend).locator(f'[data-figure="{name}"]')
 
 
-async def slide(tab: Tab, slider: str, value: int) -> None:
-    await tab.page.locator(f"#{slider}").fill(str(value))
+async def slide(tab: Tab, name: str, value: int, says: str) -> None:
+    """Move a slider, which says its name and its value with the unit to whoever cannot see it."""
+    slider = tab.page.get_by_role("slider", name=name, exact=True)
+    await slider.fill(str(value))
+    await expect(slider).to_have_attribute("aria-valuetext", says)
+
+
+async def operate(tab: Tab, method: str, path: str, **body: object) -> Any:
+    """Do something to the flag in another way than by the page."""
+    token = tab.visitor.operator_url.partition("#token=")[2]
+    sent = {"by": "Ada", **body} if method != "GET" else None
+    url, headers = f"{tab.visitor.url}/ops/{path}", {"Authorization": f"Bearer {token}"}
+    response = await tab.page.request.fetch(url, method=method, data=sent, headers=headers)
+    assert response.ok, await response.text()
+    return await response.json()
 
 
 async def test_every_backend_survives_what_hurts(visitor: Visitor) -> None:
-    """Cut, paused and restarted in mid-race, each lane's text is the committed message, and its figures are there."""
+    """Cut, paused and restarted in mid-race, each lane's text is the committed message, and its figures are there.
+
+    What was done is said with its length, and marked in each chart, which a small screen shows whole. A lane that was
+    handed over to another backend says so, and is left out of the ranking.
+    """
     tab = await visitor.tab("race", operator=True)
+    await tab.page.set_viewport_size({"width": 1280, "height": 800})
+    struck = tab.page.locator("#race-struck")
     await tab.page.get_by_role("button", name="Start", exact=True).click()
     for name in NAMES:
         await expect(figure(tab, name, "p99")).to_have_text(A_TIME)
     await tab.page.get_by_role("button", name="Cut the connections").click()
     for name in NAMES:
         await expect(figure(tab, name, "resumes")).to_have_text("1")
-    for button in ("Pause the worker for 5 s", "Restart Valkey"):
+    await expect(struck).to_contain_text("The connections were cut")
+    for button, done in (
+        ("Pause the worker for 5 s", r"^The worker was paused for 5\.\d+ s\.$"),
+        ("Restart Valkey", r"^Valkey was restarted in [\d.]+ m?s, and came back empty\.$"),
+    ):
         await tab.page.get_by_role("button", name=button).click()
         await expect(tab.page.get_by_role("button", name=button)).to_be_disabled()
         await expect(tab.page.get_by_role("button", name=button)).to_be_enabled(timeout=ANSWER_MS)
+        await expect(struck).to_have_text(re.compile(done))
+    before = await operate(tab, "GET", "flag")
+    await operate(tab, "POST", "rollback", force=True)
     await expect(tab.page.locator("#race-alert")).to_be_empty()
-    await expect(tab.page.locator("#race-said")).to_contain_text("Over. Median latency of a chunk:", timeout=RACE_MS)
+    said = tab.page.locator("#race-said")
+    await expect(said).to_contain_text(f"Over. Median latency of a chunk: {SAFE} ", timeout=RACE_MS)
+    await operate(tab, "PUT", "flag", default=before["rules"]["default"])
+    others = [name for name in NAMES if name != SAFE]
+    await expect(said).to_contain_text(f"{', '.join(others)}: handed over to {SAFE}, not ranked.")
+    for name in others:
+        await expect(lane(tab, name).locator(".badge")).to_have_text(f"complete, by {SAFE}")
     for name in NAMES:
         await expect(lane(tab, name)).to_contain_text("Whole: all ")
-        for each in ("ttfb", "now", "p50", "p99"):
+        for each in ("ttfb", "p50", "p99"):
             await expect(figure(tab, name, each)).to_have_text(A_TIME)
-    await expect(tab.page.locator("#race-clock")).to_contain_text("of the server's")
+        await expect(figure(tab, name, "gap")).to_have_text(re.compile(r"^[\d.]+ s$"))
+        for each in ("now", "last"):
+            await expect(figure(tab, name, each)).to_have_text("–")
+        chart = lane(tab, name).locator("canvas")
+        for mark in ("cut", "worker paused", "worker goes on", "Valkey stopped", "Valkey back"):
+            await expect(chart).to_have_attribute("aria-label", re.compile(rf"; {mark} at [\d.]+ m?s"))
+        assert await chart.evaluate(UPRIGHTS) > 0
+        await expect(chart).to_be_in_viewport(ratio=1)
+    await expect(tab.page.locator("#race-clock")).to_contain_text(
+        re.compile(r"^Clock: within ±[\d.]+ (µs|ms) of the server's")
+    )
+    await tab.turn_to("live")
+    await expect(tab.page.get_by_role("slider", name="Share", exact=True)).to_have_attribute(
+        "aria-valuetext", re.compile(r"^\d+ %$")
+    )
+
+
+async def test_a_server_that_hangs_is_noticed(visitor: Visitor, up: Up) -> None:
+    """Each lane says for how long it heard nothing; a Stop that nobody answers says so, and can be given again.
+
+    The focus stays where it was all the while. What was stopped is not ranked.
+    """
+    tab = await visitor.tab("race")
+    start, stop = (tab.page.get_by_role("button", name=name, exact=True) for name in ("Start", "Stop"))
+    said, alert = tab.page.locator("#race-said"), tab.page.locator("#race-alert")
+    await start.press("Enter")
+    for name in NAMES:
+        await expect(figure(tab, name, "last")).to_have_text(re.compile(r"^[\d.]+ (µs|ms|s) ago$"))
+    await expect(start).to_be_disabled()
+    await expect(start).to_be_focused()
+    api = up.pid("api-1")
+    os.kill(api, signal.SIGSTOP)
+    try:
+        await stop.press("Enter")
+        await expect(said).to_have_text("Stopping…")
+        for name in NAMES:
+            await expect(lane(tab, name).locator(".badge")).to_have_text(re.compile(r"^no word for \d+ s$"))
+        await expect(alert).to_contain_text("The server said nothing for 5 s")
+        await expect(said).to_have_text("Racing.")
+    finally:
+        os.kill(api, signal.SIGCONT)
+    await stop.press("Enter")
+    await expect(said).to_have_text(f"Stopped. {', '.join(NAMES)}: stopped, not ranked.")
+    await expect(stop).to_be_disabled()
+    await expect(stop).to_be_focused()
+    await expect(figure(tab, NAMES[0], "now")).to_have_text("–")
+
+
+async def test_what_the_clock_cannot_tell_apart_is_not_ranked(visitor: Visitor) -> None:
+    """Equal is what differs by no more than the clock's bound, or lies below it."""
+    tab = await visitor.tab("race")
+    found = await tab.page.evaluate(
+        """async () => {
+          const { ranking } = await import("/web/figures.js");
+          const values = [["c", 9], ["a", 1], ["b", 1.4]];
+          return [ranking(values, 0.1), ranking(values, 0.5), ranking(values, 2), ranking([], 1)];
+        }"""
+    )
+    assert found == [
+        "a 1.00 ms < b 1.40 ms < c 9.00 ms",
+        "a 1.00 ms ≈ b 1.40 ms < c 9.00 ms",
+        "a 1.00 ms ≈ b 1.40 ms < c 9.00 ms",
+        "",
+    ]
 
 
 async def test_what_hurts_is_offered_to_the_operator_alone(visitor: Visitor) -> None:
@@ -83,7 +194,7 @@ async def test_two_hundred_chunks_a_second_leave_the_page_fluent(visitor: Visito
     Both in time of the processor, which says the same of the page however busy the machine is.
     """
     tab = await visitor.tab("race")
-    await slide(tab, "pace", 50)
+    await slide(tab, "Pace", 50, "50 tokens a second")
     session = await visitor.context.new_cdp_session(tab.page)
     await session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
@@ -115,7 +226,7 @@ async def test_two_hundred_chunks_a_second_leave_the_page_fluent(visitor: Visito
 async def test_background_load_is_real_and_needs_one_connection(visitor: Visitor) -> None:
     """Twelve streams stay open while one after the other is read; Stop ends them all."""
     tab = await visitor.tab("race")
-    await slide(tab, "load", 12)
+    await slide(tab, "Background load", 12, "12 streams")
     await expect(tab.page.locator("#load-shown")).to_have_text("12 streams")
     await tab.page.get_by_role("button", name="Start", exact=True).click()
     await expect(figure(tab, NAMES[-1], "p99")).to_have_text(A_TIME)
@@ -135,7 +246,7 @@ async def test_load_ends_with_its_page(visitor: Visitor) -> None:
             begun.append(request.url.removesuffix("/messages"))
 
     tab.page.on("request", note)
-    await slide(tab, "load", 5)
+    await slide(tab, "Background load", 5, "5 streams")
     await expect(tab.page.locator("#load-shown")).to_have_text("5 streams")
     await tab.page.goto("about:blank")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.support.up import ALONE, Up, streamgauge_up
+from tests.support.up import ALONE, streamgauge_up
 from tests.support.waiting import until
 
 TOKEN = "an-operator"
@@ -26,12 +26,6 @@ def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
         told = response.read()
         is_json = response.headers["Content-Type"] == "application/json"
         return response.status, json.loads(told) if is_json else told, response.headers
-
-
-def pid(up: Up, part: str) -> int:
-    """The process of a part, by the ledger of the running stack."""
-    entries = json.loads((up.folder / "processes.json").read_text())
-    return next(int(entry["pid"]) for entry in entries if entry["name"] == part)
 
 
 def test_orders_are_carried_out_for_whoever_has_the_token(tmp_path: Path) -> None:
@@ -52,16 +46,16 @@ def test_orders_are_carried_out_for_whoever_has_the_token(tmp_path: Path) -> Non
             assert ask(f"{url}valkey/restart", "POST", Authorization=refused)[0] == 401
         assert ask(f"{url}postgres/drop", "POST", Authorization=bearer)[0] == 404
 
-        worker = psutil.Process(pid(up, "worker-1"))
+        worker = psutil.Process(up.pid("worker-1"))
         with ThreadPoolExecutor(1) as elsewhere:
             paused = elsewhere.submit(ask, f"{url}worker/pause", "POST", Authorization=bearer)
             until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker pauses")
             assert paused.result()[:2] == (200, {"done": "worker/pause"})
         until(lambda: worker.status() != psutil.STATUS_STOPPED, "the worker goes on")
 
-        before = pid(up, "valkey")
+        before = up.pid("valkey")
         assert ask(f"{url}valkey/restart", "POST", Authorization=bearer)[:2] == (200, {"done": "valkey/restart"})
-        assert pid(up, "valkey") != before
+        assert up.pid("valkey") != before
 
         with ThreadPoolExecutor(1) as elsewhere:
             left = elsewhere.submit(ask, f"{url}worker/pause", "POST", Authorization=bearer)

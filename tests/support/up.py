@@ -1,6 +1,7 @@
 """`streamgauge up` as a person runs it: a process of its own, and what it printed."""
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -31,6 +32,11 @@ class Up:
         found = re.search(rf"^ *{part} +process.* (\S+://\S+)$", self.printed, re.MULTILINE)
         assert found, self.printed
         return found[1]
+
+    def pid(self, part: str) -> int:
+        """The process of a part, by the ledger of the running stack."""
+        entries = json.loads((self.folder / "processes.json").read_text())
+        return next(int(entry["pid"]) for entry in entries if entry["name"] == part)
 
     def line(self, beginning: str) -> str:
         """What it printed on the line that begins so."""
