@@ -7,7 +7,7 @@ from playwright.async_api import Browser, expect
 from app.api.access import digest_of
 from ops.stack import Stack
 from tests.app.test_away import settings_of
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import Tab, Visitor
 from tests.support.serving import serving
 
 KEY = "the-key-of-ada"
@@ -39,6 +39,14 @@ async def test_a_key_is_asked_for_once_and_kept_for_the_tab(browser: Browser, sy
         assert visitor.complaints == []
 
 
+async def asked_within_5_s(tab: Tab) -> list[str]:
+    """What the page asks for in the next five seconds by its own clock."""
+    asked = list[str]()
+    tab.page.on("request", lambda request: asked.append(request.url))
+    await tab.page.clock.run_for(5000)
+    return asked
+
+
 async def test_an_operator_has_metrics_and_flag_by_the_token_and_is_asked_for_no_key(
     browser: Browser, system: Stack
 ) -> None:
@@ -58,9 +66,7 @@ async def test_an_operator_has_metrics_and_flag_by_the_token_and_is_asked_for_no
             await expect(tab.page.locator("#flag-alert")).to_contain_text("" if is_right else REFUSED)
             await expect(tab.page.locator("#live-alert")).to_contain_text("" if is_right else "are their operator's")
             await expect(tab.page.locator("#flag-set")).to_be_visible(visible=is_right)
-            asked = list[str]()
-            tab.page.on("request", lambda request, asked=asked: asked.append(request.url))
-            await tab.page.clock.run_for(5000)
+            asked = await asked_within_5_s(tab)
             assert bool(asked) is is_right
             kept = await tab.page.evaluate("Object.values(sessionStorage)")
             assert (token in kept) is is_right
