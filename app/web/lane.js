@@ -24,7 +24,7 @@ export class Lane {
     this.element.querySelector(".lane-text").setAttribute("aria-label", `Text by ${backend}`);
     this.paper = new Paper(this.element.querySelector(".text"));
     const canvas = this.element.querySelector("canvas");
-    const what = `Latency of each chunk by ${backend} over the last ${SHOWN_S} seconds, logarithmic; the figures above sum it up`;
+    const what = `Latency of each chunk by ${backend} over the last ${SHOWN_S} seconds, logarithmic; the figures below sum it up`;
     Object.assign(this, { canvas, what, marks: [] });
     this.chart = new Chart(canvas, { seconds: SHOWN_S, redraw: () => this.draw() });
     this.#describe();
@@ -37,7 +37,8 @@ export class Lane {
     Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, gap: NaN, clock, isRunning: true });
     Object.assign(this, { marks: [], begun: now(), heardAt: now(), excuse: "failed", isStopped: false });
     this.#describe();
-    this.task = this.pinned = null;
+    this.task = null;
+    this.pinned = this.backend; // until the flag is known to say otherwise
     this.paper.set("");
     this.#judge("");
     this.#say("posting");

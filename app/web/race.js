@@ -16,7 +16,7 @@ const HINT = "To pause the worker or restart Valkey, open the page by the addres
 const STRIKES = {
   "worker/pause": {
     marks: ["worker paused", "worker goes on"],
-    doing: "The worker is paused: nothing comes for 5 s. No latency shows that, since it begins when the worker stamps a chunk; the gap does.",
+    doing: "The worker is paused: nothing comes for 5 s. The gap shows it, and no latency: that begins when the worker stamps a chunk.",
     done: (took) => `The worker was paused for ${took}.`,
   },
   "valkey/restart": {
@@ -98,7 +98,7 @@ export class Race {
   }
 
   #tellClock({ bound }) {
-    $("race-clock").textContent = `Clock: within ±${duration(bound)} of the server's; a smaller difference is none (≈).`;
+    $("race-clock").textContent = `Clock: within ±${duration(bound)} of the server's.`;
   }
 
   #run(isRunning) {

