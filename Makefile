@@ -12,7 +12,7 @@ help:  ## list the targets
 
 .venv/run.stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: run 'make PYTHON=/path/to/python3.11 ...'"; exit 1; }
-	@echo "==> making .venv and installing the locked dependencies (about a minute the first time)"
+	@echo "==> making .venv and installing the locked dependencies (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "No venv module: on Debian, 'apt-get install python3-venv'"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || { echo "The package index could not be reached or refused a hash: check the network, then run make again"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

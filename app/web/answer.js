@@ -45,6 +45,7 @@ export class Answer {
 
   /** Leave the stream; it goes on at the server. */
   leave() {
+    if (this.following && !this.following.closing.signal.aborted) this.#keep();
     this.following?.close();
     clearInterval(this.keeping);
   }
@@ -64,6 +65,7 @@ export class Answer {
   #follow() {
     const read = readSoFar(this.message.task_id);
     if (read) this.paper.set(read.text);
+    Object.assign(this, { chunks: read?.chunks ?? 0, resumes: read?.resumes ?? 0 });
     this.element.setAttribute("aria-busy", "true");
     this.#tell("Waiting for the first word…");
     this.following = new Following(this.message.task_id, this.#handlers(), read ?? {});
@@ -160,6 +162,6 @@ export class Answer {
   /** Remember text and id together, so that a reload goes on from there. */
   #keep() {
     const { task, last, next } = this.following;
-    keepRead({ task, last, next, text: this.paper.text });
+    keepRead({ task, last, next, text: this.paper.text, chunks: this.chunks, resumes: this.resumes });
   }
 }

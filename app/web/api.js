@@ -10,9 +10,10 @@ const SILENT = `The server said nothing for ${LIMIT_MS / 1000} s: it hangs, or t
 const UNREACHED = "The server can't be reached. Check the network, or that it runs; then try again.";
 
 export class Problem extends Error {
-  constructor(message, status = 0) {
+  /** `errors` names each part of the request that was refused: {where, what}. */
+  constructor(message, status = 0, errors = []) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, errors });
   }
 }
 
@@ -67,7 +68,8 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
 export async function problemOf(response) {
   const told = await response.json().catch(() => ({}));
   const parts = (told.errors ?? []).map((each) => `${each.where.replace(/^body\./, "")}: ${each.what}`);
-  return new Problem([told.detail ?? `The server answered ${response.status}.`, ...parts].join(" "), response.status);
+  const message = [told.detail ?? `The server answered ${response.status}.`, ...parts].join(" ");
+  return new Problem(message, response.status, told.errors);
 }
 
 /** Post a message; the stream of its answer has begun when this returns. */

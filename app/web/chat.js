@@ -4,20 +4,21 @@ import { Problem, ask, begin, post } from "./api.js";
 import { Answer } from "./answer.js";
 import { $, copyOf, make, telling } from "./elements.js";
 import { conversations, forget, onChange, remember } from "./past.js";
+import { Question } from "./question.js";
+import { entitle } from "./title.js";
 
 const TITLE_CHARS = 60;
+const ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
+const STATES = { pending: "Answering", failed: "Failed", cancelled: "Stopped" };
 const WELCOME = "Ask something. The answer streams word by word; reload the page, or lose the network, and it goes on where it was.";
 
 export class Chat {
   constructor(system) {
-    this.system = system;
     this.answers = [];
-    for (const name of system.backends) $("backend").append(make("option", { value: name }, name));
-    $("model").placeholder = system.model;
-    $("question").maxLength = system.max_content_chars;
+    this.question = new Question(system);
     $("ask").addEventListener("submit", (event) => this.#send(event));
-    $("question").addEventListener("keydown", (event) => this.#maySend(event));
-    $("stop").addEventListener("click", () => telling($("chat-alert"), () => this.open.stop()));
+    $("stop").addEventListener("click", () => this.#stop());
+    addEventListener("keydown", (event) => event.key === "Escape" && this.#mayStop(event));
     $("new-conversation").addEventListener("click", () => this.#startNew());
     $("show-past").addEventListener("click", () => this.#unfold());
     onChange(() => this.#heardOfAnother());
@@ -39,24 +40,35 @@ export class Chat {
   }
 
   async #load(id) {
+    const loading = (this.loading = Symbol(id));
     this.#clear(id);
     this.#list();
     const found = id && (await telling($("chat-alert"), () => this.#read(id)));
-    if (this.id !== id) return; // another was opened meanwhile
-    $("chat-title").textContent = found ? (found.title ?? "Conversation") : "New conversation";
+    if (this.loading !== loading) return; // another was opened meanwhile
+    this.#entitle(found ? (found.title ?? "Conversation") : "New conversation");
     for (const message of found?.messages ?? []) this.#add(message);
     if (!found?.messages?.length) $("messages").append(make("p", { className: "empty" }, WELCOME));
   }
 
   async #read(id) {
+    if (!ID.test(id)) throw this.#without(id, "This address names no conversation. Choose one of yours, or begin a new one.");
     try {
       return await ask(`conversations/${id}`);
     } catch (error) {
-      if (![404, 422].includes(error.status)) throw error;
+      if (error.status !== 404) throw error;
       forget(id);
-      this.#list();
-      throw new Problem("This server has no such conversation any more, so it left your list. Begin a new one.", 404);
+      throw this.#without(id, "This server has no such conversation any more, so it left your list. Begin a new one.");
     }
+  }
+
+  /** There is no such conversation: what is asked next begins a new one. */
+  #without(id, told) {
+    if (this.id === id) {
+      this.id = "";
+      history.replaceState(null, "", "#chat");
+    }
+    this.#list();
+    return new Problem(told, 404);
   }
 
   #clear(id) {
@@ -91,24 +103,44 @@ export class Chat {
   }
 
   #settle() {
-    $("send").disabled = Boolean(this.open) || this.isSending;
+    const focused = document.activeElement;
+    $("send").disabled = Boolean(this.open);
     $("stop").disabled = !this.open;
+    if (focused?.disabled) (this.open ? $("stop") : $("send")).focus(); // a disabled button loses the keyboard
+    this.#entitle();
+  }
+
+  /** Name the conversation, here and on the tab, which also says how its last answer stands. */
+  #entitle(title = $("chat-title").textContent) {
+    $("chat-title").textContent = title;
+    entitle("chat", STATES[this.answers.at(-1)?.message.status], title);
   }
 
   async #send(event) {
     event.preventDefault();
-    const content = $("question").value.trim();
-    if (content && (await this.#ask(content))) $("question").value = "";
+    if (this.open) return this.question.tellRunning();
+    const content = this.isSending ? "" : this.question.take();
+    if (content && (await this.#ask(content))) this.question.clear();
+    return undefined;
+  }
+
+  async #stop() {
+    await telling($("chat-alert"), () => this.open?.stop());
+  }
+
+  #mayStop({ target, defaultPrevented, isComposing }) {
+    const isElsewhere = $("chat").hidden || target.closest?.("dialog, select");
+    if (!isElsewhere && !defaultPrevented && !isComposing) this.#stop();
   }
 
   /** Post a question; tell whether that went well. */
   async #ask(content) {
     if (this.open || this.isSending) return false;
     this.isSending = true;
-    this.#settle();
+    this.question.tellSending();
     const posted = await telling($("chat-alert"), () => this.#post(content));
     this.isSending = false;
-    this.#settle();
+    this.question.tellSent();
     return Boolean(posted);
   }
 
@@ -117,10 +149,12 @@ export class Chat {
     if (!this.id) {
       this.id = (await begin(title)).id;
       history.replaceState(null, "", `#chat/${this.id}`);
-      $("chat-title").textContent = title;
+      this.#entitle(title);
     }
-    const chosen = { model: $("model").value.trim(), backend: $("backend").value };
-    const posted = await post(this.id, content, chosen);
+    const posted = await post(this.id, content, this.question.chosen).catch((error) => {
+      const isModel = error.errors?.some(({ where }) => where === "body.model");
+      throw isModel ? new Problem(this.question.refuseModel(), error.status) : error;
+    });
     remember(this.id, $("chat-title").textContent);
     this.#list();
     $("messages").querySelector(".empty")?.remove();
@@ -128,12 +162,6 @@ export class Chat {
     this.#add({ id: posted.message_id, task_id: posted.task_id, status: "pending", content: "" });
     $("chat-said").textContent = "The answer is under way.";
     return posted;
-  }
-
-  #maySend(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    $("ask").requestSubmit();
   }
 
   #startNew() {

@@ -1,31 +1,39 @@
 // The flag, for its operator: where new messages go, a split to set, the way back, and who changed it when.
 
-import { ask } from "./api.js";
+import { Problem, ask } from "./api.js";
 import { $, make, telling, tellSlider } from "./elements.js";
 import { count, series } from "./figures.js";
-import { token, tokenHeaders } from "./operator.js";
+import { forgetToken, token, tokenHeaders } from "./operator.js";
 
 const EVERY_MS = 2000;
 const SHOWN = 8; // generations
+const REFUSED =
+  "The server refused this tab's operator token, and the tab has forgotten it. `streamgauge up` makes a new one each " +
+  "time: open the page by the address that it printed last.";
 
 const operate = (path, options = {}) => ask(path, { ...options, headers: tokenHeaders() });
 
 export class Flag {
   constructor(system) {
     this.backends = system.backends;
-    $("flag-operator").hidden = !token();
-    $("flag-stranger").hidden = Boolean(token());
+    this.#welcome();
     $("share").addEventListener("input", () => this.#showShare());
     $("candidate").addEventListener("change", () => this.#showCandidate());
     $("flag-set").addEventListener("submit", (event) => this.#split(event));
-    $("all").addEventListener("click", () => this.#change("ops/flag", "PUT", { default: $("candidate").value }));
+    $("all").addEventListener("click", () => this.#set({ default: $("candidate").value }));
     $("rollback").addEventListener("click", () => this.#rollBack());
+  }
+
+  /** Show the operator's part to whoever has a token. */
+  #welcome() {
+    $("flag-operator").hidden = !token();
+    $("flag-stranger").hidden = Boolean(token());
   }
 
   show() {
     if (!token()) return;
     this.#read();
-    this.reading = setInterval(() => this.#read(), EVERY_MS);
+    this.reading = setInterval(() => this.isReading || this.#read(), EVERY_MS);
   }
 
   hide() {
@@ -34,14 +42,17 @@ export class Flag {
 
   /** Look at what is in force; what somebody is setting meanwhile is left alone. */
   async #read() {
-    if (document.visibilityState !== "visible") return;
-    await telling($("flag-alert"), async () => {
-      const flag = await operate("ops/flag");
-      const isNew = flag.generation !== this.flag?.generation;
-      this.flag = flag;
-      this.#showDrain();
-      if (isNew) await this.#showGeneration();
-    });
+    if (!token() || document.visibilityState !== "visible") return;
+    this.isReading = true;
+    await telling($("flag-alert"), () => this.#take()).finally(() => (this.isReading = false));
+  }
+
+  async #take() {
+    const flag = await this.#operate("ops/flag");
+    const isNew = flag.generation !== this.flag?.generation;
+    this.flag = flag;
+    this.#showDrain();
+    if (isNew) await this.#showGeneration();
   }
 
   async #showGeneration() {
@@ -52,7 +63,7 @@ export class Flag {
     const rest = rules ? ` What no share takes goes to ${rules.default}.` : "";
     $("generation").textContent = `Generation ${generation}${state}.${rest}`;
     this.#offer(this.backends.filter((backend) => backend !== rules?.default));
-    const { generations, broken_at: broken } = await operate("ops/flag/history");
+    const { generations, broken_at: broken } = await this.#operate("ops/flag/history");
     $("flag-history").replaceChildren(...generations.slice(0, SHOWN).map((each) => this.#told(each)));
     $("flag-broken").textContent = broken ? `Generation ${broken} does not follow from the one before: somebody altered it.` : "";
   }
@@ -67,9 +78,10 @@ export class Flag {
     });
   }
 
-  #told({ generation, created_at: at, by, reason }) {
+  #told({ generation, created_at: at, by, reason, what }) {
     const when = new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
-    return make("li", {}, make("b", {}, `${generation}`), ` ${when}, ${by}${reason ? `: ${reason}` : ""}`);
+    const why = `${when}, ${by}${reason ? `: ${reason}` : ""}`;
+    return make("li", {}, make("b", {}, `${generation} ${what}`), ` ${why}`);
   }
 
   /** Offer what can have a share; one that is chosen stays chosen. */
@@ -101,19 +113,52 @@ export class Flag {
 
   async #split(event) {
     event.preventDefault();
-    await this.#change("ops/flag", "PUT", { shares: { [$("candidate").value]: Number($("share").value) } });
+    await this.#set({ shares: { [$("candidate").value]: Number($("share").value) } });
   }
 
+  /** Change what is shown here, and nothing that somebody else has put in its place. */
+  async #set(edit) {
+    await this.#change("ops/flag", "PUT", { ...edit, expected: this.flag?.generation });
+  }
+
+  /** The way back asks for no generation: it is to work whatever others do. */
   async #rollBack() {
     await this.#change("ops/rollback", "POST", { force: $("force").checked });
   }
 
   async #change(path, method, body) {
     const said = { by: $("by").value.trim() || "the page", reason: $("reason").value.trim() };
-    const changed = await telling($("flag-alert"), () => operate(path, { method, body: { ...body, ...said } }));
-    if (!changed) return;
-    $("reason").value = "";
-    $("flag-said").textContent = `Generation ${changed.generation}: ${changed.said}.`;
+    $("flag-said").textContent = "";
+    const changed = await telling($("change-alert"), () => this.#operate(path, { method, body: { ...body, ...said } }));
+    if (changed) {
+      $("reason").value = "";
+      $("flag-said").textContent = `Generation ${changed.generation}: ${changed.said}.`;
+    }
     await this.#read();
+  }
+
+  /** Ask as the operator; a token that is refused is forgotten, and a flag that moved is told of by who moved it. */
+  async #operate(path, options) {
+    try {
+      return await operate(path, options);
+    } catch (error) {
+      if ([401, 403].includes(error.status)) throw this.#turnedAway();
+      if (error.status === 409) throw await this.#overtaken();
+      throw error;
+    }
+  }
+
+  #turnedAway() {
+    forgetToken();
+    this.hide();
+    this.#welcome();
+    $("flag-alert").textContent = REFUSED; // what else would say it is hidden
+    return new Problem(REFUSED, 401);
+  }
+
+  async #overtaken() {
+    const { generations } = await operate("ops/flag/history");
+    const { generation, by, what } = generations[0];
+    return new Problem(`Nothing was changed: ${by} was first, with generation ${generation}, ${what}. Look at it, then say it again.`);
   }
 }

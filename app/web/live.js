@@ -1,6 +1,6 @@
 // What viewers get now, from the system's own metrics.
 
-import { problemOf, reach } from "./api.js";
+import { LIMIT_MS, Problem, problemOf, reach } from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
@@ -8,8 +8,10 @@ import { count, duration, series } from "./figures.js";
 import { Flag } from "./flag.js";
 import { parse, quantile, rise, total } from "./metrics.js";
 import { tokenHeaders } from "./operator.js";
+import { entitle } from "./title.js";
 
 const EVERY_MS = 2000;
+const REFUSED = "These figures are their operator's: open the page by the address with the operator's token.";
 const WINDOW = 5; // readings: ten seconds
 const SHOWN_S = 120;
 const DELIVERY = "streamgauge_delivery_seconds";
@@ -34,10 +36,23 @@ export class Live {
     });
     this.rows = this.backends.map((backend, place) => this.#row(backend, place));
     const redraw = () => this.#draw();
+    this.#offerHints();
     this.throughput = new Chart($("throughput"), { seconds: SHOWN_S, redraw, linear: (value) => count(value, 1) });
     this.latency = new Chart($("latency"), { seconds: SHOWN_S, redraw });
     const links = Object.entries(system.links).map(([name, href]) => make("a", { href, rel: "noreferrer" }, name));
     $("links").append(...links);
+  }
+
+  /** Say whose colour is which, and that the table goes on where the screen ends. */
+  #offerHints() {
+    for (const [place, backend] of this.backends.entries()) {
+      const entry = make("li", {}, backend);
+      entry.style.setProperty("--series", series(place));
+      $("legend").append(entry);
+    }
+    const region = $("backends-region");
+    const measure = () => ($("sideways").hidden = region.scrollWidth <= region.clientWidth);
+    for (const each of [region, $("backends")]) new ResizeObserver(measure).observe(each);
   }
 
   #row(backend, place) {
@@ -52,24 +67,56 @@ export class Live {
     this.flag.show();
     this.#read();
     this.reading = setInterval(() => this.#read(), EVERY_MS);
+    this.listening = setInterval(() => this.#tellSilence(), 1000);
   }
 
   hide() {
     this.flag.hide();
+    this.#stopReading();
+  }
+
+  #stopReading() {
     clearInterval(this.reading);
+    clearInterval(this.listening);
+    this.unheard = undefined;
+    this.#tellSilence();
   }
 
   async #read() {
     if (this.isReading || document.visibilityState !== "visible") return;
     this.isReading = true;
-    await telling($("live-alert"), async () => {
-      const response = await reach("metrics", { headers: tokenHeaders() });
-      if (!response.ok) throw await problemOf(response);
-      this.readings.push({ at: now() / 1000, metrics: parse(await response.text()) });
-      this.readings = this.readings.slice(-WINDOW - 1);
-      this.#show();
-    });
+    this.unheard ??= { since: now(), failed: false };
+    const read = await telling($("live-alert"), () => this.#take());
+    if (read) this.unheard = undefined;
+    else if (this.unheard) this.unheard.failed = true;
     this.isReading = false;
+    this.#tellSilence();
+  }
+
+  /** Take one reading; tell whether it came. */
+  async #take() {
+    const response = await reach("metrics", { headers: tokenHeaders() });
+    if ([401, 403].includes(response.status)) {
+      this.#stopReading();
+      throw new Problem(REFUSED, response.status);
+    }
+    if (!response.ok) throw await problemOf(response);
+    this.readings.push({ at: now() / 1000, metrics: parse(await response.text()) });
+    this.readings = this.readings.slice(-WINDOW - 1);
+    this.#show();
+    return true;
+  }
+
+  /** Say for how long nothing was heard, once a look has failed or takes long; and that the figures are from before. */
+  #tellSilence() {
+    const { since, failed } = this.unheard ?? {};
+    const isSilent = failed || now() - since > LIMIT_MS;
+    const last = this.readings.at(-1);
+    const silence = Math.round((now() - (last ? 1000 * last.at : since)) / 1000);
+    const kept = last ? ` The figures are of ${new Date(1000 * last.at).toLocaleTimeString()}.` : "";
+    $("live-silence").textContent = isSilent ? `No word for ${silence} s.${kept}` : "";
+    $("live").classList.toggle("is-stale", Boolean(isSilent));
+    entitle("live", isSilent && "No word", "Live");
   }
 
   #show() {

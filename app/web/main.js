@@ -6,10 +6,10 @@ import { $ } from "./elements.js";
 import { Live } from "./live.js";
 import { takeToken } from "./operator.js";
 import { Race } from "./race.js";
+import { turnTitleTo } from "./title.js";
 
 const AGAIN_MS = 2000;
 const VIEWS = { chat: Chat, race: Race, live: Live };
-const TITLES = { chat: "Chat", race: "Race", live: "Live" };
 const views = {};
 let shown = "";
 
@@ -27,7 +27,7 @@ function route() {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${TITLES[name]} · streamgauge`;
+  turnTitleTo(name);
   if (name === "chat" || shown !== name) views[name].show(detail);
   shown = name;
 }

@@ -11,6 +11,9 @@ export function takeToken() {
   return true;
 }
 
+/** Forget a token that the server refused. */
+export const forgetToken = () => sessionStorage.removeItem(KEPT);
+
 export const token = () => sessionStorage.getItem(KEPT) ?? "";
 
 export const tokenHeaders = () => (token() ? { Authorization: `Bearer ${token()}` } : {});

@@ -1,7 +1,9 @@
-// What this browser remembers: its conversations, and how far this tab has read the answer that is under way.
+// What this browser remembers: its conversations; and this tab: how far it has read the answer that is under way, and
+// the options chosen.
 
 const LIST = "streamgauge.conversations";
 const READ = "streamgauge.read";
+const OPTIONS = "streamgauge.options";
 const MOST = 200;
 
 const parsed = (text, otherwise) => {
@@ -29,7 +31,7 @@ export function onChange(then) {
   addEventListener("storage", (event) => event.key === LIST && then());
 }
 
-/** What this tab has of a stream: {task, last, next, text}, always of one moment. */
+/** What this tab has of a stream: {task, last, next, text, chunks, resumes}, always of one moment. */
 export function readSoFar(task) {
   const kept = parsed(sessionStorage.getItem(READ), {});
   return kept.task === task ? kept : null;
@@ -37,4 +39,11 @@ export function readSoFar(task) {
 
 export function keepRead(read) {
   sessionStorage.setItem(READ, JSON.stringify(read));
+}
+
+/** The options that were chosen in this tab: {model, backend}. */
+export const keptOptions = () => parsed(sessionStorage.getItem(OPTIONS), {});
+
+export function keepOptions(options) {
+  sessionStorage.setItem(OPTIONS, JSON.stringify(options));
 }

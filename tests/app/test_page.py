@@ -41,6 +41,12 @@ async def test_every_file_that_the_page_names_is_there(client: Client) -> None:
     assert "web/*" in project["tool"]["setuptools"]["package-data"]["app"]
 
 
+def test_the_modules_are_asked_for_at_once() -> None:
+    """The page names all of them: on a slow network none waits for another to be read."""
+    loaded = set(re.findall(r'rel="modulepreload" href="web/([\w.]+)"', (WEB / "index.html").read_text()))
+    assert loaded == {path.name for path in WEB.glob("*.js")} - {"main.js"}
+
+
 async def test_a_file_that_the_browser_has_is_not_sent_again(client: Client) -> None:
     """It asks each time, so that a new version is seen at once, and 304 is the answer while there is none."""
     first = await client.http.get("/web/main.js")

@@ -2,13 +2,16 @@
 
 from typing import Literal
 
+import anyio
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.visitor import Visitor
 
 VIEWS = ("chat", "race", "live")
+HIGH = 700
+"""A phone's height."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -26,9 +29,9 @@ async def test_axe_finds_nothing(visitor: Visitor, scheme: Literal["light", "dar
 
 @pytest.mark.parametrize("width", [320, 390])
 async def test_nothing_is_wider_than_a_phone(visitor: Visitor, width: int) -> None:
-    """One scrolls down, and never sideways."""
+    """One scrolls down, in one place, and never sideways; but the table of figures, which says so."""
     tab = await visitor.tab()
-    await tab.page.set_viewport_size({"width": width, "height": 700})
+    await tab.page.set_viewport_size({"width": width, "height": HIGH})
     await tab.ask("Wide? " + "w" * 300, "scripted?ttft=0.05&gap=0.01&chunks=30")
     await tab.is_complete()
     for view in VIEWS:
@@ -37,14 +40,40 @@ async def test_nothing_is_wider_than_a_phone(visitor: Visitor, width: int) -> No
             "[document.documentElement, document.getElementById('main')].map((it) => it.scrollWidth)"
         )
         assert max(widths) <= width, (view, widths)
+        high = await tab.page.evaluate("document.documentElement.scrollHeight")
+        assert high <= HIGH, (view, "the page scrolls, and in it the view")
+    await expect(tab.page.get_by_text("The table is wider than the screen")).to_be_visible()
 
 
-async def test_past_conversations_unfold_on_a_phone(visitor: Visitor) -> None:
-    """There the list is behind a button, which says whether it is open."""
+async def test_a_small_window_on_a_slow_network(visitor: Visitor) -> None:
+    """Also of a screen enlarged twice: the options make room for the answer, and past ones unfold at a button.
+
+    While the network takes its time, the page says that it sends. A reload keeps the options.
+    """
     tab = await visitor.tab()
-    await tab.page.set_viewport_size({"width": 390, "height": 700})
-    await tab.ask("Of yesterday", "scripted?ttft=0.05&gap=0.01&chunks=5")
+    await tab.page.set_viewport_size({"width": 640, "height": 360})
+    slow = anyio.Event()
+
+    async def hold(route: Route) -> None:
+        await slow.wait()
+        await route.continue_()
+
+    await tab.page.route("**/messages", hold)
+    model = "scripted?ttft=0.05&gap=0.01&chunks=6"
+    await tab.ask("Of yesterday", model, "notify")
+    await expect(tab.page.get_by_role("status").filter(has_text="Sending…")).to_be_visible()
+    await expect(tab.page.get_by_role("button", name="Sending…")).to_be_visible()
+    await expect(tab.page.locator(".options-body")).to_be_hidden()
+    slow.set()
     await tab.is_complete()
+    await expect(tab.page.get_by_role("button", name="Send", exact=True)).to_be_enabled()
+    box = await tab.page.get_by_role("region", name="Messages").bounding_box()
+    assert box is not None
+    assert box["height"] >= 96
+    await tab.page.reload()
+    await expect(tab.page.locator("#model")).to_have_value(model)
+    await expect(tab.page.locator("#backend")).to_have_value("notify")
+    await tab.page.get_by_role("button", name="New conversation").click()
     button = tab.page.get_by_role("button", name="Past ones")
     await expect(button).to_have_attribute("aria-expanded", "false")
     await button.click()

@@ -1,10 +1,17 @@
 """The chat: an answer is read to its last letter, whatever happens to the page, the network or the model meanwhile."""
 
 import json
+import re
 
 from playwright.async_api import expect
 
 from tests.browser.visitor import Tab, Visitor
+
+COUNTED = """(answer) => ({
+  said: Number(/Streaming, (\\d+) chunks/.exec(answer.querySelector(".state").textContent)[1]),
+  words: answer.querySelector(".text").textContent.trim().split(/\\s+/).length,
+})"""
+"""How many chunks the page says came of an answer of one word each, and how many words stand there."""
 
 
 async def is_whole(tab: Tab) -> None:
@@ -85,12 +92,28 @@ async def test_what_the_server_resets_is_discarded(visitor: Visitor) -> None:
 
 
 async def test_stop_keeps_what_came(visitor: Visitor) -> None:
-    """The answer ends, and says that it was stopped; its beginning is kept here and in the database."""
+    """The answer ends, and says that it was stopped; its beginning is kept here and in the database.
+
+    While it runs the tab's title says so, its chunks are counted on when somebody was away at another conversation, and
+    who sends another question learns that this one is to end first, which Escape does.
+    """
     tab = await visitor.tab()
-    await tab.ask(model="scripted?ttft=0.05&gap=0.05&chunks=400")
-    await tab.grown_to(10)
-    await tab.page.get_by_role("button", name="Stop").click()
+    await tab.ask("How deep?", model="scripted?ttft=0.05&gap=0.05&chunks=400")
+    await tab.grown_to(20)
+    await expect(tab.page).to_have_title("Answering · How deep? · streamgauge")
+    await tab.page.get_by_role("button", name="New conversation").click()
+    await expect(tab.page).to_have_title("New conversation · streamgauge")
+    await tab.page.get_by_role("link", name="How deep?").click()
+    await expect(tab.state).to_contain_text("resumed once")
+    counted = await tab.answer.evaluate(COUNTED)
+    assert abs(counted["said"] - counted["words"]) <= 3, counted
+    await tab.page.locator("#question").fill("And how wide?")
+    await tab.page.locator("#question").press("Enter")
+    await expect(tab.page.locator("#ask-said")).to_contain_text("Not sent: the answer above was still running.")
+    await tab.page.keyboard.press("Escape")
     await tab.is_complete("Stopped. What had come by then is kept.")
+    await expect(tab.page).to_have_title("Stopped · How deep? · streamgauge")
+    await expect(tab.page.locator("#question")).to_have_value("And how wide?")
     committed = await tab.committed()
     assert (committed["status"], committed["partial"]) == ("cancelled", True)
     assert await tab.text() == committed["content"]
@@ -103,7 +126,7 @@ async def test_a_failure_says_why_keeps_what_came_and_can_be_asked_again(visitor
     await tab.ask("And the moon?", "scripted?ttft=0.05&gap=0.02&fault=cut&at=12")
     await tab.is_complete("Failed: the model's server broke off or refused. What had come by then is kept.")
     assert await tab.text() == (await tab.committed())["content"] != ""
-    await tab.page.locator("#model").fill("scripted?ttft=0.05&gap=0.01&chunks=20")
+    await tab.choose("scripted?ttft=0.05&gap=0.01&chunks=20")
     await tab.page.get_by_role("button", name="Ask again").click()
     await tab.is_complete()
     await expect(tab.page.locator(".message")).to_have_count(4)
@@ -111,12 +134,28 @@ async def test_a_failure_says_why_keeps_what_came_and_can_be_asked_again(visitor
 
 
 async def test_a_refused_question_stays_in_the_box_with_what_to_do(visitor: Visitor) -> None:
-    """Nothing that somebody typed is lost."""
+    """Nothing that somebody typed or pasted is lost; a model that is not offered is marked where it stands."""
     tab = await visitor.tab()
+    question, model = tab.page.locator("#question"), tab.page.get_by_label("Model")
     await tab.ask("A long question", "unheard-of")
-    await expect(tab.page.locator("#chat-alert")).to_contain_text("model: not allowed here; leave it out")
-    await expect(tab.page.locator("#question")).to_have_value("A long question")
-    await expect(tab.page.locator("#send")).to_be_enabled()
+    await expect(tab.page.locator("#chat-alert")).to_contain_text("its model is not offered here. Change it under")
+    await expect(question).to_have_value("A long question")
+    await expect(model).to_be_focused()
+    await expect(model).to_have_attribute("aria-invalid", "true")
+    await expect(model).to_have_accessible_description(re.compile("^Not offered here. Leave it empty for "))
+    await model.fill("scripted?ttft=0.05&gap=0.01&chunks=5")
+    await expect(model).not_to_have_attribute("aria-invalid", "true")
+    await question.fill("🌊" * 32_005)
+    too_long = "32,005 characters, and a message has 32,000 at most: shorten it by 5, then send."
+    await expect(question).to_have_accessible_description(too_long)
+    await tab.page.get_by_role("button", name="Send").click()
+    await expect(question).to_be_focused()
+    assert len(await question.input_value()) == 32_005
+    await expect(tab.page.locator(".message")).to_have_count(0)
+    await question.fill("A short one")
+    await expect(question).to_have_accessible_description("")
+    await question.press("Enter")
+    await tab.is_complete()
 
 
 async def test_a_slow_stream_is_told_from_a_dead_one(visitor: Visitor) -> None:
@@ -152,6 +191,13 @@ async def test_a_question_from_another_tab_appears(visitor: Visitor) -> None:
 
 
 async def test_a_conversation_that_is_gone_leaves_the_list(visitor: Visitor) -> None:
-    """As after the server's database was emptied."""
+    """As after the server's database was emptied. An address of none says that; one asks on, in a new conversation."""
     tab = await visitor.tab("chat/00000000-0000-4000-8000-000000000000")
-    await expect(tab.page.locator("#chat-alert")).to_contain_text("This server has no such conversation any more")
+    alert = tab.page.locator("#chat-alert")
+    await expect(alert).to_contain_text("This server has no such conversation any more")
+    await tab.page.evaluate("location.hash = '#chat/nonsense'")
+    await expect(alert).to_have_text("This address names no conversation. Choose one of yours, or begin a new one.")
+    await tab.ask(model="scripted?ttft=0.05&gap=0.01&chunks=5")
+    await tab.is_complete()
+    await expect(alert).to_be_empty()
+    await is_whole(tab)

@@ -7,11 +7,12 @@ from playwright.async_api import Browser, expect
 from app.api.access import digest_of
 from ops.stack import Stack
 from tests.app.test_away import settings_of
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import Tab, Visitor
 from tests.support.serving import serving
 
 KEY = "the-key-of-ada"
 TOKEN = "the-token-of-the-operator"
+REFUSED = "The server refused this tab's operator token, and the tab has forgotten it."
 
 
 async def test_a_key_is_asked_for_once_and_kept_for_the_tab(browser: Browser, system: Stack) -> None:
@@ -38,21 +39,36 @@ async def test_a_key_is_asked_for_once_and_kept_for_the_tab(browser: Browser, sy
         assert visitor.complaints == []
 
 
+async def asked_within_5_s(tab: Tab) -> list[str]:
+    """What the page asks for in the next five seconds by its own clock."""
+    asked = list[str]()
+    tab.page.on("request", lambda request: asked.append(request.url))
+    await tab.page.clock.run_for(5000)
+    return asked
+
+
 async def test_an_operator_has_metrics_and_flag_by_the_token_and_is_asked_for_no_key(
     browser: Browser, system: Stack
 ) -> None:
-    """Also one whose token is wrong: the page says so, since a key would not help."""
+    """One whose token is wrong is told so, since a key would not help; the tab forgets it, and asks no more."""
     guards = {"api_keys": {digest_of(KEY): "ada"}, "operator_token": TOKEN, "metrics_token": "another"}
     async with serving(settings_of(system).model_copy(update=guards)) as client:
         url = str(client.http.base_url).rstrip("/")
-        for token, told in ((TOKEN, ""), ("a-wrong-one", "Send the")):
+        for token in (TOKEN, "a-wrong-one"):
+            is_right = token == TOKEN
             context = await browser.new_context()
+            await context.clock.install()
             visitor = Visitor(context, url, f"{url}/#token={token}")
             tab = await visitor.tab("live", operator=True)
-            for alert in ("#live-alert", "#flag-alert"):
-                await expect(tab.page.locator(alert)).to_contain_text(told)
             viewers = tab.page.locator(".tile", has_text="Viewers").locator("dd")
-            await expect(viewers).to_have_text("–" if told else "0")
-            await expect(tab.page.locator("#generation")).to_have_text("" if told else re.compile("^Generation"))
+            await expect(viewers).to_have_text("0" if is_right else "–")
+            await expect(tab.page.locator("#generation")).to_have_text(re.compile("^Generation" if is_right else "^$"))
+            await expect(tab.page.locator("#flag-alert")).to_contain_text("" if is_right else REFUSED)
+            await expect(tab.page.locator("#live-alert")).to_contain_text("" if is_right else "are their operator's")
+            await expect(tab.page.locator("#flag-set")).to_be_visible(visible=is_right)
+            asked = await asked_within_5_s(tab)
+            assert bool(asked) is is_right
+            kept = await tab.page.evaluate("Object.values(sessionStorage)")
+            assert (token in kept) is is_right
             await expect(tab.page.locator("#key-wanted")).to_be_hidden()
             await context.close()

@@ -2,9 +2,10 @@
 
 import re
 
-from playwright.async_api import expect
+import anyio
+from playwright.async_api import Route, expect
 
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import Tab, Visitor
 
 EXPOSITION = """
 # TYPE streamgauge_delivery_seconds histogram
@@ -25,11 +26,37 @@ async def test_figures_of_a_backend_appear_while_it_streams(visitor: Visitor) ->
     row = live.page.locator("#backends tbody tr").filter(has_text="polling")
     await expect(row.locator("td").nth(4)).to_have_text("1")
     await expect(row.locator("td").nth(3)).to_have_text(re.compile(r"^[1-9]\d?(\.\d)?$"))
+    await expect(live.page.get_by_role("list", name="Colours of the charts")).to_contain_text("polling")
     for place in (0, 1, 2):
         await expect(row.locator("td").nth(place)).to_have_text(re.compile(r"^[\d.]+ ms$"))
     await expect(live.page.locator(".tile", has_text="Viewers").locator("dd")).not_to_have_text("–")
     await chat.page.get_by_role("button", name="Stop").click()
     await chat.is_complete("Stopped")
+
+
+async def test_figures_of_a_server_that_fell_silent_are_marked_as_old(visitor: Visitor) -> None:
+    """The page says how long it has heard nothing, and when it hears again the figures are of now."""
+    await visitor.context.clock.install()
+    tab = await visitor.tab("live")
+    silence, view = tab.page.locator("#live-silence"), tab.page.locator("#live")
+    await expect(tab.page.locator(".tile", has_text="Viewers").locator("dd")).not_to_have_text("–")
+    held, again = anyio.Event(), anyio.Event()
+
+    async def hold(route: Route) -> None:
+        held.set()
+        await again.wait()
+        await route.continue_()
+
+    await tab.page.route("**/metrics", hold)
+    await tab.page.clock.fast_forward(2000)
+    await held.wait()
+    await tab.page.clock.fast_forward(6000)
+    await expect(silence).to_contain_text(re.compile(r"^No word for \d+ s\. The figures are of "))
+    await expect(view).to_have_class(re.compile("is-stale"))
+    await expect(tab.page).to_have_title("No word · Live · streamgauge")
+    again.set()
+    await expect(silence).to_be_empty()
+    await expect(view).not_to_have_class(re.compile("is-stale"))
 
 
 async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visitor) -> None:
@@ -52,9 +79,25 @@ async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visito
     assert found[2:] == [0.2, "NaN", 20, "NaN", 27]
 
 
+async def another_comes_first(tab: Tab) -> None:
+    """Bea changes the flag, and the page does not hear of it."""
+
+    async def hide(route: Route) -> None:
+        await (route.abort() if route.request.method == "GET" else route.continue_())
+
+    await tab.page.route("**/ops/flag", hide)
+    token = tab.visitor.operator_url.partition("#token=")[2]
+    change = {"by": "Bea", "shares": {"notify": 45}}
+    changed = await tab.page.request.put(
+        f"{tab.visitor.url}/ops/flag", data=change, headers={"Authorization": f"Bearer {token}"}
+    )
+    assert changed.ok, await changed.text()
+
+
 async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor) -> None:
     """A share is set by its slider, everything goes back by one click, what drains is shown, and history names all.
 
+    A change of what somebody else has replaced meanwhile is refused, with who that was and what is in force now.
     A race says where the flag sent a lane else than by its own backend.
     """
     chat, live = await visitor.tab(), await visitor.tab("live", operator=True)
@@ -67,8 +110,16 @@ async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor)
     await page.get_by_role("button", name="Set the share").click()
     await expect(page.locator("#split")).to_contain_text("notify 30 %")
     await expect(page.locator("#flag-history li").first).to_contain_text("Ada: to see it rise")
+    await expect(page.locator("#flag-history li").first).to_contain_text(re.compile(r"^\d+ \w+ 70 %, notify 30 %"))
+    await another_comes_first(live)
+    await page.get_by_role("button", name="All to notify").click()
+    told = r"^Nothing was changed: Bea was first, with generation \d+, \w+ 55 %, notify 45 %\. Look at it"
+    await expect(page.locator("#change-alert")).to_contain_text(re.compile(told))
+    await page.unroute("**/ops/flag")
+    await expect(page.locator("#split")).to_contain_text("notify 45 %")
     await page.get_by_role("button", name="All to notify").click()
     await expect(page.locator("#split")).to_have_text("notify 100 %")
+    await expect(page.locator("#change-alert")).to_be_empty()
     await chat.ask(model="scripted?ttft=0.05&gap=0.05&chunks=400")
     await chat.grown_to(3)
     await page.get_by_role("button", name="Roll back to polling").click()

@@ -69,12 +69,16 @@ class Tab:
 
     async def ask(self, question: str = "How high is the river?", model: str = SCRIPT, backend: str = "") -> None:
         """Ask a question that the scripted model answers as its name says."""
-        if not await self.page.locator("#model").is_visible():
-            await self.page.locator(".options summary").click()
-        await self.page.locator("#model").fill(model)
+        await self.choose(model)
         await self.page.locator("#backend").select_option(backend)
         await self.page.locator("#question").fill(question)
         await self.page.locator("#send").click()
+
+    async def choose(self, model: str) -> None:
+        """Open the options and name the model of the next question."""
+        if not await self.page.locator("#model").is_visible():
+            await self.page.locator(".options summary").click()
+        await self.page.locator("#model").fill(model)
 
     @property
     def answer(self) -> Locator:
