@@ -75,7 +75,7 @@ async def test_every_backend_survives_what_hurts(visitor: Visitor) -> None:
     tab = await visitor.tab("race", operator=True)
     await tab.page.set_viewport_size({"width": 1280, "height": 800})
     struck = tab.page.locator("#race-struck")
-    await slide(tab, "Pace", 2, "2 tokens a second")  # twenty seconds, so that a busy machine does all of it in mid-race
+    await slide(tab, "Pace", 2, "2 tokens a second")  # twenty seconds: a busy machine breaks all of it in mid-race
     await tab.page.get_by_role("button", name="Start", exact=True).click()
     for name in NAMES:
         await expect(figure(tab, name, "p99")).to_have_text(A_TIME)
