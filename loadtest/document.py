@@ -224,11 +224,27 @@ def read(path: Path) -> Result:
     """The result in a file (or in a run's folder); anything else raises DocumentError."""
     file = path / "result.json" if path.is_dir() else path
     try:
-        return msgspec.convert(_newest(msgspec.json.decode(file.read_bytes())), Result)
+        found = msgspec.convert(_newest(msgspec.json.decode(file.read_bytes())), Result)
     except OSError as error:
         raise DocumentError(f"{file}: {error.strerror}: give a result.json, or the folder of a run") from error
     except msgspec.MsgspecError as error:
         raise DocumentError(f"{file} is no result of this version ({error}): run 'streamgauge bench' anew") from error
+    if wrong := _contradiction(found):
+        raise DocumentError(f"{file} contradicts itself ({wrong}): run 'streamgauge bench' anew")
+    return found
+
+
+def _contradiction(found: Result) -> str | None:
+    """What the types alone let pass, and what whoever reads the document relies on."""
+    for one in found.comparisons:
+        for name in (one.baseline, one.candidate):
+            if name not in found.backends:
+                return f"a comparison with {name}, which is not among its backends"
+    for name, figures in found.backends.items():
+        for metric, values in figures.by_quartet.items():
+            if any(value is not None and value <= 0 for value in values):
+                return f"{metric} of {name} is not above 0 in some quartet"
+    return None
 
 
 def _newest(made: Any) -> Any:

@@ -1,6 +1,8 @@
 """The commands around saved runs: `compare`, `gate` and `report`."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -56,9 +58,10 @@ def gate(
     for page in (junit, markdown):
         if page is not None:
             check_writable(page)
-    checks = comparing.gate(_read(baseline), _read(run), metrics, allow)
-    comparison_report.show_checks(checks, console)
-    comparison_report.write(checks, junit, markdown)
+    with _no_crash_is_a_regression():
+        checks = comparing.gate(_read(baseline), _read(run), metrics, allow)
+        comparison_report.show_checks(checks, console)
+        comparison_report.write(checks, junit, markdown)
     raise typer.Exit(EXITS[comparing.outcome(checks)])
 
 
@@ -75,6 +78,19 @@ def report(
         file = run / "result.json" if run.is_dir() else run
         written = bench_page.write_report(json.loads(file.read_text(encoding="utf-8")), file.parent)
     console.print(f"Written to {written}.")
+
+
+@contextlib.contextmanager
+def _no_crash_is_a_regression() -> Iterator[None]:
+    """Turn whatever goes wrong into one line and the exit of wrong usage: CI would read Python's 1 as a regression."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        said = escape(f"nothing was judged ({type(error).__name__}: {error})")
+        errors.print(f"[bold red]streamgauge:[/] {said}: mend that, or make both runs anew with one version.")
+        raise typer.Exit(USAGE) from error
 
 
 def _search(file: Path) -> capacity.Document:

@@ -161,6 +161,28 @@ def test_wrong_usage_is_neither_a_pass_nor_a_regression(arguments: list[str]) ->
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
+def test_a_run_that_contradicts_itself_is_no_regression(tmp_path: Path) -> None:
+    """One line that says what is wrong with which file, and exit code 2."""
+    torn = run_of()
+    del torn["backends"]["pubsub"]
+    minus = run_of()
+    minus["backends"]["pubsub"]["by_quartet"]["delivery_latency.p50"][0] = 0.0
+    for name, made, wrong in (("torn", torn, "pubsub, which is not among"), ("minus", minus, "not above 0")):
+        runs = ["--baseline", saved(tmp_path, "before", run_of()), "--run", saved(tmp_path, name, made)]
+        done = CliRunner().invoke(app, ["gate", *runs])
+        assert done.exit_code == 2, done.output
+        assert f"{name}.json contradicts itself" in done.output
+        assert wrong in done.output
+
+
+def test_whatever_else_goes_wrong_in_the_gate_is_no_regression(tmp_path: Path) -> None:
+    """A page that can't be written after all: /dev/full takes nothing."""
+    runs = [f"--{name}={saved(tmp_path, name, run_of())}" for name in ("baseline", "run")]
+    done = CliRunner().invoke(app, ["gate", *runs, "--markdown", "/dev/full"])
+    assert done.exit_code == 2, done.output
+    assert "nothing was judged (OSError" in done.output
+
+
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
 def test_a_page_that_can_not_be_written_is_refused_before_the_runs_are_read(option: str, tmp_path: Path) -> None:
     """As wrong usage: exit code 1 would be a regression."""
