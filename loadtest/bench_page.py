@@ -149,10 +149,9 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
     ]
     meanings = [f"{key.removesuffix('_s')}: {meaning}." for key, meaning in report.DISTRIBUTIONS.items()]
     names = list(result["backends"])
-    costs = [
-        [f"{key}: {meaning}", *(number(result["backends"][name][key]) for name in names)]
-        for key, meaning in report.RATES.items()
-    ]
+    # A meaning in a row's own label would push every number off the screen.
+    costs = [[key, *(number(result["backends"][name][key]) for name in names)] for key in report.RATES]
+    rates = [f"{key}: {meaning}." for key, meaning in report.RATES.items()]
     whole = [
         [name, number(figures["streams"]), *(number(figures["integrity"][one]) for one in report.INTEGRITY)]
         for name, figures in result["backends"].items()
@@ -164,7 +163,7 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
     ]
     return [
         Section("Every duration", meanings, tables=[("", Table(["", *columns], spreads))]),
-        Section("Load and cost", tables=[("", Table(["", *names], costs)), *inside_plots.tables(result, names)]),
+        Section("Load and cost", rates, tables=[("", Table(["", *names], costs)), *inside_plots.tables(result, names)]),
         Section("Integrity", failures, tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
     ]
 

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as xml  # noqa: N813
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def test_a_result_without_its_rows_says_what_is_missing(tmp_path: Path) -> None:
     assert "raw streams are not beside its result" in html
     assert "<figure>" not in html
     assert "delivery_latency: producer held" in html
+
+
+def test_a_rows_label_is_a_name_and_its_meaning_stands_above_the_table(folder: Path) -> None:
+    """A sentence in a label that does not wrap would push the numbers off the screen, and off the paper."""
+    html = html_of(folder)
+    labels = re.findall(r'<th scope="row">(.*?)</th>', html)
+    assert max(map(len, labels)) <= 45, max(labels, key=len)
+    for name, meaning in report.RATES.items():
+        assert f'<p class="prose">{escape(f"{name}: {meaning}.")}</p>'.replace("&#x27;", "&#39;") in html
+    on_paper = html[html.index("@media print") :]
+    assert re.search(r"\.tables \{ grid-template-columns: 1fr;", on_paper), "a table has the paper's whole width"
 
 
 @pytest.mark.parametrize("count", [1, 3])
