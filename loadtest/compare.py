@@ -15,7 +15,7 @@ import msgspec
 
 from loadtest import summary
 from loadtest.document import Ratio, Result
-from loadtest.stats import log_ratio_interval, welch_log_ratio
+from loadtest.stats import MOST_QUARTETS, log_ratio_interval, quartets_to_tell, welch_log_ratio
 from loadtest.verdict import Verdict
 
 # A run of another shape measures something else; of another machine, only ratios carry over.
@@ -63,6 +63,13 @@ def changes(before: Result, after: Result, metrics: Sequence[str] = tuple(summar
             _change(what, metric, *(_between(one, pair, metric) for one in (before, after))) for metric in metrics
         ]
     return found
+
+
+def only(run: Result, names: Sequence[str]) -> Result:
+    """The run as if it had measured these backends alone."""
+    kept = {name: figures for name, figures in run.backends.items() if name in names}
+    pairs = [one for one in run.comparisons if {one.candidate, one.baseline} <= set(names)]
+    return msgspec.structs.replace(run, backends=kept, comparisons=pairs)
 
 
 def differences(before: Result, after: Result) -> dict[str, list[str]]:
@@ -160,4 +167,14 @@ def _allowed(one: Change, allowed: float) -> Check:
         return Check(name, Outcome.REGRESSION, f"{said}: all of it above the allowed {allowed:g}×")
     if one.ratio.high <= allowed:
         return Check(name, Outcome.PASS, f"{said}: all of it within the allowed {allowed:g}×")
-    return Check(name, Outcome.INCONCLUSIVE, f"{said}: the allowed {allowed:g}× lies inside; more quartets would tell")
+    return Check(
+        name, Outcome.INCONCLUSIVE, f"{said}: the allowed {allowed:g}× lies inside; {_more(one.ratio, allowed)}"
+    )
+
+
+def _more(ratio: Ratio, allowed: float) -> str:
+    """What would decide it."""
+    needed = quartets_to_tell(ratio.estimate or 1.0, ratio.high or 1.0, ratio.quartets, allowed)
+    if needed is None:
+        return f"more than {MOST_QUARTETS} quartets in each run would be needed to tell: choose another --allow"
+    return f"about {needed} quartets in each run would tell (bench --quartets {needed})"

@@ -11,6 +11,8 @@ from hdrh.histogram import HdrHistogram
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p999": 99.9}
 HIGHEST_US = 60_000_000
+MOST_QUARTETS = 100
+"""Nobody waits for more."""
 # Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom.
 _T_95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -150,6 +152,17 @@ def welch_log_ratio(before: Sequence[float], after: Sequence[float]) -> dict[str
         "high": math.exp(change + half),
         "quartets": min(sizes),
     }
+
+
+def quartets_to_tell(ratio: float, high: float, quartets: int, limit: float) -> int | None:
+    """About how many quartets in each of two runs would keep `limit` out of the interval, if all scattered like these.
+
+    Null: more than `MOST_QUARTETS`. Where one run scatters much more than the other, fewer will do.
+    """
+    half, distance = math.log(high / ratio), abs(math.log(limit / ratio))
+    error = half * math.sqrt(quartets) / t_95(2 * (quartets - 1))
+    counts = range(quartets + 1, MOST_QUARTETS + 1)
+    return next((count for count in counts if t_95(2 * (count - 1)) * error / math.sqrt(count) < distance), None)
 
 
 def t_95(degrees: int) -> float:

@@ -45,6 +45,9 @@ def gate(
     run: Annotated[Path, typer.Option(help="The run to judge.")] = Path("results/latest"),
     allow: Annotated[float, typer.Option(min=1.0, help="How many times the baseline a metric may be.")] = 1.25,
     metric: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(summary.UNITS)}; repeatable.")] = None,
+    backends: Annotated[
+        str | None, typer.Option(help="Judge these alone, with commas between them; all of the baseline's otherwise.")
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request here.")] = None,
 ) -> None:
@@ -59,7 +62,8 @@ def gate(
         if page is not None:
             check_writable(page)
     with _no_crash_is_a_regression():
-        checks = comparing.gate(_read(baseline), _read(run), metrics, allow)
+        before = _judged(_read(baseline), backends)
+        checks = comparing.gate(before, _read(run), metrics, allow)
         comparison_report.show_checks(checks, console)
         comparison_report.write(checks, junit, markdown)
     raise typer.Exit(EXITS[comparing.outcome(checks)])
@@ -80,12 +84,23 @@ def report(
     console.print(f"Written to {written}.")
 
 
+def _judged(baseline: document.Result, backends: str | None) -> document.Result:
+    """What of the baseline is to be held against."""
+    if backends is None:
+        return baseline
+    names = [name.strip() for name in backends.split(",")]
+    if missing := [name for name in names if name not in baseline.backends]:
+        known = ", ".join(baseline.backends)
+        raise typer.BadParameter(f"{', '.join(missing)}: the baseline has {known}", param_hint="--backends")
+    return comparing.only(baseline, names)
+
+
 @contextlib.contextmanager
 def _no_crash_is_a_regression() -> Iterator[None]:
     """Turn whatever goes wrong into one line and the exit of wrong usage: CI would read Python's 1 as a regression."""
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, typer.BadParameter):
         raise
     except Exception as error:
         said = escape(f"nothing was judged ({type(error).__name__}: {error})")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from loadtest import compare, document
 from loadtest.compare import Outcome
-from loadtest.stats import welch_log_ratio
+from loadtest.stats import quartets_to_tell, welch_log_ratio
 from ops.measure_commands import app
 from tests.ops.test_cli import streamgauge
 from tests.support.results import run_of, typed
@@ -64,6 +64,29 @@ def test_noise_around_the_limit_is_inconclusive_and_no_regression() -> None:
     """A worse estimate is not enough: the bound has to say so."""
     slower = run_of({"polling": 70, "pubsub": 1.1}, spread=0.6, seed=5)
     assert outcome_of(run_of(spread=0.6), slower) is Outcome.INCONCLUSIVE
+
+
+def test_an_inconclusive_check_says_how_many_quartets_would_tell() -> None:
+    """As many as bring the same scatter to an interval that ends short of the limit; or another limit, if too many."""
+    before, after = run_of(spread=0.6), run_of({"polling": 50, "pubsub": 0.8}, spread=0.6, seed=5)
+    checks = compare.gate(typed(before), typed(after), P50, 1.25)
+    told = [one.why for one in checks if one.outcome is Outcome.INCONCLUSIVE]
+    assert told
+    assert all("quartets in each run would" in why for why in told)
+    # By hand: half is 0.3 with 6 degrees (2.447), and 0.3 × 2 ÷ 2.447 × 2.228 ÷ √6 is 0.223, just below ln 1.251.
+    assert quartets_to_tell(1.0, math.exp(0.3), 4, 1.251) == 6
+    assert quartets_to_tell(1.0, math.exp(0.3), 4, 1.001) is None
+
+
+def test_one_backend_can_be_judged_alone(tmp_path: Path) -> None:
+    """What was changed is not held up by the noise of what was not; a name that the baseline lacks is wrong usage."""
+    before, faster = run_of({"polling": 50, "pubsub": 5}), run_of({"polling": 500, "pubsub": 1})
+    runs = ["--baseline", saved(tmp_path, "before", before), "--run", saved(tmp_path, "after", faster)]
+    assert CliRunner().invoke(app, ["gate", *runs]).exit_code == 1
+    alone = CliRunner().invoke(app, ["gate", *runs, "--backends", "pubsub"])
+    assert alone.exit_code == 0, alone.output
+    assert "polling" not in alone.output
+    assert CliRunner().invoke(app, ["gate", *runs, "--backends", "pigeons"]).exit_code == 2
 
 
 def test_a_run_that_is_not_valid_concludes_nothing() -> None:
