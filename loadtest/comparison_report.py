@@ -15,10 +15,33 @@ from loadtest.wording import seconds
 
 COLOURS = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INCONCLUSIVE: "yellow"}
 
+MIDDLE = (
+    "Geometric means of the quartets' percentiles; a report's own are of all streams at once, so they differ a little."
+)
 
-def show_changes(found: Sequence[Change], unlike: Mapping[str, Sequence[str]], console: Console) -> None:
-    """after ÷ before with intervals, and what else differs between the runs."""
-    table = Table(title="after ÷ before; above 1 is slower", title_justify="left")
+
+def show_runs(before: Result, after: Result, unlike: Mapping[str, Sequence[str]], console: Console) -> None:
+    """What to know before the figures: the verdicts, what else differs, and what only one run has measured.
+
+    A figure of a run that is not valid should convince nobody.
+    """
+    for name, run in (("before", before), ("after", after)):
+        console.print(f"{name}: {run.made_at}, verdict {run.verdict.value}")
+        for reason in run.verdict_reasons:
+            console.print(f"  {escape(reason)}")
+    for kind, sentences in unlike.items():
+        for sentence in sentences:
+            console.print(f"[yellow]not the same {kind}:[/] {escape(sentence)}")
+    for name, run, other in (("before", before, after), ("after", after, before)):
+        if alone := [one for one in run.backends if one not in other.backends]:
+            console.print(f"[yellow]only {name} has:[/] {escape(', '.join(alone))}, which are not compared")
+
+
+def show_changes(found: Sequence[Change], console: Console) -> None:
+    """after ÷ before with intervals."""
+    table = Table(
+        title="after ÷ before; above 1 is slower", title_justify="left", caption=MIDDLE, caption_justify="left"
+    )
     for heading in ("", "before", "after", "ratio", "95 % interval"):
         table.add_column(heading, justify="right" if heading else "left")
     for what, group in groupby(found, key=lambda one: one.what):
@@ -26,17 +49,6 @@ def show_changes(found: Sequence[Change], unlike: Mapping[str, Sequence[str]], c
         for one in group:
             table.add_row(f"  {one.metric}", *_cells(one))
     console.print(table)
-    for kind, sentences in unlike.items():
-        for sentence in sentences:
-            console.print(f"[yellow]not the same {kind}:[/] {escape(sentence)}")
-
-
-def show_verdicts(before: Result, after: Result, console: Console) -> None:
-    """Both runs' verdicts: a figure of a run that is not valid should convince nobody."""
-    for name, run in (("before", before), ("after", after)):
-        console.print(f"{name}: {run.made_at}, verdict {run.verdict.value}")
-        for reason in run.verdict_reasons:
-            console.print(f"  {escape(reason)}")
 
 
 def show_checks(checks: Sequence[Check], console: Console) -> None:

@@ -35,8 +35,8 @@ def compare(
 ) -> None:
     """Print how a saved run differs from another: ratios with intervals, and what else was not the same."""
     first, second = _read(before), _read(after)
-    comparison_report.show_changes(comparing.changes(first, second), comparing.differences(first, second), console)
-    comparison_report.show_verdicts(first, second, console)
+    comparison_report.show_runs(first, second, comparing.differences(first, second), console)
+    comparison_report.show_changes(comparing.changes(first, second), console)
 
 
 @app.command()

@@ -215,7 +215,7 @@ def test_a_page_that_can_not_be_written_is_refused_before_the_runs_are_read(opti
 
 
 def test_compare_prints_ratios_with_intervals_and_what_was_not_the_same(tmp_path: Path) -> None:
-    """Both runs' verdicts stand beside them."""
+    """Both runs' verdicts stand before them."""
     after = run_of({"polling": 100, "pubsub": 0.8})
     after["machine"] = {**after["machine"], "cores": 4}
     done = CliRunner().invoke(app, ["compare", saved(tmp_path, "a", run_of()), saved(tmp_path, "b", after)])
@@ -224,3 +224,13 @@ def test_compare_prints_ratios_with_intervals_and_what_was_not_the_same(tmp_path
     assert "pubsub ÷ polling" in done.output
     assert "not the same machine: cores was 2 and is 4" in done.output
     assert "after: 2026-01-01T00:00:00+00:00, verdict VALID" in done.output
+    assert done.output.index("verdict VALID") < done.output.index("delivery_latency.p50")
+
+
+def test_compare_names_what_only_one_run_measured_and_says_what_its_figures_are(tmp_path: Path) -> None:
+    """A backend does not vanish without a word, and a figure that no report has is explained."""
+    before, after = run_of({"polling": 50, "a": 2}), run_of({"polling": 50, "b": 1})
+    done = CliRunner().invoke(app, ["compare", saved(tmp_path, "a", before), saved(tmp_path, "b", after)])
+    assert "only before has: a, which" in done.output
+    assert "only after has: b, which" in done.output
+    assert "Geometric means of the quartets' percentiles" in " ".join(done.output.split())
