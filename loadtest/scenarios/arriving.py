@@ -37,7 +37,7 @@ class Arriving(Talker):
                 yield number * period_s + at_s, None
 
     def turn(self) -> None:
-        """Start messages until the run is stopped; what `--stop-timeout` leaves in flight then counts as broken."""
+        """Start messages until the run is stopped; what `--stop-timeout` leaves in flight then counts as cut off."""
         began_ns = time.time_ns()
         open_ones = gevent.pool.Group()
         try:

@@ -11,7 +11,7 @@ from locust.contrib.fasthttp import FastHttpSession
 from loadtest.recorder import Record, Recording, StreamRow
 from loadtest.scenarios.conversation import guarded
 from loadtest.scenarios.reader import Note, Reader, WireError
-from loadtest.scenarios.viewing import check
+from loadtest.scenarios.viewing import check, note_broken
 from loadtest.sse import Event
 
 LAST = "[DONE]"
@@ -64,7 +64,7 @@ def _ask(client: FastHttpSession, recording: Recording) -> None:
             check(response, 200)
             Reader(response._response, recording, _noting(recording)).read()
         except BaseException as error:
-            response.failure(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            note_broken(response, error)
             raise
         finally:
             recording.closed_ns = time.time_ns()

@@ -2,7 +2,8 @@
 
 Each user asks, watches as its scenario says, and asks again, so the load is closed: for open arrivals, backends in turn
 and figures with intervals there is `streamgauge bench --scenario reconnect`. Beside the requests, Locust's table gets a
-line for each figure of a stream; a stream that was not whole is a failure there, one that the stop cut off as well.
+line for each figure of a stream. A stream that was not whole is a failure there; those that the stop cut off are none,
+and have a line of their own.
 """
 
 import random
@@ -19,6 +20,7 @@ from loadtest.plan import MODEL_TTFT_S, PROMPTS, Arrival, Block
 from loadtest.recorder import Recording, StreamRow
 from loadtest.scenarios import conversation, direct
 from loadtest.scenarios.reader import WireError
+from loadtest.scenarios.viewing import CUT_OFF
 
 # Delivery is judged by the producer's clock: between hosts only `streamgauge bench` knows how far it is from ours.
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
@@ -89,7 +91,11 @@ class Talker(FastHttpUser):  # type: ignore[misc]
     def _tell(self, rows: list[StreamRow]) -> None:
         streams = summary.measure(rows)
         for row in rows:
-            self._fire("stream", self.scenario, _minus(row.closed_ns, row.opened_ns), _why_broken(row))
+            took_ns = _minus(row.closed_ns, row.opened_ns)
+            if row.outcome == "censored":
+                self._fire("stream", self.scenario + CUT_OFF, took_ns or 0)
+            else:
+                self._fire("stream", self.scenario, took_ns, _why_broken(row))
         for name, value in (("ttfb", summary.ttfb_ns(rows[0])), ("ttft", summary.ttft_ns(rows[0]))):
             self._fire("figure", name, value)
         spreads = {"delivery_latency": summary.delivery_latency([one for one in streams if one.measured], HERE)}

@@ -17,6 +17,8 @@ from loadtest.viewers import Drop
 TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
 BACKEND_HEADER = "X-Streamgauge-Backend"
 KEY = key_headers()
+CUT_OFF = ", cut off by the stop"
+"""Such streams have a line of their own in Locust's table."""
 # The kernels keep what a viewer does not take: 4 MB as usual, 65 KB with these, before the server has to.
 NARROW_BYTES, NARROW_SEGMENT = 2048, 256
 
@@ -57,8 +59,7 @@ def _follow(client: FastHttpSession, recording: Recording, waiting: list[Place],
             recording.served.append(response.headers.get(BACKEND_HEADER))
             dropped = _read(Reader(response._response, recording, noting(recording)), recording, waiting, drops)
         except BaseException as error:
-            # Locust noted a success when the headers came; a stream that broke later must not stay one.
-            response.failure(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            note_broken(response, error)
             raise
         finally:
             recording.closed_ns = time.time_ns()
@@ -89,6 +90,15 @@ def _read(reader: Reader, recording: Recording, waiting: list[Place], drops: lis
 
 def _next(waiting: list[Place], drops: list[Drop]) -> int:
     return min([*(one.after for one in waiting[:1]), *(one.after for one in drops[:1])], default=NEVER)
+
+
+def note_broken(response: Any, error: BaseException) -> None:
+    """Tell Locust, which noted a success when the headers came; what its own stop cut off is none and no failure."""
+    if isinstance(error, gevent.GreenletExit):
+        response.request_meta["name"] += CUT_OFF
+        response.success()
+    else:
+        response.failure(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
 
 def check(response: Any, status: int) -> None:

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 from loadtest import catalogue, recorder
 from ops.stack import Stack
-from tests.support.targets import ROOT
+from tests.support.targets import ROOT, running_target
 from tests.support.valkey import free_port
 from tests.support.waiting import until
 
@@ -48,6 +48,20 @@ def test_each_scenario_is_a_locust_user(system: Stack, tmp_path: Path) -> None:
     figures = {name for kind, name in stats if kind == "figure"}
     assert {"ttft", "resume_latency (median of a stream)", "cancel_latency (median of a stream)"} <= figures
     assert {7, 9} <= {row.planned_chunks for row in recorder.read_streams(rows)}, "the trace's own lengths"
+
+
+def test_what_the_end_of_the_run_cuts_off_is_no_failure(tmp_path: Path) -> None:
+    """Streams of a minute, stopped after seconds: exit code 0, and lines of their own for what was in flight."""
+    path = str(ROOT / "loadtest/scenarios/chat.py")
+    with running_target() as target:
+        command = locust("-f", path, "--host", target, "--headless", "-u", "2", "-r", "2", "-t", "8", "--json")
+        command += ["--chunks", "600", "--chunk-rate", "10", "--backend", "polling"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    counted = {one["name"]: (one["num_requests"], one["num_failures"]) for one in json.loads(done.stdout)}
+    assert counted["steady, cut off by the stop"] == (2, 0)
+    assert counted["GET /stream/[task_id] polling, cut off by the stop"] == (2, 0)
+    assert "steady" not in counted
 
 
 def test_a_model_is_a_locust_scenario_too(system: Stack, tmp_path: Path) -> None:
