@@ -2,12 +2,27 @@
 
 import contextlib
 import os
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
 
 class FullError(ValueError):
     """No folder can be made; the message says what to change."""
+
+
+def check(out: Path) -> None:
+    """Raise FullError unless folders can be made there, which is tried: a mode does not tell that of every file system.
+
+    Nothing is left behind.
+    """
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".streamgauge-"):
+            return
+    except OSError as error:
+        why = f"as {nearest} is none to write in ({error.strerror})"
+        raise FullError(f"{out} can't be a folder, {why}: name another with --out") from error
 
 
 def new(out: Path, now: datetime) -> Path:

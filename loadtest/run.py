@@ -157,9 +157,7 @@ def offset_again(target: str, before: clock.Offset, protocol: plan.Protocol = "s
 def check(options: BenchOptions) -> None:
     """Raise ValueError, with the fix, for what can't be planned or its results not written; nothing is begun."""
     make_plan(options, options.seed or 0)
-    nearest = next(path for path in (options.out.absolute(), *options.out.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"{options.out} can't be a folder, as {nearest} is none to write in: name another with --out")
+    folders.check(options.out)
     if options.metrics_port is not None:
         if options.team.size > 1:
             raise ValueError("several load generators can't serve one --metrics-port: leave that out, or take one")

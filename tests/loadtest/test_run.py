@@ -106,10 +106,10 @@ def test_what_was_cut_off_does_not_take_the_place_of_what_is_there(
 
 
 def test_a_place_that_is_no_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    """Neither the file itself nor what would lie under it."""
+    """Neither the file itself nor what would lie under it; nor what only looks as if it could be written to."""
     (tmp_path / "file").touch()
     check(BenchOptions(out=tmp_path / "new" / "results"))
-    for out in (tmp_path / "file", tmp_path / "file" / "results"):
+    for out in (tmp_path / "file", tmp_path / "file" / "results", Path("/proc/results")):
         with pytest.raises(ValueError, match="name another with --out"):
             check(BenchOptions(out=out))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
