@@ -45,6 +45,24 @@ class Rows(NamedTuple):
     processes: Sequence[ProcessSample]
 
 
+class UnwrittenError(ValueError):
+    """The disk did not take all of it; the message says what there is and what to do."""
+
+
+def write_all(result: Mapping[str, Any], folder: Path) -> None:
+    """`result.json`, `report.md` and `report.html`; what the disk does not take raises UnwrittenError."""
+    try:
+        report.write(result, folder)
+        write_report(result, folder)
+    except OSError as error:
+        finish = f"'streamgauge report {folder}' then finishes it, since all figures are kept"
+        lost = "run it again, since its figures were not kept"
+        is_kept = (folder / "result.json").exists()
+        raise UnwrittenError(
+            f"{folder} could not be written ({error.strerror}): make room there; {finish if is_kept else lost}"
+        ) from error
+
+
 def write_report(result: Mapping[str, Any], folder: Path) -> Path:
     """`report.html` beside the result, with the plots of what lies there; returns where it is.
 

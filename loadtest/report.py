@@ -49,8 +49,13 @@ NOT_SAID = (
 
 
 def write(result: Mapping[str, Any], folder: Path) -> None:
-    """`result.json` for programs and `report.md` for people."""
-    (folder / "result.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """`result.json` for programs, whole or not at all, and `report.md` for people."""
+    unfinished = folder / ".result.json"
+    try:
+        unfinished.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.replace(folder / "result.json")
+    finally:
+        unfinished.unlink(missing_ok=True)
     (folder / "report.md").write_text(markdown(result), encoding="utf-8")
 
 

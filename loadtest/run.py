@@ -117,13 +117,12 @@ def run_bench(
         flips=load.flips,
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
-    report.write(made, folder)
-    bench_page.write_report(made, folder)
+    report.show(made, console)  # first, so that no full disk hides it
+    bench_page.write_all(made, folder)
     if not load.interrupted or not (options.out / "latest").exists():
         folders.point_latest(options.out, folder)
     else:
         console.print(f"{options.out / 'latest'} stays as it was; what there is of this run is in {folder}.")
-    report.show(made, console)
     if options.progress == "json":
         say(event="result", verdict=made["verdict"], reasons=made["verdict_reasons"], folder=str(folder))
     if load.failure is not None:

@@ -1,6 +1,7 @@
 """The main job: bring a system up, measure it, and say which part failed if one did."""
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -25,6 +26,7 @@ from ops.stack import Stack, StackOptions, running_stack
 from ops.usage import UsageError
 
 WATCH_SECONDS = 0.5
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def measure_own_stack(options: BenchOptions, stack_options: StackOptions, console: Console, *, verbose: bool) -> Path:
@@ -99,6 +101,10 @@ def errors_say_what_to_do() -> Iterator[None]:
         yield
     except (BenchError, ContinuityError, GeneratorError, CountersError, ValueError) as error:
         raise StackError(str(error)) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StackError(f"{error.strerror}: make room where the results lie (--out), and run it again.") from error
 
 
 @contextlib.contextmanager

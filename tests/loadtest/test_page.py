@@ -12,6 +12,8 @@ import pytest
 from loadtest import bench_page, plan, recorder, report
 from loadtest.page import Figure, Page, Section, Table, render
 from loadtest.recorder import StreamRow
+from ops.measure import errors_say_what_to_do
+from ops.processes import StackError
 from tests.support.results import run_of
 from tests.support.stream_rows import intact
 
@@ -126,6 +128,26 @@ def test_any_number_of_backends_is_shown(tmp_path: Path, count: int) -> None:
     assert ("Ratio to polling" in html) == (count > 1)
     assert html.count("Delivery latency of ") == 2 * count  # its heading and its label
     assert ("notify, delivery p50" in html) == (count == 3)
+
+
+@pytest.mark.parametrize(
+    ("full", "advice"), [("report.md", "'streamgauge report {}' then finishes it"), (".result.json", "run it again")]
+)
+def test_a_full_disk_is_told_with_what_to_do(folder: Path, full: str, advice: str) -> None:
+    """A result is there whole or not at all; if it is, the rest can be made from it once there is room."""
+    (folder / full).symlink_to("/dev/full")
+    with pytest.raises(bench_page.UnwrittenError) as refused:
+        bench_page.write_all(run_of(quartets=2), folder)
+    assert "No space left on device" in str(refused.value)
+    assert advice.format(folder) in str(refused.value)
+    assert (folder / "result.json").exists() == (full == "report.md")
+    assert not (folder / ".result.json").is_symlink()
+
+
+def test_a_full_disk_during_a_run_is_one_line() -> None:
+    """Whatever was being written."""
+    with pytest.raises(StackError, match="No space left on device: make room"), errors_say_what_to_do():
+        Path("/dev/full").write_text("a row")
 
 
 def test_text_from_outside_is_text(tmp_path: Path) -> None:
