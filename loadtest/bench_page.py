@@ -119,7 +119,7 @@ def page(result: Mapping[str, Any], rows: Rows | None) -> Page:
 
 
 def _verdict_says(result: Mapping[str, Any]) -> str:
-    return "" if result["verdict_reasons"] else "Nothing speaks against this run."
+    return report.VERDICTS.get(result["verdict"], "")
 
 
 def _no_rows() -> Section:
@@ -141,7 +141,8 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
         ),
         Section(
             "First byte and load",
-            figures=[
+            [f"{name}: {report.DISTRIBUTIONS[f'{name}_s']}." for name in ("ttfb", "overhead_ttft")],
+            [
                 bench_plots.first_bytes(shown),
                 bench_plots.added(shown),
                 time_plots.concurrency(shown),

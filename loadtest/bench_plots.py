@@ -194,7 +194,7 @@ def _block_figure(
         [f"{block.block + 1}", block.backend + (" (twin)" if block.twin else ""), said(getattr(block, key))]
         for block in blocks
     ]
-    return Figure(title, "One point a block.", svg, Table(["block", "backend", unit], rows), shown.legend)
+    return Figure(title, "One point a block.", svg, Table(["block", "backend", unit], rows), shown.legend, "dots")
 
 
 def _ecdf(shown: Shown, found: Mapping[str, Sample], title: str, axis: str, unit: str) -> Figure:

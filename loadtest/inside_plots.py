@@ -56,9 +56,9 @@ def hops(shown: Shown) -> Figure | None:
         [name, *(signed_seconds(parts[hop]) for hop in costs.HOPS), signed_seconds(sum(parts.values()))]
         for name, parts in known.items()
     ]
-    legend = [(HOPS[hop], colour) for colour, hop in enumerate(costs.HOPS)]
+    legend = [(HOPS[hop], shade) for shade, hop in enumerate(costs.HOPS)]
     svg = bars(title, "share of the mean delivery latency", scale, drawn)
-    return Figure(title, says, svg, Table(["", *costs.HOPS, "all"], rows), legend)
+    return Figure(title, says, svg, Table(["", *costs.HOPS, "all"], rows), legend, "part")
 
 
 def slowest(shown: Shown) -> Figure | None:
@@ -77,8 +77,8 @@ def slowest(shown: Shown) -> Figure | None:
     drawn = [Bar(_named(one), _phases(one), one.worst_at_s) for one in found]
     header = ["stream", "slowest chunk", *(PHASES[phase] for phase in waterfall.PHASES)]
     rows = [[_named(one), seconds(one.worst_s), *map(seconds, _lengths(one))] for one in found]
-    legend = [(PHASES[phase], colour) for colour, phase in enumerate(waterfall.PHASES)]
-    return Figure(title, says, bars(title, "time since the POST", scale, drawn), Table(header, rows), legend)
+    legend = [(PHASES[phase], shade) for shade, phase in enumerate(waterfall.PHASES)]
+    return Figure(title, says, bars(title, "time since the POST", scale, drawn), Table(header, rows), legend, "part")
 
 
 def processor(shown: Shown, samples: Sequence[ProcessSample]) -> Figure:
@@ -150,17 +150,17 @@ def _linear(low: float, high: float, count: int, label: Callable[[float], str]) 
 def _shares(parts: Mapping[str, float]) -> list[Part]:
     whole = sum(max(0.0, value) for value in parts.values()) or 1.0
     found: list[Part] = []
-    for colour, hop in enumerate(costs.HOPS):
+    for shade, hop in enumerate(costs.HOPS):
         start = found[-1].end if found else 0.0
-        found.append(Part(HOPS[hop], start, start + 100 * max(0.0, parts.get(hop, 0.0)) / whole, colour))
+        found.append(Part(HOPS[hop], start, start + 100 * max(0.0, parts.get(hop, 0.0)) / whole, shade))
     return found
 
 
 def _phases(one: Fall) -> list[Part]:
     edges = [-one.late_s, 0.0, *one.ends_s]
     return [
-        Part(PHASES[phase], start, end, colour)
-        for colour, (phase, (start, end)) in enumerate(zip(waterfall.PHASES, pairwise(edges), strict=True))
+        Part(PHASES[phase], start, end, shade)
+        for shade, (phase, (start, end)) in enumerate(zip(waterfall.PHASES, pairwise(edges), strict=True))
     ]
 
 

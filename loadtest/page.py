@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jinja2
 
+from loadtest.plots.svg import Key, key
+
 TEMPLATES = Path(__file__).parent / "templates"
 GOOD = "VALID"
 
@@ -31,6 +33,8 @@ class Figure:
     table: Table
     legend: Sequence[tuple[str, int]] = ()
     """Names and colours of the series in it."""
+    key: Key = "line"
+    """What the legend's colours are those of."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def write(page: Page, file: Path) -> None:
 
 def render(page: Page) -> str:
     """The page as HTML. Every text is escaped; only drawings of ours are not."""
-    return _templates().get_template("page.html").render(page=page, good=GOOD)
+    return _templates().get_template("page.html").render(page=page, good=GOOD, key=key)
 
 
 @cache

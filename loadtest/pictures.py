@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from loadtest.page import TEMPLATES, Figure
-from loadtest.plots.svg import COLOURS, WIDTH, element, text
+from loadtest.plots.svg import KEY_HEIGHT, WIDTH, Key, element, key, text
 
 FOLDER = "pictures"
 ROW, LETTER, KEY, INDENT = 24, 8.2, 52, 8
@@ -31,7 +31,7 @@ def standalone(figure: Figure) -> str:
     opening = OPENING.match(figure.svg)
     if opening is None:
         raise ValueError(f"{figure.title!r} is no drawing of ours: it begins with {figure.svg[:40]!r}")
-    keys, above = _legend(figure.legend)
+    keys, above = _legend(figure.legend, figure.key)
     height = float(opening["height"]) + above
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {-above} {WIDTH} {height:g}"{opening["rest"]}>'
     style = f"<style>{escape(_style(), quote=False)}</style>"
@@ -39,7 +39,7 @@ def standalone(figure: Figure) -> str:
     return "".join([head, style, paper, *keys, figure.svg[opening.end() :], "\n"])
 
 
-def _legend(legend: Sequence[tuple[str, int]]) -> tuple[list[str], int]:
+def _legend(legend: Sequence[tuple[str, int]], kind: Key) -> tuple[list[str], int]:
     """The keys, in as many rows as they take, and the height of those."""
     drawn, across, row = [], float(INDENT), 0
     for name, colour in legend:
@@ -52,7 +52,7 @@ def _legend(legend: Sequence[tuple[str, int]]) -> tuple[list[str], int]:
     keys = []
     for name, colour, at, line in drawn:
         y = ROW * (line + 0.5) - above
-        keys.append(element("path", d=f"M{at:g} {y:g}h26", class_=f"line s{colour % COLOURS}"))
+        keys.append(element("g", [key(kind, colour)], transform=f"translate({at:g} {y - KEY_HEIGHT / 2:g})"))
         keys.append(text(name, at + 32, y + 5))
     return keys, above
 

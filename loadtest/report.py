@@ -47,6 +47,13 @@ NOT_SAID = (
     "Database queries are a few per cent uncertain: PostgreSQL reports a connection's last second late.",
 )
 
+VERDICTS = {
+    "VALID": "Nothing speaks against this run.",
+    "NOISY": "The machine disturbed this run, so its figures should convince nobody.",
+    "GENERATOR-LIMITED": "The load generator was late or short of processor time, which is in the figures.",
+    "CENSORED": "Streams were in flight at the stop, so what would have taken longest is missing.",
+}
+
 
 def write(result: Mapping[str, Any], folder: Path) -> None:
     """`result.json` for programs, whole or not at all, and `report.md` for people."""

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from loadtest.plots.scales import Scale
-from loadtest.plots.svg import COLOURS, RIGHT, WIDTH, Box, drawing, element, place, text
+from loadtest.plots.svg import RIGHT, SHADES, WIDTH, Box, drawing, element, place, text
 
 ROW, THICK, LABELS, TOP, BOTTOM = 34, 18, 196, 14, 56
 
 
 class Part(NamedTuple):
-    """From here to there, in this colour."""
+    """From here to there, in this shade."""
 
     name: str
     start: float
     end: float
-    colour: int
+    shade: int
 
 
 class Bar(NamedTuple):
@@ -53,7 +53,7 @@ def _bar(one: Bar, scale: Scale, box: Box, y: float) -> list[str]:
         if right > left:
             rect = element(
                 "rect", [element("title", [part.name])], x=left, y=y - THICK / 2, width=right - left, height=THICK,
-                class_=f"part s{part.colour % COLOURS}",
+                class_=f"part p{part.shade % SHADES}",
             )  # fmt: skip
             drawn.append(rect)
     if one.mark is not None:

@@ -5,7 +5,7 @@ Colours and sizes of letters are the page's style sheet's, so that a plot obeys 
 
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from loadtest.plots.scales import Scale
 
@@ -13,6 +13,10 @@ WIDTH, HEIGHT = 600, 320
 LEFT, RIGHT, TOP, BOTTOM = 82, 40, 40, 54
 COLOURS = 6
 """How many series the style sheet can tell apart, by colour and by the pattern of the line."""
+SHADES = 5
+"""How many parts of one whole: by shades, so that no part is taken for a backend."""
+Key = Literal["line", "dots", "part"]
+KEY_WIDTH, KEY_HEIGHT = 26, 8
 
 
 class Box(NamedTuple):
@@ -33,6 +37,16 @@ def element(name: str, inside: Sequence[str] = (), /, **attributes: str | float)
 def text(content: str, x: float, y: float, **attributes: str | float) -> str:
     """A word on the paper."""
     return element("text", [escape(content)], x=x, y=y, **attributes)
+
+
+def key(kind: Key, number: int) -> str:
+    """What stands before a name in a legend: drawn as the plot draws it."""
+    if kind == "part":
+        return element("rect", x=0, y=0, width=KEY_WIDTH, height=KEY_HEIGHT, class_=f"part p{number % SHADES}")
+    colour = f"s{number % COLOURS}"
+    if kind == "dots":
+        return element("circle", cx=KEY_WIDTH / 2, cy=KEY_HEIGHT / 2, r=3.5, class_=f"dots {colour}")
+    return element("path", d=f"M0 {KEY_HEIGHT // 2}H{KEY_WIDTH}", class_=f"line {colour}")
 
 
 def drawing(label: str, inside: Sequence[str], height: float = HEIGHT) -> str:

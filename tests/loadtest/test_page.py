@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from loadtest import bench_page, plan, recorder, report
-from loadtest.page import Figure, Page, Section, Table, render
+from loadtest.page import TEMPLATES, Figure, Page, Section, Table, render
+from loadtest.plots.bars import Bar, Part, bars
+from loadtest.plots.scales import Linear
+from loadtest.plots.svg import SHADES, key
 from loadtest.recorder import StreamRow
 from ops.measure import errors_say_what_to_do
 from ops.processes import StackError
@@ -115,6 +118,24 @@ def test_a_rows_label_is_a_name_and_its_meaning_stands_above_the_table(folder: P
         assert f'<p class="prose">{escape(f"{name}: {meaning}.")}</p>'.replace("&#x27;", "&#39;") in html
     on_paper = html[html.index("@media print") :]
     assert re.search(r"\.tables \{ grid-template-columns: 1fr;", on_paper), "a table has the paper's whole width"
+
+
+def test_a_legend_is_drawn_as_the_plot_draws_it() -> None:
+    """Dots for dots; parts of a whole in shades of their own, so that none is taken for a backend."""
+    assert 'class="line s1"' in key("line", 1)
+    assert "<circle" in key("dots", 1)
+    drawn = bars("", "", Linear(0, 1, 0, 1, str), [Bar("a", [Part("b", 0, 1, 3)])])
+    assert 'class="part p3"' in drawn
+    assert 'class="part p3"' in key("part", 3)
+    style = (TEMPLATES / "plots.css").read_text()
+    assert all(f".p{shade} {{ fill: var(--p{shade}); }}" in style for shade in range(SHADES))
+
+
+@pytest.mark.parametrize("verdict", list(report.VERDICTS))
+def test_the_page_says_what_its_verdict_means(tmp_path: Path, verdict: str) -> None:
+    """In a sentence beside the word."""
+    html = html_of(tmp_path, verdict=verdict, verdict_reasons=["so it was"])
+    assert f"<strong>{verdict}</strong> {report.VERDICTS[verdict]}" in html
 
 
 @pytest.mark.parametrize("count", [1, 3])
