@@ -1,18 +1,20 @@
 """Recorded arrivals and output lengths from a CSV file in the form of the Azure LLM inference trace.
 
-Columns: TIMESTAMP (UTC, up to 7 decimals), ContextTokens, GeneratedTokens. The trace has no text, so the length of the
-question is read but not replayed: the scripted model does not work harder for a longer one.
+Columns: TIMESTAMP (up to 7 decimals; UTC, unless an offset follows), ContextTokens, GeneratedTokens. The trace has no
+text, so the length of the question is read but not replayed: the scripted model does not work harder for a longer one.
 """
 
 import csv
 import math
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
 MOST_DIGITS = 12
+TIME = re.compile(r"(?P<stem>.*?)(\.(?P<fraction>[0-9]*))?(?P<offset>Z|[+-][0-9]{2}:?[0-9]{2})?", re.DOTALL)
 
 
 class TraceError(ValueError):
@@ -88,11 +90,12 @@ def _fields(where: str, row: list[str]) -> tuple[datetime, int, int]:
 
 
 def _moment(where: str, text: str) -> datetime:
-    stem, _, fraction = text.strip().partition(".")
+    stem, fraction, offset = TIME.fullmatch(text.strip()).group("stem", "fraction", "offset")  # type: ignore[union-attr]
     try:
         # The trace has seven decimals where datetime takes six; the seventh is a tenth of a microsecond.
-        return datetime.fromisoformat(f"{stem}.{(fraction or '0')[:6]:0<6}").replace(tzinfo=None)
-    except ValueError as error:
+        moment = datetime.fromisoformat(f"{stem}.{(fraction or '0')[:6]:0<6}{offset or 'Z'}")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise TraceError(f"{where}: {text!r} is no time: write it like 2023-11-16 18:15:46.6805900") from error
 
 

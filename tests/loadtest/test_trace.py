@@ -32,6 +32,16 @@ def test_the_limit_and_the_time_scale_are_applied(file: Path) -> None:
     assert [one.at_s for one in read(file, limit=2, time_scale=0.5)] == [0.0, pytest.approx(2.1572895)]
 
 
+def test_an_offset_from_utc_counts(file: Path) -> None:
+    """A time without one is UTC; the decimals stand before it."""
+    times = ("18:17:03+02:00", "16:17:04.5Z", "18:17:05.25+0200", "16:17:06", "16:17:07.1234567+00:00")
+    file.write_text(HEADER + "".join(f"2023-11-16 {time},1,2\n" for time in times))
+    assert [one.at_s for one in read(file, limit=9)] == [0.0, 1.5, 2.25, 3.0, 4.123456]
+    file.write_text(HEADER + "2023-11-16 18:17:03+00:00,1,2\n2023-11-16 18:17:04+02:00,1,2\n")
+    with pytest.raises(TraceError, match="earlier than the line before"):
+        read(file, limit=9)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -88,6 +98,7 @@ LINE = st.lists(FIELD, min_size=1, max_size=4).map(",".join)
 @settings(max_examples=200)
 @given(lines=st.lists(LINE, max_size=5), end=st.sampled_from(["\n", "\r\n", "\r"]))
 @example(lines=["2023-11-16 18:15:46.68,1," + "9" * 5000], end="\n")  # more digits than Python reads
+@example(lines=["0001-01-01 00:00:00+01:00,1,2"], end="\n")  # before the first instant that Python knows
 @example(lines=["x" * 200_000], end="\n")  # a longer field than the csv module takes
 @example(lines=['"2023-11-16 18:15:46.68,1,2'], end="\n")
 def test_whatever_the_file_holds_it_is_read_or_refused_with_the_fix(
