@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from loadtest.options import BenchOptions
 from loadtest.recorder import StreamRow
 from loadtest.run import run_bench
 from loadtest.stats import Distribution
+from ops.load_worker import say_if_nobody_listens
 from tests.support.stream_rows import MS, intact
 from tests.support.targets import ROOT, own_address, running_target
 from tests.support.valkey import free_port
@@ -79,6 +81,18 @@ def test_the_plan_is_played_once_by_two_processes(tmp_path: Path) -> None:
     assert made.settings["generators"] == 2
     asked = sum(row.backend == "polling" for row in rows)
     assert f"POST,POST /conversations/[id]/messages polling,{asked}," in (folder / "locust_stats.csv").read_text()
+
+
+def test_a_worker_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody listens yet; it is silent where somebody does."""
+    with socket.create_server(("127.0.0.1", 0)) as bench:
+        port = bench.getsockname()[1]
+        say_if_nobody_listens("127.0.0.1", port)
+        assert capsys.readouterr().err == ""
+    say_if_nobody_listens("127.0.0.1", port)
+    said = capsys.readouterr().err
+    assert f"no bench listens at 127.0.0.1:{port} yet" in said
+    assert f"--expect-workers N --master-port {port}" in said
 
 
 def test_the_merged_histogram_equals_that_of_one_process() -> None:
