@@ -19,6 +19,12 @@ from loadtest.usage import BlockCounters
 from loadtest.wording import number, seconds
 
 NAME = "report.html"
+VERDICTS = {
+    "VALID": "Nothing speaks against this run.",
+    "NOISY": "The machine disturbed this run, so its figures should convince nobody.",
+    "GENERATOR-LIMITED": "The load generator was late or short of processor time, which is in the figures.",
+    "CENSORED": "Streams were in flight at the stop, so what would have taken longest is missing.",
+}
 # Options of the command by the setting that they set.
 OPTIONS = {
     "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
@@ -119,7 +125,7 @@ def page(result: Mapping[str, Any], rows: Rows | None) -> Page:
 
 
 def _verdict_says(result: Mapping[str, Any]) -> str:
-    return report.VERDICTS.get(result["verdict"], "")
+    return VERDICTS.get(result["verdict"], "")
 
 
 def _no_rows() -> Section:

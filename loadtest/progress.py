@@ -89,7 +89,9 @@ class Display:
     def __enter__(self) -> Self:
         streams = f"{len(self._plan.blocks)} blocks, {self._total} streams"
         flips = self._plan.flips
-        turns = f"{len(flips.flips)} flips of the flag, from {flips.first}" if flips else "backends alternating"
+        names = list(dict.fromkeys(block.backend for block in self._plan.blocks))
+        turns = "backends alternating" if len(names) > 1 else f"{', '.join(names)} alone"
+        turns = f"{len(flips.flips)} flips of the flag, from {flips.first}" if flips else turns
         self.note(f"load: {streams}, {turns} (seed {self._plan.seed})")
         self._progress.start()
         return self
@@ -146,7 +148,8 @@ class Display:
     def _said(self, facts: Mapping[str, Any]) -> str:
         latencies = [
             f"{name} {seconds(facts['delivery_p50_s'][name])} / {seconds(facts['delivery_p99_s'][name])}"
-            for name in facts["delivery_p50_s"]
+            for name, p50_s in facts["delivery_p50_s"].items()
+            if p50_s is not None  # a model does not say when it held a token
         ]
         parts = [f"{facts['open']} open", f"{facts['chunks_per_s']:.0f} chunks/s"]
         parts += [f"p50 / p99: {', '.join(latencies)}"] if latencies else []

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest import flips_report
+from loadtest.catalogue import ROLLBACK
 from loadtest.extras import EXTRAS
 from loadtest.wording import mebibytes, number, seconds, signed_seconds
 
@@ -46,13 +47,6 @@ NOT_SAID = (
     "The noise floor is that of this run: it holds the machine's mood within the run, not between two occasions.",
     "Database queries are a few per cent uncertain: PostgreSQL reports a connection's last second late.",
 )
-
-VERDICTS = {
-    "VALID": "Nothing speaks against this run.",
-    "NOISY": "The machine disturbed this run, so its figures should convince nobody.",
-    "GENERATOR-LIMITED": "The load generator was late or short of processor time, which is in the figures.",
-    "CENSORED": "Streams were in flight at the stop, so what would have taken longest is missing.",
-}
 
 
 def write(result: Mapping[str, Any], folder: Path) -> None:
@@ -101,7 +95,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     for label, cells in headline(result):
         table.add_row(label, *cells)
     console.print(table)
-    for line in [*comparison_lines(result), *_over_time(result)]:
+    for line in [*comparison_lines(result), *_uncounted(result), *_over_time(result)]:
         console.print(line, highlight=False, soft_wrap=True)
     flips_report.show(result, console)
     colour = "green" if result["verdict"] == "VALID" else "red"
@@ -159,6 +153,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
             f"Being quick, answers were cut at {cap} tokens and each block's arrivals squeezed into "
             f"{settings['trace_segment_span_s_at_most']:g} s: run without --quick for the trace as recorded."
         )
+    facts += _uncounted(result)
     clock = settings["clock"]
     if not clock["same_host"]:
         facts.append(
@@ -166,6 +161,17 @@ def facts(result: Mapping[str, Any]) -> list[str]:
             f"± {seconds(clock['bound_s'])}."
         )
     return facts
+
+
+def _uncounted(result: Mapping[str, Any]) -> list[str]:
+    """Why a server's own figures are missing, and what would give them."""
+    settings = result["settings"]
+    if settings.get("protocol") == "openai" or settings.get("scenario") == ROLLBACK:
+        return []
+    wanted = {"counted_database": "DATABASE_URL", "counted_store": "REDIS_URL"}
+    if missing := [variable for name, variable in wanted.items() if settings.get(name) is False]:
+        return [f"Nobody counted queries or commands there: set {' and '.join(missing)} to the target's servers."]
+    return []
 
 
 def comparison_lines(result: Mapping[str, Any]) -> list[str]:

@@ -24,9 +24,15 @@ errors = Console(stderr=True, highlight=False)
 @app.command()
 def bench(
     quick: Annotated[
-        bool, typer.Option("--quick", help="End within a minute; each backend more than two adds its share.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="End within about a minute if the machine is idle; each backend more than two adds its share.",
+        ),
     ] = False,
-    num_conversations: Annotated[int | None, typer.Option(min=1, help="Conversations per backend.")] = None,
+    num_conversations: Annotated[
+        int | None, typer.Option(min=1, help="Conversations per backend, rounded up to fill its turns evenly.")
+    ] = None,
     quartets: Annotated[
         int | None, typer.Option(min=1, help="Turns of every backend: more make narrower intervals (5, quick 3).")
     ] = None,

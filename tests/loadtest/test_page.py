@@ -131,11 +131,11 @@ def test_a_legend_is_drawn_as_the_plot_draws_it() -> None:
     assert all(f".p{shade} {{ fill: var(--p{shade}); }}" in style for shade in range(SHADES))
 
 
-@pytest.mark.parametrize("verdict", list(report.VERDICTS))
+@pytest.mark.parametrize("verdict", list(bench_page.VERDICTS))
 def test_the_page_says_what_its_verdict_means(tmp_path: Path, verdict: str) -> None:
     """In a sentence beside the word."""
     html = html_of(tmp_path, verdict=verdict, verdict_reasons=["so it was"])
-    assert f"<strong>{verdict}</strong> {report.VERDICTS[verdict]}" in html
+    assert f"<strong>{verdict}</strong> {bench_page.VERDICTS[verdict]}" in html
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -2,16 +2,22 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from loadtest import report
+from loadtest import plan, recorder, report, schedules
 from loadtest.clock import Offset
+from loadtest.generator import Progress
+from loadtest.plan import Protocol
+from loadtest.progress import Display
 from loadtest.wording import seconds
 from tests.support.results import run_of
+from tests.support.stream_rows import intact
 
 
 def made(*, same_host: bool = True, interrupted: bool = False) -> dict[str, Any]:
@@ -66,6 +72,36 @@ def test_a_bad_verdict_is_shown_with_its_reasons() -> None:
     text = output.getvalue()
     assert "verdict: CENSORED" in text
     assert "the run was stopped before its plan was played" in text
+
+
+@pytest.mark.parametrize(("counted", "named"), [((False, False), ["DATABASE_URL and REDIS_URL"]), ((True, True), [])])
+def test_figures_that_nobody_counted_name_the_variable_that_would_give_them(
+    counted: tuple[bool, bool], named: list[str]
+) -> None:
+    """On the terminal as in the report."""
+    run = made()
+    run["settings"] |= dict(zip(("counted_database", "counted_store"), counted, strict=True))
+    output = io.StringIO()
+    report.show(run, Console(width=200, file=output))
+    for text in (output.getvalue(), report.markdown(run)):
+        assert re.findall(r"set (\S+ and \S+) to the target's servers", text) == named
+
+
+@pytest.mark.parametrize(("protocol", "has_latencies"), [("streamgauge", True), ("openai", False)])
+def test_the_progress_of_one_backend_shows_what_there_is(
+    tmp_path: Path, protocol: Protocol, has_latencies: bool
+) -> None:
+    """It alternates with none, and of a model that does not say when it held a token there are no latencies."""
+    size = plan.shape(quick=True, conversations=2, chunk_rate=20, model=None, seed=1)
+    played = plan.scheduled(size, ["only"], schedules.steady)
+    with (tmp_path / "streams.jsonl").open("wb") as file:
+        recorder.append(file, [msgspec.structs.replace(intact(backend="only"), protocol=protocol)])
+    output = io.StringIO()
+    with Display(Console(file=output, width=200), played, tmp_path / "streams.jsonl") as display:
+        display.update(Progress("over", 0))
+    assert ", only alone (seed 1)" in output.getvalue()
+    assert "alternating" not in output.getvalue()
+    assert ("p50 / p99" in output.getvalue()) == has_latencies
 
 
 def test_the_ratio_and_its_inverse_agree() -> None:
