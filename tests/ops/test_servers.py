@@ -12,8 +12,10 @@ import psutil
 import pytest
 import redis
 
+from ops.app_commands import answers
 from ops.postgres_server import PostgresServer, running_postgres, start_postgres
 from ops.server_home import ServerHome, server_account
+from ops.stack import StackOptions, running_stack
 from ops.supervisor import Supervisor
 from ops.valkey_server import ValkeyServer, running_valkey, start_valkey
 from tests.ops.supervised import is_alive, recorded, servers_elsewhere
@@ -248,3 +250,11 @@ def test_a_database_that_was_paused_when_its_supervisor_was_killed_is_ended(tmp_
         finally:
             session.terminate()
             runner.run(asyncio.sleep(0))  # in which its transport closes
+
+
+def test_who_asks_the_model_alone_gets_nothing_else(tmp_path: Path) -> None:
+    """No database, no store, no worker and no API."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENAI_BASE_URL"}
+    with running_stack(StackOptions(tmp_path / "stack", model_only=True, environment=environment)) as stack:
+        assert list(stack.processes) == ["model"]
+        assert answers(f"{stack.openai_base_url}/models")
