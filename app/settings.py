@@ -4,7 +4,7 @@ import re
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
@@ -12,6 +12,20 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+# Pydantic's own words speak of types and input; who reads them has set a variable.
+FIXES = {
+    "int_parsing": "write a whole number",
+    "float_parsing": "write a number",
+    "finite_number": "write a number",
+    "bool_parsing": "write true or false",
+    "greater_than": "write a number above {gt:g}",
+    "greater_than_equal": "write {ge:g} or more",
+    "less_than_equal": "write {le:g} or less",
+    "literal_error": "write {expected}",
+}
 Backend = Literal["polling", "pubsub", "notify", "streams"]
 """Every backend by its name; `app.streaming.backends` opens it."""
 
@@ -213,9 +227,15 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"  {_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        lines = [f"  {_variable(problem['loc'])}: {_fix(problem)}" for problem in error.errors()]
         print("These settings do not parse; correct them and start again:", *lines, sep="\n", file=sys.stderr)  # noqa: T201 - no log is set up yet
         raise SystemExit(2) from None
+
+
+def _fix(problem: "ErrorDetails") -> str:
+    """What to write instead."""
+    words = FIXES.get(problem["type"])
+    return words.format(**problem.get("ctx", {})) if words else problem["msg"].removeprefix("Value error, ")
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

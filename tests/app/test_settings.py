@@ -23,9 +23,13 @@ from app.settings import Settings
         ("DATABASE_URL", "mysql://db/app", "postgresql://user:password@host:port/database"),
         ("DATABASE_URL", "nonsense", "postgresql://user:password@host:port/database"),
         ("OPENAI_BASE_URL", "api.openai.com", "https://host/v1"),
-        ("STREAMGAUGE_POLLING_INTERVAL_S", "fast", "number"),
-        ("STREAMGAUGE_CHUNK_TTL_S", "0", "greater than or equal to 1"),
-        ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "'polling', 'pubsub'"),
+        ("STREAMGAUGE_POLLING_INTERVAL_S", "fast", "S: write a number"),
+        ("STREAMGAUGE_CHUNK_TTL_S", "0", "S: write 1 or more"),
+        ("STREAMGAUGE_MAX_TOKENS", "2.5", "S: write a whole number"),
+        ("STREAMGAUGE_LEASE_S", "0", "S: write a number above 0"),
+        ("STREAMGAUGE_LEASE_S", "nan", "S: write a number"),
+        ("STREAMGAUGE_TRACE_RATIO", "7", "O: write 1 or less"),
+        ("STREAMGAUGE_DEFAULT_BACKEND", "pigeon", "write 'polling', 'pubsub'"),
         ("STREAMGAUGE_API_KEYS", "ada:secret", "streamgauge key NAME"),
         ("STREAMGAUGE_PAGE_LINKS", "Grafana=javascript:alert(1)", "Name=https://address"),
     ],
@@ -41,6 +45,8 @@ def test_a_setting_that_does_not_parse_stops_the_start(
     assert stopped.value.code == 2
     assert name in said
     assert fix in said
+    assert "Input should" not in said
+    assert "Value error" not in said
 
 
 def test_a_bad_setting_ends_the_process_without_a_traceback() -> None:
