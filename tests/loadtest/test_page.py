@@ -65,7 +65,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(folder: Path) -> None:
 def test_every_plot_can_be_read_without_being_seen(folder: Path) -> None:
     """Each has a name for a screen reader and the same in numbers under it."""
     html = html_of(folder)
-    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    figures = re.findall(r"<figure.*?</figure>", html, re.DOTALL)
     assert len(figures) >= 8
     for figure in figures:
         assert re.search(r'<svg viewBox="[^"]+" role="img" aria-label="[^"]+">', figure)
@@ -105,7 +105,7 @@ def test_a_result_without_its_rows_says_what_is_missing(tmp_path: Path) -> None:
     """Tables all the same."""
     html = html_of(tmp_path)
     assert "raw streams are not beside its result" in html
-    assert "<figure>" not in html
+    assert "<figure" not in html
     assert "delivery_latency: producer held" in html
 
 
