@@ -94,7 +94,7 @@ def page(result: Mapping[str, Any], rows: Rows | None) -> Page:
             *flips_report.sections(result),
             *(_plots(shown) if shown else [_no_rows()]),
             *_tables(result),
-            Section("What the numbers are not", report.NOT_SAID),
+            Section("What the numbers are not", [line.replace("`", "") for line in report.NOT_SAID]),
             _circumstances(result),
         ],
     )
@@ -143,9 +143,10 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
 def _tables(result: Mapping[str, Any]) -> list[Section]:
     columns = [*report.COLUMNS, "count", "lost"]
     spreads = [
-        [f"{key.removesuffix('_s')}, {name}", *_spread(figures[key])]
+        row
         for key in report.DISTRIBUTIONS
         for name, figures in result["backends"].items()
+        for row in _spreads(f"{key.removesuffix('_s')}, {name}", figures[key])
     ]
     meanings = [f"{key.removesuffix('_s')}: {meaning}." for key, meaning in report.DISTRIBUTIONS.items()]
     names = list(result["backends"])
@@ -157,21 +158,20 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
         [name, number(figures["streams"]), *(number(figures["integrity"][one]) for one in report.INTEGRITY)]
         for name, figures in result["backends"].items()
     ]
-    failures = [
-        f"{name}: {count} × {why}"
-        for name, figures in result["backends"].items()
-        for why, count in figures["failures"].items()
-    ]
     return [
         Section("Every duration", meanings, tables=[("", Table(["", *columns], spreads))]),
         Section("Load and cost", tables=[("", Table(["", *names], costs)), *inside_plots.tables(result, names)]),
-        Section("Integrity", failures, tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
+        Section("Integrity", report.failures(result), tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
     ]
 
 
-def _spread(spread: Mapping[str, Any]) -> list[str]:
-    cells = [seconds(spread[column]) for column in report.COLUMNS]
-    return [*cells, number(spread["count"]), number(spread["adjusted"]["lost"])]
+def _spreads(name: str, spread: Mapping[str, Any]) -> list[list[str]]:
+    """The row of those that came whole, and of all where some did not."""
+    lost = spread["adjusted"]["lost"]
+    rows = [[name, *(seconds(spread[column]) for column in report.COLUMNS), number(spread["count"]), number(lost)]]
+    if lost:
+        rows.append([f"{name}, adjusted", *(report.adjusted(spread, column) for column in report.COLUMNS), "", ""])
+    return rows
 
 
 def _circumstances(result: Mapping[str, Any]) -> Section:

@@ -73,7 +73,7 @@ def markdown(result: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()
         lines += ["", f"## {name}", f"{EXTRAS[name].meaning}.", "", *_distribution(spreads)]
     lines += ["", "## Load and cost", "", *_side_by_side(result, RATES), *_inside(result)]
     lines += _over_time(result)
-    lines += ["", "## Integrity (streams)", "", *_integrity(result), *_failures(result)]
+    lines += ["", "## Integrity (streams)", "", *_integrity(result), *(f"- {line}" for line in failures(result))]
     lines += ["", "## What the numbers are not", "", *(f"- {sentence}" for sentence in NOT_SAID)]
     lines += ["", "## Machine and settings", "", "```json"]
     lines += [json.dumps({key: result[key] for key in ("machine", "settings", "evidence")}, indent=1), "```", ""]
@@ -94,8 +94,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     flips_report.show(result, console)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
-    for reason in result["verdict_reasons"]:
-        console.print(f"  {reason}", highlight=False)
+    for reason in [*result["verdict_reasons"], *failures(result)]:
+        console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 INSIDE = {
@@ -110,12 +110,10 @@ def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     backends = result["backends"].values()
     rows: list[tuple[str, list[str]]] = [("streams", [number(one["streams"]) for one in backends])]
     for key, percentiles in (DIRECT if result["settings"].get("protocol") == "openai" else DELIVERED).items():
-        rows += [
-            (f"{key.removesuffix('_s')} {name}", [seconds(one[key][name]) for one in backends]) for name in percentiles
-        ]
+        rows += _percentiles(key.removesuffix("_s"), [one[key] for one in backends], percentiles)
     for name, spreads in _extra(result).items():
         found = [spreads.get(one) for one in result["backends"]]
-        rows += [(f"{name} {label}", [seconds(one and one[label]) for one in found]) for label in ("p50", "p99")]
+        rows += _percentiles(name, found, ("p50", "p99"))
     rows += [(key, [number(one[key]) for one in backends]) for key in RATES if key != "store_ops_per_stream"]
     rows.append(("intact streams", [f"{one['integrity']['intact']} of {one['streams']}" for one in backends]))
     rows += [
@@ -123,6 +121,20 @@ def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         for name in INTEGRITY[1:]
         if any(one["integrity"][name] for one in backends)
     ]
+    return rows
+
+
+def _percentiles(
+    name: str, spreads: Sequence[Mapping[str, Any] | None], labels: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """A row each, and beside it the adjusted one where some backend lost any."""
+    rows = []
+    for label in labels:
+        rows.append((f"{name} {label}", [seconds(one and one[label]) for one in spreads]))
+        if any(one and one["adjusted"]["lost"] for one in spreads):
+            rows.append(
+                (f"{name} {label}, adjusted", ["–" if one is None else adjusted(one, label) for one in spreads])
+            )
     return rows
 
 
@@ -234,14 +246,17 @@ def _distribution(spreads: Mapping[str, Mapping[str, Any]]) -> list[str]:
         cells = [*(seconds(spread[column]) for column in COLUMNS), str(spread["count"])]
         lines.append(f"| {name} | " + " | ".join([*cells, str(spread["adjusted"]["lost"])]) + " |")
         if spread["adjusted"]["lost"]:
-            adjusted = [_adjusted(spread, column) for column in COLUMNS]
-            lines.append(f"| {name}, adjusted | " + " | ".join([*adjusted, "", ""]) + " |")
+            cells = [adjusted(spread, column) for column in COLUMNS]
+            lines.append(f"| {name}, adjusted | " + " | ".join([*cells, "", ""]) + " |")
     return lines
 
 
-def _adjusted(spread: Mapping[str, Any], column: str) -> str:
-    if column in spread["adjusted"]["infinite"] or column == "max":
+def adjusted(spread: Mapping[str, Any], column: str) -> str:
+    """The percentile with what never came whole counted as infinite."""
+    if column in spread["adjusted"]["infinite"] or (column == "max" and spread["adjusted"]["lost"]):
         return "∞"
+    if column == "max":
+        return seconds(spread["max"])
     return seconds(spread["adjusted"][column])
 
 
@@ -262,9 +277,10 @@ def _integrity(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _failures(result: Mapping[str, Any]) -> list[str]:
+def failures(result: Mapping[str, Any]) -> list[str]:
+    """Why streams were no success, and how many for that reason."""
     return [
-        f"- {name}: {count} × {why}"
+        f"{name}: {count} × {why}"
         for name, figures in result["backends"].items()
         for why, count in figures["failures"].items()
     ]

@@ -53,7 +53,7 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
         figures["by_quartet"] |= costs.units(name, raw)
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
     floor = summary.noise_floor(streams, raw.offset)
-    judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
+    judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted, also=verdict.broken(backends))
     return {
         "schema": 3,
         "verdict": judged.value,

@@ -30,6 +30,7 @@ from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import PLAINLY, Display, Showing, say
 from loadtest.usage import BlockCounters
+from loadtest.verdict import Verdict
 from loadtest.watched import System
 
 SAMPLE_EVERY_S = 1.0
@@ -39,6 +40,10 @@ NOT_OF_THE_LOAD = ("team", "progress")
 
 class BenchError(RuntimeError):
     """The run cannot begin; the message says what to change. A GeneratorError or CountersError can end it later."""
+
+
+class BrokenRunError(RuntimeError):
+    """The run is written, and streams of it broke, or nothing came of it; the message says what."""
 
 
 class ContinuityError(RuntimeError):
@@ -58,9 +63,10 @@ def run_bench(
     """Measure and return the folder with result.json, report.md and the raw streams.
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
-    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError, and with ContinuityError where a
-    flip cost something. `known` are settings of the system (such as `polling_interval_s`) that cannot be seen over the
-    wire, `system` is what can be seen of it from beside, `controls` what a plan with flips needs.
+    KeyboardInterrupt goes on; so it is when the generator dies (GeneratorError), when a flip cost something
+    (ContinuityError) and when streams broke (BrokenRunError). `known` are settings of the system (such as
+    `polling_interval_s`) that cannot be seen over the wire, `system` is what can be seen of it from beside, `controls`
+    what a plan with flips needs.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -131,7 +137,17 @@ def run_bench(
     if load.interrupted:
         raise KeyboardInterrupt
     check_continuity(made, folder)
+    check_whole(made, folder)
     return folder
+
+
+def check_whole(made: Mapping[str, Any], folder: Path) -> None:
+    """Raise BrokenRunError if a stream broke, or if none ended intact."""
+    intact = sum(figures["integrity"]["intact"] for figures in made["backends"].values())
+    if made["verdict"] == Verdict.BROKEN or not intact:
+        raise BrokenRunError(
+            f"{'; '.join(made['verdict_reasons'])}. All rows are in {folder}: mend the cause, and measure anew."
+        )
 
 
 def check_continuity(made: Mapping[str, Any], folder: Path) -> None:

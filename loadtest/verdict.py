@@ -32,6 +32,8 @@ CLOCK_BOUND_S = 0.0125
 CLOCK_RESOLUTION_S = 0.00001
 # How far the same backend may be from itself when its interval leaves out 1; closer is of no consequence.
 NOISE_FLOOR = 1.05
+# What a stream's row may say without its having broken.
+_NO_BREAK = ("intact", "censored")
 # Two instants on one clock cannot be in the wrong order; between hosts the offset's bound explains a few.
 BELOW_ZERO_SHARE = 0.001
 
@@ -43,9 +45,10 @@ class Verdict(StrEnum):
     NOISY = "NOISY"
     GENERATOR_LIMITED = "GENERATOR-LIMITED"
     CENSORED = "CENSORED"
+    BROKEN = "BROKEN"
 
 
-_WORST_FIRST = (Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY)
+_WORST_FIRST = (Verdict.BROKEN, Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY)
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -108,9 +111,14 @@ def judge(
     noise_floor: Mapping[str, Mapping[str, Any]] | None,
     *,
     interrupted: bool,
+    also: Sequence[tuple[Verdict, str]] = (),
 ) -> tuple[Verdict, list[str]]:
-    """The verdict, and a sentence for everything that speaks against the run (none when VALID)."""
+    """The verdict, and a sentence for everything that speaks against the run (none when VALID).
+
+    `also` is what else does where the figures are to be compared: a search for the edge expects streams to break.
+    """
     reasons = [
+        *also,
         *((Verdict.CENSORED, reason) for reason in _censored(backends, interrupted=interrupted)),
         *((Verdict.GENERATOR_LIMITED, reason) for reason in _generator(found)),
         *((Verdict.NOISY, reason) for reason in [*_noise(found, backends), *_floor(noise_floor)]),
@@ -120,13 +128,36 @@ def judge(
     return verdict, [f"{kind}: {reason}" for kind, reason in reasons]
 
 
+def broken(backends: Mapping[str, Mapping[str, Any]]) -> list[tuple[Verdict, str]]:
+    """A sentence for each backend of which a stream broke: how many, how, and why most of them did.
+
+    One is enough: no backend may lose or repeat anything, and the percentiles are those of the survivors.
+    """
+    return [
+        (Verdict.BROKEN, f"{count} of {figures['streams']} streams of {name} did not come whole: {_how(figures)}")
+        for name, figures in backends.items()
+        if (count := _broken(figures["integrity"], figures["streams"]))
+    ]
+
+
+def _broken(integrity: Mapping[str, int], streams: int) -> int:
+    """Those that ended by themselves and were not intact."""
+    return streams - integrity["intact"] - integrity["censored"]
+
+
+def _how(figures: Mapping[str, Any]) -> str:
+    kinds = [f"{count} {kind}" for kind, count in figures["integrity"].items() if kind not in _NO_BREAK and count]
+    why = next(iter(figures["failures"]), None)
+    return ", ".join(kinds) + (f" (most often: {why})" if why else "")
+
+
 def _censored(backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool) -> list[str]:
     reasons = ["the run was stopped before its plan was played"] if interrupted else []
     for name, figures in backends.items():
         cut = figures["integrity"]["censored"]
         if cut:
             reasons.append(f"{cut} streams of {name} were cut off in flight")
-        if not figures["integrity"]["intact"]:
+        if not any(count for kind, count in figures["integrity"].items() if kind != "censored"):
             reasons.append(f"no stream of {name} ended intact, so nothing was measured there")
     return reasons
 

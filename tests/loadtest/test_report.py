@@ -2,14 +2,16 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from loadtest import report
+from loadtest import bench_page, report
 from loadtest.clock import Offset
+from loadtest.run import BrokenRunError, check_whole
 from loadtest.wording import seconds
 from tests.support.results import run_of
 
@@ -66,6 +68,33 @@ def test_a_bad_verdict_is_shown_with_its_reasons() -> None:
     text = output.getvalue()
     assert "verdict: CENSORED" in text
     assert "the run was stopped before its plan was played" in text
+
+
+def test_a_broken_run_shows_what_broke_and_what_its_figures_would_be_with_it(tmp_path: Path) -> None:
+    """Adjusted percentiles beside the survivors', in every form, and why; no stream, no success."""
+    document = run_of(failed=3)
+    output = io.StringIO()
+    report.show(document, Console(width=100, file=output))
+    text = output.getvalue()
+    assert "verdict: BROKEN" in text
+    assert "2 of 8 streams of polling did not come whole: 2 failed (most often: Connection refused)" in text
+    assert "pubsub: 1 × Connection refused" in text
+    assert re.search(r"delivery_latency p99, adjusted │\s+∞ │\s+∞", text)
+    html = bench_page.write_report(document, tmp_path).read_text()
+    assert '<th scope="row">delivery_latency, polling, adjusted</th>' in html
+    assert "`" not in html
+    with pytest.raises(BrokenRunError, match=r"2 of 8 streams of polling.*mend the cause"):
+        check_whole(document, tmp_path)
+    check_whole(run_of(), tmp_path)
+
+
+def test_a_run_of_which_nothing_came_is_no_success(tmp_path: Path) -> None:
+    """Whatever its verdict."""
+    with pytest.raises(BrokenRunError):
+        check_whole(run_of(failed=16), tmp_path)
+    cut = {**run_of(), "verdict": "CENSORED", "backends": {"polling": {"integrity": {"intact": 0}}}}
+    with pytest.raises(BrokenRunError):
+        check_whole(cut, tmp_path)
 
 
 def test_the_ratio_and_its_inverse_agree() -> None:
