@@ -16,7 +16,7 @@ from loadtest.page import Figure, Page, Section, Table, write
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.usage import BlockCounters
-from loadtest.wording import number, seconds
+from loadtest.wording import adjusted, number, percentile
 
 NAME = "report.html"
 # Options of the command by the setting that they set.
@@ -168,9 +168,9 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
 def _spreads(name: str, spread: Mapping[str, Any]) -> list[list[str]]:
     """The row of those that came whole, and of all where some did not."""
     lost = spread["adjusted"]["lost"]
-    rows = [[name, *(seconds(spread[column]) for column in report.COLUMNS), number(spread["count"]), number(lost)]]
+    rows = [[name, *(percentile(spread, column) for column in report.COLUMNS), number(spread["count"]), number(lost)]]
     if lost:
-        rows.append([f"{name}, adjusted", *(report.adjusted(spread, column) for column in report.COLUMNS), "", ""])
+        rows.append([f"{name}, adjusted", *(adjusted(spread, column) for column in report.COLUMNS), "", ""])
     return rows
 
 

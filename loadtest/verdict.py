@@ -32,6 +32,11 @@ CLOCK_BOUND_S = 0.0125
 CLOCK_RESOLUTION_S = 0.00001
 # How far the same backend may be from itself when its interval leaves out 1; closer is of no consequence.
 NOISE_FLOOR = 1.05
+# The most and the least of so many streams enclose the median with 95 % certainty; of fewer nothing does.
+LEAST_STREAMS = 6
+# A noise floor whose interval reaches further calls a threefold difference nothing. Two quartets that are a sixth
+# apart reach so far.
+FLOOR_REACH = 3.0
 # What a stream's row may say without its having broken.
 _NO_BREAK = ("intact", "censored")
 # Two instants on one clock cannot be in the wrong order; between hosts the offset's bound explains a few.
@@ -42,13 +47,14 @@ class Verdict(StrEnum):
     """The worst finding names the run."""
 
     VALID = "VALID"
+    TOO_FEW = "TOO-FEW"
     NOISY = "NOISY"
     GENERATOR_LIMITED = "GENERATOR-LIMITED"
     CENSORED = "CENSORED"
     BROKEN = "BROKEN"
 
 
-_WORST_FIRST = (Verdict.BROKEN, Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY)
+_WORST_FIRST = (Verdict.BROKEN, Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY, Verdict.TOO_FEW)
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -149,6 +155,29 @@ def _how(figures: Mapping[str, Any]) -> str:
     kinds = [f"{count} {kind}" for kind, count in figures["integrity"].items() if kind not in _NO_BREAK and count]
     why = next(iter(figures["failures"]), None)
     return ", ".join(kinds) + (f" (most often: {why})" if why else "")
+
+
+def too_few(
+    backends: Mapping[str, Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    noise_floor: Mapping[str, Mapping[str, Any]] | None,
+) -> list[tuple[Verdict, str]]:
+    """A sentence for each way in which the run is too small to tell anything."""
+    reasons = [
+        f"{count} streams of {name} ended intact, and {LEAST_STREAMS} are the fewest that tell: "
+        "more with --num-conversations"
+        for name, figures in backends.items()
+        if (count := figures["integrity"]["intact"]) < LEAST_STREAMS
+    ]
+    floor = [noise_floor["p50"]] if noise_floor else []
+    if any(one["quartets"] == 1 for one in [*floor, *(each["delivery_latency_p50_ratio"] for each in comparisons)]):
+        reasons.append("one quartet gives no interval, of a ratio or of the noise floor: more with --quartets")
+    reasons += [
+        f"the noise floor is known no better than {ratio['low']:.3g} to {ratio['high']:.3g}×: more with --quartets"
+        for ratio in floor
+        if ratio["low"] is not None and not 1 / FLOOR_REACH <= ratio["low"] <= ratio["high"] <= FLOOR_REACH
+    ]
+    return [(Verdict.TOO_FEW, reason) for reason in reasons]
 
 
 def _censored(backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool) -> list[str]:

@@ -12,13 +12,13 @@ from rich.console import Console
 from loadtest import bench_page, report
 from loadtest.clock import Offset
 from loadtest.run import BrokenRunError, check_whole
-from loadtest.wording import seconds
+from loadtest.wording import adjusted, percentile, seconds
 from tests.support.results import run_of
 
 
 def made(*, same_host: bool = True, interrupted: bool = False) -> dict[str, Any]:
     offset = Offset(True, 0, 0) if same_host else Offset(False, 300_000, 200_000)
-    return run_of(quartets=2, interrupted=interrupted, offset=offset)
+    return run_of(quartets=3, interrupted=interrupted, offset=offset)
 
 
 def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: Path) -> None:
@@ -79,13 +79,29 @@ def test_a_broken_run_shows_what_broke_and_what_its_figures_would_be_with_it(tmp
     assert "verdict: BROKEN" in text
     assert "2 of 8 streams of polling did not come whole: 2 failed (most often: Connection refused)" in text
     assert "pubsub: 1 × Connection refused" in text
-    assert re.search(r"delivery_latency p99, adjusted │\s+∞ │\s+∞", text)
+    assert re.search(r"delivery_latency p95, adjusted │\s+∞ │\s+∞", text)
     html = bench_page.write_report(document, tmp_path).read_text()
     assert '<th scope="row">delivery_latency, polling, adjusted</th>' in html
     assert "`" not in html
     with pytest.raises(BrokenRunError, match=r"2 of 8 streams of polling.*mend the cause"):
         check_whole(document, tmp_path)
     check_whole(run_of(), tmp_path)
+
+
+def test_a_percentile_of_too_few_values_is_not_printed() -> None:
+    """It would be the largest of them; how many there were stands beside it."""
+    few, many = (run_of(quartets=quartets)["backends"]["polling"] for quartets in (2, 10))
+    shown = [[percentile(one[key], "p95") for key in ("ttfb_s", "delivery_latency_s")] for one in (few, many)]
+    assert shown == [["–", "50 ms"], ["5 ms", "50 ms"]]
+    assert percentile(few["ttfb_s"], "p50") == percentile(few["ttfb_s"], "max") == "5 ms"
+    assert adjusted(few["ttfb_s"], "p99") == "–"
+    assert "5 ms" not in next(line for line in _printed(run_of()).splitlines() if "ttfb p99" in line)
+
+
+def _printed(document: dict[str, Any]) -> str:
+    output = io.StringIO()
+    report.show(document, Console(width=100, file=output))
+    return output.getvalue()
 
 
 def test_a_run_of_which_nothing_came_is_no_success(tmp_path: Path) -> None:

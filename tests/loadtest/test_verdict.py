@@ -9,7 +9,7 @@ from loadtest.clock import Offset
 from loadtest.host import HostSample, sample
 from loadtest.recorder import GeneratorRow
 from loadtest.stats import Distribution
-from loadtest.verdict import Evidence, Verdict, broken, evidence, judge
+from loadtest.verdict import Evidence, Verdict, broken, evidence, judge, too_few
 from tests.support.stream_rows import MS
 
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
@@ -126,8 +126,33 @@ def test_a_backend_that_differs_from_itself_makes_the_run_noisy(
     estimate: float, low: float | None, high: float | None, verdict: Verdict
 ) -> None:
     """A/A outside its interval, by more than a twentieth."""
-    floor = {"p50": {"estimate": estimate, "low": low, "high": high}}
+    floor = {"p50": {"estimate": estimate, "low": low, "high": high, "quartets": 3}}
     assert judge(QUIET, backends(), floor, interrupted=False)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("intact", "quartets", "interval", "words"),
+    [
+        (20, 3, (0.8, 1.2), []),
+        (5, 3, (0.8, 1.2), ["5 streams of polling ended intact"]),
+        (20, 1, (None, None), ["one quartet gives no interval"]),
+        (20, 2, (0.136, 6.95), ["no better than 0.136 to 6.95×"]),
+        (3, 1, (None, None), ["3 streams", "one quartet"]),
+        (20, 0, (None, None), []),  # a soak compares nothing
+    ],
+)
+def test_a_run_too_small_to_tell_says_so(
+    intact: int, quartets: int, interval: tuple[float | None, float | None], words: list[str]
+) -> None:
+    """Few streams, one quartet, or a floor that holds 1 because it holds nearly everything."""
+    ratio = {"estimate": 0.974, "low": interval[0], "high": interval[1], "quartets": quartets}
+    floor = {"p50": ratio} if quartets else None
+    compared = [{"delivery_latency_p50_ratio": ratio}]
+    made = backends(intact=intact)
+    found, reasons = judge(QUIET, made, floor, interrupted=False, also=too_few(made, compared, floor))
+    assert found == (Verdict.TOO_FEW if words else Verdict.VALID)
+    assert len(reasons) == len(words)
+    assert all(word in reason for word, reason in zip(words, reasons, strict=True))
 
 
 def test_clocks_that_drift_apart_more_than_their_bounds_explain_are_seen() -> None:
