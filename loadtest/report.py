@@ -32,6 +32,8 @@ RATES = {
     "store_ops_per_s": "Valkey's own count of commands, a script's inner ones too; the broker's left out",
     "store_ops_per_stream": "the same for one stream",
 }
+# An interval whose ends are further apart than this tells the direction and not the size.
+VAGUE = 10.0
 INTEGRITY = ("intact", "holes", "repeats", "out_of_order", "missing_terminal", "content_mismatch", "failed", "censored")
 COLUMNS = ("p50", "p90", "p95", "p99", "p999", "max")
 DELIVERED = {"ttfb_s": ("p50", "p99"), "overhead_ttft_s": ("p50", "p99"), "delivery_latency_s": ("p50", "p95", "p99")}
@@ -183,13 +185,15 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
 def _ratio_line(compared: Mapping[str, Any], label: str) -> str:
     ratio, times = compared[f"delivery_latency_{label}_ratio"], compared["times_lower"][label]
     way, shown = ("lower", times) if times["estimate"] >= 1 else ("higher", ratio)
-    interval = "no interval from one quartet"
-    if shown["low"] is not None:
-        interval = f"95 % interval {shown['low']:.3g} to {shown['high']:.3g}, {ratio['quartets']} quartets"
-    return (
-        f"delivery latency {label}: {compared['candidate']} is {shown['estimate']:.3g}× {way} than "
-        f"{compared['baseline']} ({interval})"
-    )
+    candidate, baseline, what = compared["candidate"], compared["baseline"], f"delivery latency {label}"
+    if shown["low"] is None:
+        return f"{what}: {candidate} was {shown['estimate']:.3g}× {way} than {baseline} in one quartet: too few to tell"
+    interval = f"95 % interval {shown['low']:.3g} to {shown['high']:.3g}, {ratio['quartets']} quartets"
+    if shown["low"] <= 1 <= shown["high"]:
+        return f"{what}: no difference shown between {candidate} and {baseline} ({interval})"
+    if shown["high"] > VAGUE * shown["low"]:
+        return f"{what}: {candidate} is {way} than {baseline}, and this run does not tell how much ({interval})"
+    return f"{what}: {candidate} is {shown['estimate']:.3g}× {way} than {baseline} ({interval})"
 
 
 def _noise_floor(result: Mapping[str, Any]) -> list[str]:

@@ -47,8 +47,28 @@ def test_every_other_backend_is_held_against_polling_or_else_the_first_named() -
     text = report.markdown(run_of({"b": 2.0, "a": 1.0, "c": 2.0}))
     assert text.startswith("# b vs a vs c: VALID")
     assert "a is 2× lower than b" in text
-    assert "c is 1× lower than b" in text
+    assert "no difference shown between c and b" in text
     assert "polling" not in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (
+            0.00668,
+            6580.0,
+            "no difference shown between pubsub and polling (95 % interval 0.00668 to 6.58e+03, 4 quartets)",
+        ),
+        (1.5, 30.0, "pubsub is lower than polling, and this run does not tell how much (95 % interval 1.5 to 30"),
+        (5.5, 8.0, "pubsub is 6.63× lower than polling (95 % interval 5.5 to 8, 4 quartets)"),
+        (None, None, "pubsub was 6.63× lower than polling in one quartet: too few to tell"),
+    ],
+)
+def test_a_ratio_is_a_fact_only_as_far_as_its_interval_is(low: float | None, high: float | None, said: str) -> None:
+    """What holds 1 shows nothing, what spans a decade only the direction."""
+    document = run_of()
+    document["comparisons"][0]["times_lower"]["p50"] = {"estimate": 6.63, "low": low, "high": high}
+    assert said in report.comparison_lines(document)[0]
 
 
 def test_one_backend_is_held_against_none() -> None:
