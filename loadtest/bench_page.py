@@ -28,7 +28,8 @@ OPTIONS = {
 
 # Those of the plots that report.md shows: enough to see what a run says.
 PICTURES = (
-    "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first byte, cumulative",
+    "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first token, cumulative",
+    "Gap between chunks, cumulative", "Time to first byte, cumulative",
     "Streams open at once", "Chunks received per second", "Where a chunk's time goes", "The slowest streams",
     "Processor time of the system",
 )  # fmt: skip
@@ -110,7 +111,18 @@ def _no_rows() -> Section:
 
 
 def _plots(shown: bench_plots.Shown) -> list[Section]:
-    sections = [
+    sections = _of_the_model(shown) if shown.rows.plan.protocol == "openai" else _of_the_system(shown)
+    if inside := inside_plots.figures(shown):
+        sections.append(Section("Inside", figures=inside))
+    if shown.rows.plan.flips is not None:  # a point a block says nothing of the one block of such a run
+        return sections
+    if counted := bench_plots.counted(shown):
+        sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
+    return sections
+
+
+def _of_the_system(shown: bench_plots.Shown) -> list[Section]:
+    return [
         Section(
             "Delivery latency",
             [f"From when the {report.DISTRIBUTIONS['delivery_latency_s']}."],
@@ -123,21 +135,19 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
         ),
         Section(
             "First byte and load",
-            figures=[
-                bench_plots.first_bytes(shown),
-                bench_plots.added(shown),
-                time_plots.concurrency(shown),
-                time_plots.throughput(shown),
-            ],
+            figures=[bench_plots.first_bytes(shown), bench_plots.added(shown), *_load(shown)],
         ),
     ]
-    if inside := inside_plots.figures(shown):
-        sections.append(Section("Inside", figures=inside))
-    if shown.rows.plan.flips is not None:  # a point a block says nothing of the one block of such a run
-        return sections
-    if counted := bench_plots.counted(shown):
-        sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
-    return sections
+
+
+def _of_the_model(shown: bench_plots.Shown) -> list[Section]:
+    """A model that is asked directly does not say when it held a token."""
+    seen = [bench_plots.first_tokens(shown), bench_plots.gaps(shown), bench_plots.first_bytes(shown)]
+    return [Section("First token and gaps", figures=seen), Section("Load", figures=_load(shown))]
+
+
+def _load(shown: bench_plots.Shown) -> list[Figure]:
+    return [time_plots.concurrency(shown), time_plots.throughput(shown)]
 
 
 def _tables(result: Mapping[str, Any]) -> list[Section]:
