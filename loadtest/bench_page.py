@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest import bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
-from loadtest.catalogue import ROLLBACK
+from loadtest import again, bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
 from loadtest.clock import Offset
 from loadtest.drift import ProcessSample
 from loadtest.host import HostSample
@@ -19,13 +18,6 @@ from loadtest.usage import BlockCounters
 from loadtest.wording import adjusted, number, percentile
 
 NAME = "report.html"
-# Options of the command by the setting that they set.
-OPTIONS = {
-    "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
-    "quartets_at_most": "--quartets", "chunk_rate": "--chunk-rate", "stream_s": "--stream-seconds", "trace": "--trace",
-    "time_scale": "--time-scale", "seed": "--seed",
-}  # fmt: skip
-
 # Those of the plots that report.md shows: enough to see what a run says.
 PICTURES = (
     "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first token, cumulative",
@@ -55,7 +47,7 @@ def write_report(result: Mapping[str, Any], folder: Path) -> Path:
     made = page(result, read_rows(folder))
     write(made, file)
     shown = [one for one in _figures(made) if one.title in PICTURES or one.title.startswith("Ratio to")]
-    text = report.markdown(result, pictures.write(shown, folder), reproduce(result))
+    text = report.markdown(result, pictures.write(shown, folder), again.command(result))
     (folder / "report.md").write_text(text, encoding="utf-8")
     return file
 
@@ -186,7 +178,7 @@ def _spreads(name: str, spread: Mapping[str, Any]) -> list[list[str]]:
 
 def _circumstances(result: Mapping[str, Any]) -> Section:
     sentences = [line.replace("`", "") for line in report.facts(result)]
-    return circumstances_of(result["machine"], result["settings"], reproduce(result), sentences, result["evidence"])
+    return circumstances_of(result["machine"], result["settings"], again.command(result), sentences, result["evidence"])
 
 
 def circumstances_of(
@@ -209,23 +201,6 @@ def circumstances_of(
         ],
         code=[("Do it again", f"git checkout {revision}\n{command}" if revision else command)],
     )
-
-
-def reproduce(result: Mapping[str, Any]) -> str:
-    """The command that plays the same plan."""
-    settings = result["settings"]
-    given = [f"{option} {settings[name]}" for name, option in OPTIONS.items() if settings.get(name) is not None]
-    backends = f"--backends {','.join(settings.get('backends') or result['backends'])}"
-    quick = ["--quick"] if settings.get("quick") else []
-    return " ".join(["streamgauge bench", *quick, backends, *given, *_flipping(settings)])
-
-
-def _flipping(settings: Mapping[str, Any]) -> list[str]:
-    how = settings.get("flipping")
-    if settings.get("scenario") != ROLLBACK or not how:
-        return []
-    every = [f"--flip-every {how['every_s']:g}"] if how["every_s"] else []
-    return [*every, *([] if how["loses_store"] else ["--no-kill"])]
 
 
 def _pairs(known: Mapping[str, Any]) -> Table:

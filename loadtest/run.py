@@ -6,7 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import msgspec
 import psutil
 from rich.console import Console
 
-from loadtest import bench_page, clock, flips_report, folders, host, merging, plan, recorder, report, result
+from loadtest import again, bench_page, clock, flips_report, folders, host, merging, plan, recorder, report, result
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
 from loadtest.drift import ProcessSample
@@ -35,7 +35,6 @@ from loadtest.watched import System
 
 SAMPLE_EVERY_S = 1.0
 LOOPBACK = "127.0.0.1"
-NOT_OF_THE_LOAD = ("team", "progress")
 
 
 class BenchError(RuntimeError):
@@ -92,11 +91,7 @@ def run_bench(
         load = play(played, target, folder, meter, console, options.team, showing, controls, exposed)
     load.save(folder)
     settings = {
-        **{name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_LOAD},
-        "out": str(options.out),
-        "trace": options.trace and str(options.trace),
-        "seed": seed,
-        "target": target,
+        **again.settings(options, target, seed),
         # A quick replay has to end within the minute: it is no longer the trace as recorded, and says so.
         "trace_output_tokens_capped_at": plan.QUICK_TRACE_TOKENS if options.quick and options.trace else None,
         "trace_segment_span_s_at_most": plan.QUICK_TRACE_SPAN_S if options.quick and options.trace else None,

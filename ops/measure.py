@@ -30,7 +30,12 @@ WATCH_SECONDS = 0.5
 def measure_own_stack(options: BenchOptions, stack_options: StackOptions, console: Console, *, verbose: bool) -> Path:
     """Measure a stack that lives for this run only. Raises `StackError` when it, or a part of it, fails."""
     _check(options)
-    known = {"polling_interval_s": load_settings().polling_interval_s}
+    known = {
+        "own_system": True,
+        "polling_interval_s": load_settings().polling_interval_s,
+        "workers": stack_options.workers,
+        "apis": stack_options.apis,
+    }
     console.print("Starting the system under test:")
     with Progress(console) as progress, running_stack(stack_options, progress.part) as stack:
         progress.finish()
@@ -63,10 +68,11 @@ def measure(options: BenchOptions, target: str, environment: Mapping[str, str], 
         # Of somebody else's system one API's metrics are in sight: enough for what is written, not for the workers.
         metrics = () if options.protocol == "openai" else (f"{target.rstrip('/')}/metrics",)
         system = System(metrics)
+        known = {"own_system": False}
         if options.scenario != ROLLBACK:
-            return run_bench(options, target, database_url, redis_url, console, system=system)
+            return run_bench(options, target, database_url, redis_url, console, known, system)
         with flipping.borrowed_flag(database_url or "", load_settings().default_backend) as controls:
-            return run_bench(options, target, database_url, redis_url, console, system=system, controls=controls)
+            return run_bench(options, target, database_url, redis_url, console, known, system, controls)
 
 
 def with_flips(
