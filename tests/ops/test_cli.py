@@ -78,8 +78,9 @@ def test_a_bench_that_cannot_be_planned_starts_nothing(tmp_path: Path, options: 
 
 def test_backends_there_are_not_are_answered_with_those_there_are(tmp_path: Path) -> None:
     """At once, also where somebody else's system is to be measured."""
-    for elsewhere in ((), ("--target", "http://127.0.0.1:9")):
-        refused = streamgauge_here("bench", "--backends", "polling,foo", *elsewhere, folder=tmp_path)
+    elsewhere = ("--target", "http://127.0.0.1:9")
+    for command in (("bench",), ("bench", *elsewhere), ("capacity",), ("capacity", *elsewhere)):
+        refused = streamgauge_here(*command, "--backends", "polling,foo", folder=tmp_path)
         assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1
         assert f"no backend 'foo': use some of {', '.join(NAMES)}, or all." in refused.stderr
