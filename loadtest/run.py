@@ -10,9 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import msgspec
 import psutil
@@ -25,20 +22,16 @@ from loadtest.drift import ProcessSample
 from loadtest.flipper import Flipper
 from loadtest.flips import Controls, Done
 from loadtest.generator import ALONE, Generator, GeneratorError, Team, exposing
-from loadtest.key import VARIABLE, key_headers
 from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import PLAINLY, Display, Showing, say
+from loadtest.target import BenchError, check_target
 from loadtest.usage import BlockCounters
 from loadtest.verdict import Verdict
 from loadtest.watched import System
 
 SAMPLE_EVERY_S = 1.0
 LOOPBACK = "127.0.0.1"
-
-
-class BenchError(RuntimeError):
-    """The run cannot begin; the message says what to change. A GeneratorError or CountersError can end it later."""
 
 
 class BrokenRunError(RuntimeError):
@@ -258,40 +251,3 @@ def play(
         load.flips = flipper.end()
     load.host.append(host.sample())
     return load
-
-
-def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
-    """Raise BenchError with the fix when nothing that is ready answers there."""
-    if urlsplit(target).scheme not in {"http", "https"}:
-        raise BenchError(f"{target!r} is no target: give a URL such as http://127.0.0.1:8000")
-    path, fix = "/ready", "wait until the system is ready, or mend it"
-    asked = Request(f"{target}{path}")  # noqa: S310
-    if protocol == "openai":
-        path, fix = "/models", "give the URL that ends before /chat/completions, and OPENAI_API_KEY if it wants one"
-        asked = Request(f"{target}{path}", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"})  # noqa: S310
-    try:
-        with urlopen(asked, timeout=10) as answer:  # noqa: S310
-            answer.read()
-    except HTTPError as error:
-        error.close()
-        raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
-    except (URLError, OSError) as error:
-        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
-    if protocol == "streamgauge":
-        _check_key(target)
-
-
-def _check_key(target: str) -> None:
-    """Raise BenchError if the target asks for a key that we do not have; what has no sessions is asked no further."""
-    asked = Request(f"{target}/session", method="POST", headers=key_headers())  # noqa: S310 - checked above
-    try:
-        with urlopen(asked, timeout=10) as answer:  # noqa: S310
-            answer.read()
-    except HTTPError as error:
-        error.close()
-        if error.code in {401, 403}:
-            raise BenchError(
-                f"{target} lets nobody in without a key: set {VARIABLE} to one; 'streamgauge key NAME' makes one"
-            ) from error
-    except (URLError, OSError) as error:
-        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error

@@ -17,6 +17,7 @@ from ops.perf import allow_many_files
 from ops.processes import StackError
 from ops.signals import signals_interrupt
 from ops.stack import StackOptions, running_stack
+from ops.usage import UsageError
 
 INTERRUPTED = 130
 
@@ -98,4 +99,4 @@ def _objective(text: str) -> tuple[Clause, ...]:
     try:
         return tuple(objective.parse(text))
     except ValueError as error:
-        raise StackError(f"--slo: {error}.") from error
+        raise UsageError(f"--slo: {error}.") from error

@@ -16,7 +16,8 @@ from loadtest.catalogue import ROLLBACK
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
 from loadtest.options import BenchOptions
-from loadtest.run import BenchError, BrokenRunError, ContinuityError, check, run_bench
+from loadtest.run import BrokenRunError, ContinuityError, check, run_bench
+from loadtest.target import BenchError, NoTargetError
 from loadtest.watched import System
 from ops import flipping
 from ops.display import Progress, show_stack
@@ -103,6 +104,8 @@ def errors_say_what_to_do() -> Iterator[None]:
     """Turn what the measurement raises into what the command line prints."""
     try:
         yield
+    except NoTargetError as error:
+        raise UsageError(str(error)) from error
     except (BenchError, BrokenRunError, ContinuityError, GeneratorError, CountersError, ValueError) as error:
         raise StackError(str(error)) from error
 

@@ -92,6 +92,22 @@ def test_all_stands_for_every_backend() -> None:
     assert chosen_backends(" notify,polling ") == ("notify", "polling")
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("bench", "--target", "localhost:8000"), "'localhost:8000' is no target: give a URL"),
+        (("capacity", "--target", "localhost:8000"), "'localhost:8000' is no target: give a URL"),
+        (("capacity", "--slo", "fast"), "--slo: 'fast' is no objective: write one such as"),
+        (("plan", "--streams", "5", "--from", "nowhere.json"), "make one with 'streamgauge perf"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_a_matter_of_usage(tmp_path: Path, command: tuple[str, ...], words: str) -> None:
+    """Exit code 2, as for an option that does not exist."""
+    refused = streamgauge_here(*command, folder=tmp_path)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+
+
 def test_a_target_that_does_not_answer_is_named(tmp_path: Path) -> None:
     """Measuring a system that is not there says how to start one."""
     refused = streamgauge_here("bench", "--target", "http://127.0.0.1:9", folder=tmp_path)
