@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest import bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
-from loadtest.catalogue import ROLLBACK
+from loadtest import again, bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
 from loadtest.clock import Offset
 from loadtest.drift import ProcessSample
 from loadtest.host import HostSample
@@ -16,7 +15,7 @@ from loadtest.page import Figure, Page, Section, Table, write
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.usage import BlockCounters
-from loadtest.wording import number, seconds
+from loadtest.wording import adjusted, number, percentile
 
 NAME = "report.html"
 VERDICTS = {
@@ -24,17 +23,13 @@ VERDICTS = {
     "NOISY": "The machine disturbed this run, so its figures should convince nobody.",
     "GENERATOR-LIMITED": "The load generator was late or short of processor time, which is in the figures.",
     "CENSORED": "Streams were in flight at the stop, so what would have taken longest is missing.",
+    "TOO-FEW": "The run is too small to tell anything: it says that everything works, and little of how fast.",
+    "BROKEN": "Streams did not come whole, so the figures are those of the survivors.",
 }
-# Options of the command by the setting that they set.
-OPTIONS = {
-    "scenario": "--scenario", "duration": "--duration", "num_conversations": "--num-conversations",
-    "quartets_at_most": "--quartets", "chunk_rate": "--chunk-rate", "stream_s": "--stream-seconds", "trace": "--trace",
-    "time_scale": "--time-scale", "seed": "--seed",
-}  # fmt: skip
-
 # Those of the plots that report.md shows: enough to see what a run says.
 PICTURES = (
-    "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first byte, cumulative",
+    "Delivery latency by percentile", "Delivery latency, cumulative", "Time to first token, cumulative",
+    "Gap between chunks, cumulative", "Time to first byte, cumulative",
     "Streams open at once", "Chunks received per second", "Where a chunk's time goes", "The slowest streams",
     "Processor time of the system",
 )  # fmt: skip
@@ -78,7 +73,7 @@ def write_report(result: Mapping[str, Any], folder: Path) -> Path:
     made = page(result, read_rows(folder))
     write(made, file)
     shown = [one for one in _figures(made) if one.title in PICTURES or one.title.startswith("Ratio to")]
-    text = report.markdown(result, pictures.write(shown, folder), reproduce(result))
+    text = report.markdown(result, pictures.write(shown, folder), again.command(result))
     (folder / "report.md").write_text(text, encoding="utf-8")
     return file
 
@@ -118,14 +113,14 @@ def page(result: Mapping[str, Any], rows: Rows | None) -> Page:
             *flips_report.sections(result),
             *(_plots(shown) if shown else [_no_rows()]),
             *_tables(result),
-            Section("What the numbers are not", report.NOT_SAID),
+            Section("What the numbers are not", [line.replace("`", "") for line in report.NOT_SAID]),
             _circumstances(result),
         ],
     )
 
 
 def _verdict_says(result: Mapping[str, Any]) -> str:
-    return VERDICTS.get(result["verdict"], "")
+    return VERDICTS[result["verdict"]]
 
 
 def _no_rows() -> Section:
@@ -134,7 +129,18 @@ def _no_rows() -> Section:
 
 
 def _plots(shown: bench_plots.Shown) -> list[Section]:
-    sections = [
+    sections = _of_the_model(shown) if shown.rows.plan.protocol == "openai" else _of_the_system(shown)
+    if inside := inside_plots.figures(shown):
+        sections.append(Section("Inside", figures=inside))
+    if shown.rows.plan.flips is not None:  # a point a block says nothing of the one block of such a run
+        return sections
+    if counted := bench_plots.counted(shown):
+        sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
+    return sections
+
+
+def _of_the_system(shown: bench_plots.Shown) -> list[Section]:
+    return [
         Section(
             "Delivery latency",
             [f"From when the {report.DISTRIBUTIONS['delivery_latency_s']}."],
@@ -148,29 +154,28 @@ def _plots(shown: bench_plots.Shown) -> list[Section]:
         Section(
             "First byte and load",
             [f"{name}: {report.DISTRIBUTIONS[f'{name}_s']}." for name in ("ttfb", "overhead_ttft")],
-            [
-                bench_plots.first_bytes(shown),
-                bench_plots.added(shown),
-                time_plots.concurrency(shown),
-                time_plots.throughput(shown),
-            ],
+            [bench_plots.first_bytes(shown), bench_plots.added(shown), *_load(shown)],
         ),
     ]
-    if inside := inside_plots.figures(shown):
-        sections.append(Section("Inside", figures=inside))
-    if shown.rows.plan.flips is not None:  # a point a block says nothing of the one block of such a run
-        return sections
-    if counted := bench_plots.counted(shown):
-        sections.append(Section("What it cost, block by block", [bench_plots.COUNTED_SAYS], counted))
-    return sections
+
+
+def _of_the_model(shown: bench_plots.Shown) -> list[Section]:
+    """A model that is asked directly does not say when it held a token."""
+    seen = [bench_plots.first_tokens(shown), bench_plots.gaps(shown), bench_plots.first_bytes(shown)]
+    return [Section("First token and gaps", figures=seen), Section("Load", figures=_load(shown))]
+
+
+def _load(shown: bench_plots.Shown) -> list[Figure]:
+    return [time_plots.concurrency(shown), time_plots.throughput(shown)]
 
 
 def _tables(result: Mapping[str, Any]) -> list[Section]:
     columns = [*report.COLUMNS, "count", "lost"]
     spreads = [
-        [f"{key.removesuffix('_s')}, {name}", *_spread(figures[key])]
+        row
         for key in report.DISTRIBUTIONS
         for name, figures in result["backends"].items()
+        for row in _spreads(f"{key.removesuffix('_s')}, {name}", figures[key])
     ]
     meanings = [f"{key.removesuffix('_s')}: {meaning}." for key, meaning in report.DISTRIBUTIONS.items()]
     names = list(result["backends"])
@@ -181,26 +186,25 @@ def _tables(result: Mapping[str, Any]) -> list[Section]:
         [name, number(figures["streams"]), *(number(figures["integrity"][one]) for one in report.INTEGRITY)]
         for name, figures in result["backends"].items()
     ]
-    failures = [
-        f"{name}: {count} × {why}"
-        for name, figures in result["backends"].items()
-        for why, count in figures["failures"].items()
-    ]
     return [
         Section("Every duration", meanings, tables=[("", Table(["", *columns], spreads))]),
         Section("Load and cost", rates, tables=[("", Table(["", *names], costs)), *inside_plots.tables(result, names)]),
-        Section("Integrity", failures, tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
+        Section("Integrity", report.failures(result), tables=[("", Table(["", "streams", *report.INTEGRITY], whole))]),
     ]
 
 
-def _spread(spread: Mapping[str, Any]) -> list[str]:
-    cells = [seconds(spread[column]) for column in report.COLUMNS]
-    return [*cells, number(spread["count"]), number(spread["adjusted"]["lost"])]
+def _spreads(name: str, spread: Mapping[str, Any]) -> list[list[str]]:
+    """The row of those that came whole, and of all where some did not."""
+    lost = spread["adjusted"]["lost"]
+    rows = [[name, *(percentile(spread, column) for column in report.COLUMNS), number(spread["count"]), number(lost)]]
+    if lost:
+        rows.append([f"{name}, adjusted", *(adjusted(spread, column) for column in report.COLUMNS), "", ""])
+    return rows
 
 
 def _circumstances(result: Mapping[str, Any]) -> Section:
     sentences = [line.replace("`", "") for line in report.facts(result)]
-    return circumstances_of(result["machine"], result["settings"], reproduce(result), sentences, result["evidence"])
+    return circumstances_of(result["machine"], result["settings"], again.command(result), sentences, result["evidence"])
 
 
 def circumstances_of(
@@ -223,23 +227,6 @@ def circumstances_of(
         ],
         code=[("Do it again", f"git checkout {revision}\n{command}" if revision else command)],
     )
-
-
-def reproduce(result: Mapping[str, Any]) -> str:
-    """The command that plays the same plan."""
-    settings = result["settings"]
-    given = [f"{option} {settings[name]}" for name, option in OPTIONS.items() if settings.get(name) is not None]
-    backends = f"--backends {','.join(settings.get('backends') or result['backends'])}"
-    quick = ["--quick"] if settings.get("quick") else []
-    return " ".join(["streamgauge bench", *quick, backends, *given, *_flipping(settings)])
-
-
-def _flipping(settings: Mapping[str, Any]) -> list[str]:
-    how = settings.get("flipping")
-    if settings.get("scenario") != ROLLBACK or not how:
-        return []
-    every = [f"--flip-every {how['every_s']:g}"] if how["every_s"] else []
-    return [*every, *([] if how["loses_store"] else ["--no-kill"])]
 
 
 def _pairs(known: Mapping[str, Any]) -> Table:

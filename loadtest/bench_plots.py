@@ -104,6 +104,18 @@ def added(shown: Shown) -> Figure:
     return _ecdf(shown, found, "Added to the first token, cumulative", "overhead_ttft", "streams")
 
 
+def first_tokens(shown: Shown) -> Figure:
+    """The cumulative distribution of the time to the first token."""
+    found = {name: series.durations(streams, summary.ttft_ns) for name, streams in shown.measured.items()}
+    return _ecdf(shown, found, "Time to first token, cumulative", "ttft", "streams")
+
+
+def gaps(shown: Shown) -> Figure:
+    """The cumulative distribution of the time from one chunk to the next."""
+    found = {name: series.gaps(streams, shown.offset) for name, streams in shown.measured.items()}
+    return _ecdf(shown, found, "Gap between chunks, cumulative", "inter_chunk_latency", "gaps")
+
+
 def heatmaps(shown: Shown) -> list[Figure]:
     """Each backend's delivery latency over the time in which its blocks were played."""
     joined = {name: series.moments(streams, shown.offset) for name, streams in shown.measured.items()}

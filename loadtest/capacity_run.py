@@ -13,7 +13,8 @@ from loadtest import capacity, capacity_page, capacity_report, clock, host, plan
 from loadtest.capacity import Capacity, Document, Level, Played, Shape
 from loadtest.counters import Meter
 from loadtest.objective import Clause
-from loadtest.run import check_target, offset_again, play
+from loadtest.run import offset_again, play
+from loadtest.target import check_target
 
 QUICK_STREAM_S, STREAM_S = 1.5, 3.0
 QUICK_WINDOW_S, WINDOW_S = 2.0, 5.0

@@ -11,13 +11,19 @@ from rich.table import Table
 from loadtest.claims import Finding, Level, Measured, Outcome
 from loadtest.wording import seconds
 
-COLOURS = {Outcome.CONFIRMED: "green", Outcome.BETTER: "green", Outcome.UNDECIDED: "yellow"}
+COLOURS = {
+    Outcome.CONFIRMED: "green",
+    Outcome.BETTER: "green",
+    Outcome.UNDECIDED: "yellow",
+    Outcome.NOT_COMPARABLE: "yellow",
+}
 COLUMNS = ("claim", "stated", "measured", "interval", "outcome")
 
 EXPLAINED = (
     "An interval decides: a claim is confirmed when all of it lies within what is stated, or beyond it on the good "
-    "side of a promise. Intervals hold 95 %; those of the streams reach from the most that held to the fewest that did "
-    "not, and each number of streams was tried once. What each number is, and whether it is what the claim means:"
+    "side of a promise. What goes with a load that the guide does not name is not comparable, wherever it lies. "
+    "Intervals hold 95 %; those of the streams reach from the most that held to the fewest that did not, and each "
+    "number of streams was tried once. What each number is, and whether it is what the claim means:"
 )
 
 

@@ -83,7 +83,7 @@ def differences(before: Result, after: Result) -> dict[str, list[str]]:
 def gate(before: Result, after: Result, metrics: Sequence[str], allowed: float) -> list[Check]:
     """The checks: runs that can be trusted and compared, streams intact, and no metric worse than `allowed`."""
     unlike = differences(before, after)
-    checks = [_trusted("baseline", before), _trusted("this run", after)]
+    checks = [_trusted("baseline", before), _trusted("this run", after, is_judged=True)]
     checks.append(_like(unlike["shape"]))
     checks += [_intact(name, before, after) for name in before.backends]
     found = changes(before, after, metrics)
@@ -133,9 +133,12 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Seque
     ]
 
 
-def _trusted(name: str, run: Result) -> Check:
+def _trusted(name: str, run: Result, *, is_judged: bool = False) -> Check:
     if run.verdict is Verdict.VALID:
         return Check(f"verdict of {name}", Outcome.PASS, "VALID")
+    if run.verdict is Verdict.BROKEN and is_judged:
+        # Whatever else it was: streams that broke need no interval.
+        return Check(f"verdict of {name}", Outcome.REGRESSION, "; ".join(run.verdict_reasons))
     return Check(f"verdict of {name}", Outcome.INCONCLUSIVE, f"{run.verdict.value}: {'; '.join(run.verdict_reasons)}")
 
 

@@ -59,6 +59,8 @@ def _plan(options: BenchOptions, seed: int) -> Plan:
         stream_s=options.stream_s,
     )
     schedule, watch = catalogue.named(options.scenario)
+    if options.trace is None and options.time_scale != 1:
+        raise ValueError("only a trace has a --time-scale: add --trace FILE.csv, or leave it out")
     if options.protocol == "openai" and watch is not viewers.once:
         raise ValueError(f"a model has no streams to come back to: leave out --scenario {options.scenario}")
     if options.scenario == catalogue.SOAK:

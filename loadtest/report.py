@@ -11,7 +11,7 @@ from rich.table import Table
 from loadtest import flips_report
 from loadtest.catalogue import ROLLBACK
 from loadtest.extras import EXTRAS
-from loadtest.wording import mebibytes, number, seconds, signed_seconds
+from loadtest.wording import adjusted, mebibytes, number, percentile, seconds, signed_seconds
 
 DISTRIBUTIONS = {
     "delivery_latency_s": "producer held the chunk's last delta → client parsed its event; no model time in it",
@@ -33,6 +33,8 @@ RATES = {
     "store_ops_per_s": "Valkey's own count of commands, a script's inner ones too; the broker's left out",
     "store_ops_per_stream": "the same for one stream",
 }
+# An interval whose ends are further apart than this tells the direction and not the size.
+VAGUE = 10.0
 INTEGRITY = ("intact", "holes", "repeats", "out_of_order", "missing_terminal", "content_mismatch", "failed", "censored")
 COLUMNS = ("p50", "p90", "p95", "p99", "p999", "max")
 DELIVERED = {"ttfb_s": ("p50", "p99"), "overhead_ttft_s": ("p50", "p99"), "delivery_latency_s": ("p50", "p95", "p99")}
@@ -43,7 +45,8 @@ NOT_SAID = (
     "Percentiles are over the streams that ended intact; `adjusted` counts the others as infinite.",
     "Everything ran where this says it ran. On one machine the parts share processors, so ratios of one run carry over "
     "to other machines far better than its milliseconds do.",
-    "p99 and above rest on few samples in a short run; the interval of the ratio says how few.",
+    "A percentile of so few values that it would be the largest is left out (–): p90 takes 10, p95 20, p99 100, p999 "
+    "1,000. Just above, it rests on few all the same; the interval of the ratio says how few.",
     "The noise floor is that of this run: it holds the machine's mood within the run, not between two occasions.",
     "Database queries are a few per cent uncertain: PostgreSQL reports a connection's last second late.",
 )
@@ -79,7 +82,7 @@ def markdown(result: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()
         lines += ["", f"## {name}", f"{EXTRAS[name].meaning}.", "", *_distribution(spreads)]
     lines += ["", "## Load and cost", "", *_side_by_side(result, RATES), *_inside(result)]
     lines += _over_time(result)
-    lines += ["", "## Integrity (streams)", "", *_integrity(result), *_failures(result)]
+    lines += ["", "## Integrity (streams)", "", *_integrity(result), *(f"- {line}" for line in failures(result))]
     lines += ["", "## What the numbers are not", "", *(f"- {sentence}" for sentence in NOT_SAID)]
     lines += ["", "## Machine and settings", "", "```json"]
     lines += [json.dumps({key: result[key] for key in ("machine", "settings", "evidence")}, indent=1), "```", ""]
@@ -100,8 +103,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     flips_report.show(result, console)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")
-    for reason in result["verdict_reasons"]:
-        console.print(f"  {reason}", highlight=False)
+    for reason in [*result["verdict_reasons"], *failures(result)]:
+        console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 INSIDE = {
@@ -116,12 +119,10 @@ def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     backends = result["backends"].values()
     rows: list[tuple[str, list[str]]] = [("streams", [number(one["streams"]) for one in backends])]
     for key, percentiles in (DIRECT if result["settings"].get("protocol") == "openai" else DELIVERED).items():
-        rows += [
-            (f"{key.removesuffix('_s')} {name}", [seconds(one[key][name]) for one in backends]) for name in percentiles
-        ]
+        rows += _percentiles(key.removesuffix("_s"), [one[key] for one in backends], percentiles)
     for name, spreads in _extra(result).items():
         found = [spreads.get(one) for one in result["backends"]]
-        rows += [(f"{name} {label}", [seconds(one and one[label]) for one in found]) for label in ("p50", "p99")]
+        rows += _percentiles(name, found, ("p50", "p99"))
     rows += [(key, [number(one[key]) for one in backends]) for key in RATES if key != "store_ops_per_stream"]
     rows.append(("intact streams", [f"{one['integrity']['intact']} of {one['streams']}" for one in backends]))
     rows += [
@@ -129,6 +130,20 @@ def headline(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         for name in INTEGRITY[1:]
         if any(one["integrity"][name] for one in backends)
     ]
+    return rows
+
+
+def _percentiles(
+    name: str, spreads: Sequence[Mapping[str, Any] | None], labels: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """A row each, and beside it the adjusted one where some backend lost any."""
+    rows = []
+    for label in labels:
+        rows.append((f"{name} {label}", ["–" if one is None else percentile(one, label) for one in spreads]))
+        if any(one and one["adjusted"]["lost"] for one in spreads):
+            rows.append(
+                (f"{name} {label}, adjusted", ["–" if one is None else adjusted(one, label) for one in spreads])
+            )
     return rows
 
 
@@ -188,13 +203,15 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
 def _ratio_line(compared: Mapping[str, Any], label: str) -> str:
     ratio, times = compared[f"delivery_latency_{label}_ratio"], compared["times_lower"][label]
     way, shown = ("lower", times) if times["estimate"] >= 1 else ("higher", ratio)
-    interval = "no interval from one quartet"
-    if shown["low"] is not None:
-        interval = f"95 % interval {shown['low']:.3g} to {shown['high']:.3g}, {ratio['quartets']} quartets"
-    return (
-        f"delivery latency {label}: {compared['candidate']} is {shown['estimate']:.3g}× {way} than "
-        f"{compared['baseline']} ({interval})"
-    )
+    candidate, baseline, what = compared["candidate"], compared["baseline"], f"delivery latency {label}"
+    if shown["low"] is None:
+        return f"{what}: {candidate} was {shown['estimate']:.3g}× {way} than {baseline} in one quartet: too few to tell"
+    interval = f"95 % interval {shown['low']:.3g} to {shown['high']:.3g}, {ratio['quartets']} quartets"
+    if shown["low"] <= 1 <= shown["high"]:
+        return f"{what}: no difference shown between {candidate} and {baseline} ({interval})"
+    if shown["high"] > VAGUE * shown["low"]:
+        return f"{what}: {candidate} is {way} than {baseline}, and this run does not tell how much ({interval})"
+    return f"{what}: {candidate} is {shown['estimate']:.3g}× {way} than {baseline} ({interval})"
 
 
 def _noise_floor(result: Mapping[str, Any]) -> list[str]:
@@ -249,18 +266,12 @@ def _over_time(result: Mapping[str, Any]) -> list[str]:
 def _distribution(spreads: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = ["| | " + " | ".join((*COLUMNS, "count", "lost")) + " |", "|---|" + "---:|" * (len(COLUMNS) + 2)]
     for name, spread in spreads.items():
-        cells = [*(seconds(spread[column]) for column in COLUMNS), str(spread["count"])]
+        cells = [*(percentile(spread, column) for column in COLUMNS), str(spread["count"])]
         lines.append(f"| {name} | " + " | ".join([*cells, str(spread["adjusted"]["lost"])]) + " |")
         if spread["adjusted"]["lost"]:
-            adjusted = [_adjusted(spread, column) for column in COLUMNS]
-            lines.append(f"| {name}, adjusted | " + " | ".join([*adjusted, "", ""]) + " |")
+            cells = [adjusted(spread, column) for column in COLUMNS]
+            lines.append(f"| {name}, adjusted | " + " | ".join([*cells, "", ""]) + " |")
     return lines
-
-
-def _adjusted(spread: Mapping[str, Any], column: str) -> str:
-    if column in spread["adjusted"]["infinite"] or column == "max":
-        return "∞"
-    return seconds(spread["adjusted"][column])
 
 
 def _side_by_side(result: Mapping[str, Any], keys: Mapping[str, str]) -> list[str]:
@@ -280,9 +291,10 @@ def _integrity(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _failures(result: Mapping[str, Any]) -> list[str]:
+def failures(result: Mapping[str, Any]) -> list[str]:
+    """Why streams were no success, and how many for that reason."""
     return [
-        f"- {name}: {count} × {why}"
+        f"{name}: {count} × {why}"
         for name, figures in result["backends"].items()
         for why, count in figures["failures"].items()
     ]

@@ -53,7 +53,9 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
         figures["by_quartet"] |= costs.units(name, raw)
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
     floor = summary.noise_floor(streams, raw.offset)
-    judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted)
+    comparisons = [_comparison(names[0], name, streams, raw.offset) for name in names[1:]]
+    also = [*verdict.broken(backends), *verdict.too_few(backends, comparisons, floor)]
+    judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted, also=also)
     return {
         "schema": 3,
         "verdict": judged.value,
@@ -62,7 +64,7 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
         "machine": dict(machine),
         "settings": {**settings, **_settings(raw)},
         "backends": backends,
-        "comparisons": [_comparison(names[0], name, streams, raw.offset) for name in names[1:]],
+        "comparisons": comparisons,
         "noise_floor": floor,
         "evidence": msgspec.to_builtins(found),
         **_flips(streams, raw),

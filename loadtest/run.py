@@ -6,39 +6,36 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import msgspec
 import psutil
 from rich.console import Console
 
-from loadtest import bench_page, clock, flips_report, folders, host, merging, plan, recorder, report, result
+from loadtest import again, bench_page, clock, flips_report, folders, host, merging, plan, recorder, report, result
 from loadtest.bench.processes import rss_bytes
 from loadtest.counters import Counters, Meter
 from loadtest.drift import ProcessSample
 from loadtest.flipper import Flipper
 from loadtest.flips import Controls, Done
 from loadtest.generator import ALONE, Generator, GeneratorError, Team, exposing
-from loadtest.key import VARIABLE, key_headers
 from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import PLAINLY, Display, Showing, say
+from loadtest.target import BenchError, check_target
 from loadtest.usage import BlockCounters
+from loadtest.verdict import Verdict
 from loadtest.watched import System
 
 SAMPLE_EVERY_S = 1.0
 LOOPBACK = "127.0.0.1"
-NOT_OF_THE_LOAD = ("team", "progress")
 
 
-class BenchError(RuntimeError):
-    """The run cannot begin; the message says what to change. A GeneratorError or CountersError can end it later."""
+class BrokenRunError(RuntimeError):
+    """The run is written, and streams of it broke, or nothing came of it; the message says what."""
 
 
 class ContinuityError(RuntimeError):
@@ -58,9 +55,10 @@ def run_bench(
     """Measure and return the folder with result.json, report.md and the raw streams.
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
-    KeyboardInterrupt goes on; so it is when the generator dies, with GeneratorError, and with ContinuityError where a
-    flip cost something. `known` are settings of the system (such as `polling_interval_s`) that cannot be seen over the
-    wire, `system` is what can be seen of it from beside, `controls` what a plan with flips needs.
+    KeyboardInterrupt goes on; so it is when the generator dies (GeneratorError), when a flip cost something
+    (ContinuityError) and when streams broke (BrokenRunError). `known` are settings of the system (such as
+    `polling_interval_s`) that cannot be seen over the wire, `system` is what can be seen of it from beside, `controls`
+    what a plan with flips needs.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -86,11 +84,7 @@ def run_bench(
         load = play(played, target, folder, meter, console, options.team, showing, controls, exposed)
     load.save(folder)
     settings = {
-        **{name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_LOAD},
-        "out": str(options.out),
-        "trace": options.trace and str(options.trace),
-        "seed": seed,
-        "target": target,
+        **again.settings(options, target, seed),
         # A quick replay has to end within the minute: it is no longer the trace as recorded, and says so.
         "trace_output_tokens_capped_at": plan.QUICK_TRACE_TOKENS if options.quick and options.trace else None,
         "trace_segment_span_s_at_most": plan.QUICK_TRACE_SPAN_S if options.quick and options.trace else None,
@@ -130,7 +124,16 @@ def run_bench(
     if load.interrupted:
         raise KeyboardInterrupt
     check_continuity(made, folder)
+    check_whole(made, folder)
     return folder
+
+
+def check_whole(made: Mapping[str, Any], folder: Path) -> None:
+    """Raise BrokenRunError if a stream broke, or if none ended intact."""
+    intact = sum(figures["integrity"]["intact"] for figures in made["backends"].values())
+    if made["verdict"] == Verdict.BROKEN or not intact:
+        why = "; ".join(reason for reason in made["verdict_reasons"] if reason.startswith(made["verdict"]))
+        raise BrokenRunError(f"{why}. All rows are in {folder}: mend the cause, and measure anew.")
 
 
 def check_continuity(made: Mapping[str, Any], folder: Path) -> None:
@@ -244,40 +247,3 @@ def play(
         load.flips = flipper.end()
     load.host.append(host.sample())
     return load
-
-
-def check_target(target: str, protocol: plan.Protocol = "streamgauge") -> None:
-    """Raise BenchError with the fix when nothing that is ready answers there."""
-    if urlsplit(target).scheme not in {"http", "https"}:
-        raise BenchError(f"{target!r} is no target: give a URL such as http://127.0.0.1:8000")
-    path, fix = "/ready", "wait until the system is ready, or mend it"
-    asked = Request(f"{target}{path}")  # noqa: S310
-    if protocol == "openai":
-        path, fix = "/models", "give the URL that ends before /chat/completions, and OPENAI_API_KEY if it wants one"
-        asked = Request(f"{target}{path}", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"})  # noqa: S310
-    try:
-        with urlopen(asked, timeout=10) as answer:  # noqa: S310
-            answer.read()
-    except HTTPError as error:
-        error.close()
-        raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
-    except (URLError, OSError) as error:
-        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
-    if protocol == "streamgauge":
-        _check_key(target)
-
-
-def _check_key(target: str) -> None:
-    """Raise BenchError if the target asks for a key that we do not have; what has no sessions is asked no further."""
-    asked = Request(f"{target}/session", method="POST", headers=key_headers())  # noqa: S310 - checked above
-    try:
-        with urlopen(asked, timeout=10) as answer:  # noqa: S310
-            answer.read()
-    except HTTPError as error:
-        error.close()
-        if error.code in {401, 403}:
-            raise BenchError(
-                f"{target} lets nobody in without a key: set {VARIABLE} to one; 'streamgauge key NAME' makes one"
-            ) from error
-    except (URLError, OSError) as error:
-        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from loadtest import summary
 from loadtest.clock import Offset
 from loadtest.counters import store_calls_between
 from loadtest.host import HostSample
@@ -65,14 +66,29 @@ class PerBlock(NamedTuple):
 
 
 def deliveries(streams: Iterable[Measured], offset: Offset) -> Sample:
-    """Delivery latency of every content chunk; a broken stream's chunks all count as lost."""
+    """Delivery latency of every content chunk; a broken stream's chunks all count as lost.
+
+    A model that is asked directly does not say when it held one.
+    """
     values: list[float] = []
     lost = 0
-    for one in streams:
+    for one in (each for each in streams if each.row.protocol != "openai"):
         if one.good:
             values += [took for _, took in _chunks(one.row, offset)]
         else:
             lost += max(one.row.kinds.count("content"), one.row.planned_chunks or 1)
+    return Sample(sorted(values), lost)
+
+
+def gaps(streams: Iterable[Measured], offset: Offset) -> Sample:
+    """From one content event to the next; of a broken stream all count as lost."""
+    values: list[float] = []
+    lost = 0
+    for one in streams:
+        if one.good:
+            values += [max(LEAST_S, gap_ns / 1e9) for gap_ns in summary.gaps_ns(one.row, offset)]
+        else:
+            lost += max(one.row.kinds.count("content"), one.row.planned_chunks or 1) - 1
     return Sample(sorted(values), lost)
 
 
@@ -224,7 +240,9 @@ def ratio(
 
 
 def _chunks(row: StreamRow, offset: Offset) -> list[tuple[int, float]]:
-    """(received, seconds taken) of every content chunk that was seen live."""
+    """(received, seconds taken) of every content chunk that was seen live and of which it is known when it was made."""
+    if row.protocol == "openai":
+        return []
     events = zip(row.kinds, row.produced_ns, row.received_ns, live(row, offset), strict=True)
     return [
         (received_ns, max(LEAST_S, (received_ns - produced_ns - offset.offset_ns) / 1e9))

@@ -104,16 +104,17 @@ def inter_chunk_latency(streams: Iterable[Measured], offset: Offset) -> Distribu
     """From one content event to the next at the client, unless that had waited for a viewer who was not there."""
     found = Distribution()
     for one in streams:
-        row = one.row
-        if not one.good:
-            found.lost += max(row.kinds.count("content"), row.planned_chunks or 1) - 1
-            continue
-        events = zip(row.kinds, row.received_ns, live(row, offset), strict=True)
-        contents = [(at_ns, is_live) for kind, at_ns, is_live in events if kind == "content"]
-        for (before, _), (after, is_live) in pairwise(contents):
-            if is_live:
-                found.add(after - before)
+        for gap_ns in gaps_ns(one.row, offset) if one.good else ():
+            found.add(gap_ns)
+        found.lost += 0 if one.good else max(one.row.kinds.count("content"), one.row.planned_chunks or 1) - 1
     return found
+
+
+def gaps_ns(row: StreamRow, offset: Offset) -> list[int]:
+    """From each content event to the next that was seen live."""
+    events = zip(row.kinds, row.received_ns, live(row, offset), strict=True)
+    contents = [(at_ns, is_live) for kind, at_ns, is_live in events if kind == "content"]
+    return [after - before for (before, _), (after, is_live) in pairwise(contents) if is_live]
 
 
 def integrity(streams: Sequence[Measured]) -> dict[str, int]:

@@ -32,6 +32,13 @@ CLOCK_BOUND_S = 0.0125
 CLOCK_RESOLUTION_S = 0.00001
 # How far the same backend may be from itself when its interval leaves out 1; closer is of no consequence.
 NOISE_FLOOR = 1.05
+# The most and the least of so many streams enclose the median with 95 % certainty; of fewer nothing does.
+LEAST_STREAMS = 6
+# A noise floor whose interval reaches further calls a threefold difference nothing. Two quartets that are a sixth
+# apart reach so far.
+FLOOR_REACH = 3.0
+# What a stream's row may say without its having broken.
+_NO_BREAK = ("intact", "censored")
 # Two instants on one clock cannot be in the wrong order; between hosts the offset's bound explains a few.
 BELOW_ZERO_SHARE = 0.001
 
@@ -40,12 +47,14 @@ class Verdict(StrEnum):
     """The worst finding names the run."""
 
     VALID = "VALID"
+    TOO_FEW = "TOO-FEW"
     NOISY = "NOISY"
     GENERATOR_LIMITED = "GENERATOR-LIMITED"
     CENSORED = "CENSORED"
+    BROKEN = "BROKEN"
 
 
-_WORST_FIRST = (Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY)
+_WORST_FIRST = (Verdict.BROKEN, Verdict.CENSORED, Verdict.GENERATOR_LIMITED, Verdict.NOISY, Verdict.TOO_FEW)
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -108,9 +117,14 @@ def judge(
     noise_floor: Mapping[str, Mapping[str, Any]] | None,
     *,
     interrupted: bool,
+    also: Sequence[tuple[Verdict, str]] = (),
 ) -> tuple[Verdict, list[str]]:
-    """The verdict, and a sentence for everything that speaks against the run (none when VALID)."""
+    """The verdict, and a sentence for everything that speaks against the run (none when VALID).
+
+    `also` is what else does where the figures are to be compared: a search for the edge expects streams to break.
+    """
     reasons = [
+        *also,
         *((Verdict.CENSORED, reason) for reason in _censored(backends, interrupted=interrupted)),
         *((Verdict.GENERATOR_LIMITED, reason) for reason in _generator(found)),
         *((Verdict.NOISY, reason) for reason in [*_noise(found, backends), *_floor(noise_floor)]),
@@ -120,13 +134,59 @@ def judge(
     return verdict, [f"{kind}: {reason}" for kind, reason in reasons]
 
 
+def broken(backends: Mapping[str, Mapping[str, Any]]) -> list[tuple[Verdict, str]]:
+    """A sentence for each backend of which a stream broke: how many, how, and why most of them did.
+
+    One is enough: no backend may lose or repeat anything, and the percentiles are those of the survivors.
+    """
+    return [
+        (Verdict.BROKEN, f"{count} of {figures['streams']} streams of {name} did not come whole: {_how(figures)}")
+        for name, figures in backends.items()
+        if (count := _broken(figures["integrity"], figures["streams"]))
+    ]
+
+
+def _broken(integrity: Mapping[str, int], streams: int) -> int:
+    """Those that ended by themselves and were not intact."""
+    return streams - integrity["intact"] - integrity["censored"]
+
+
+def _how(figures: Mapping[str, Any]) -> str:
+    kinds = [f"{count} {kind}" for kind, count in figures["integrity"].items() if kind not in _NO_BREAK and count]
+    why = next(iter(figures["failures"]), None)
+    return ", ".join(kinds) + (f" (most often: {why})" if why else "")
+
+
+def too_few(
+    backends: Mapping[str, Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    noise_floor: Mapping[str, Mapping[str, Any]] | None,
+) -> list[tuple[Verdict, str]]:
+    """A sentence for each way in which the run is too small to tell anything."""
+    reasons = [
+        f"{count} streams of {name} ended intact, and {LEAST_STREAMS} are the fewest that tell: "
+        "more with --num-conversations"
+        for name, figures in backends.items()
+        if (count := figures["integrity"]["intact"]) < LEAST_STREAMS
+    ]
+    floor = [noise_floor["p50"]] if noise_floor else []
+    if any(one["quartets"] == 1 for one in [*floor, *(each["delivery_latency_p50_ratio"] for each in comparisons)]):
+        reasons.append("one quartet gives no interval, of a ratio or of the noise floor: more with --quartets")
+    reasons += [
+        f"the noise floor is known no better than {ratio['low']:.3g} to {ratio['high']:.3g}×: more with --quartets"
+        for ratio in floor
+        if ratio["low"] is not None and not 1 / FLOOR_REACH <= ratio["low"] <= ratio["high"] <= FLOOR_REACH
+    ]
+    return [(Verdict.TOO_FEW, reason) for reason in reasons]
+
+
 def _censored(backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool) -> list[str]:
     reasons = ["the run was stopped before its plan was played"] if interrupted else []
     for name, figures in backends.items():
         cut = figures["integrity"]["censored"]
         if cut:
             reasons.append(f"{cut} streams of {name} were cut off in flight")
-        if not figures["integrity"]["intact"]:
+        if not any(count for kind, count in figures["integrity"].items() if kind != "censored"):
             reasons.append(f"no stream of {name} ended intact, so nothing was measured there")
     return reasons
 

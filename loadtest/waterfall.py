@@ -33,7 +33,7 @@ def slowest(streams: Iterable[Measured], offset: Offset, count: int) -> list[Fal
 
 def _fall(one: Measured, offset: Offset) -> Fall | None:
     row = one.row
-    if row.sent_ns is None:
+    if row.sent_ns is None or row.protocol == "openai":  # a model does not say which of its chunks was slow
         return None
     chunks = [
         (received_ns - produced_ns - offset.offset_ns, received_ns)

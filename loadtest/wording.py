@@ -1,5 +1,11 @@
 """Numbers as they are read: a duration with its unit, a count, an amount of memory."""
 
+from collections.abc import Mapping
+from typing import Any
+
+# Of fewer values these are the largest one, whatever their name.
+LEAST_VALUES = {"p90": 10, "p95": 20, "p99": 100, "p999": 1000}
+
 
 def seconds(value: float | None) -> str:
     """A duration with a unit fit to read."""
@@ -25,3 +31,19 @@ def number(value: float | None) -> str:
 def mebibytes(value: int | None) -> str:
     """An amount of memory fit to read."""
     return "–" if value is None else f"{value / 2**20:.0f} MiB"
+
+
+def percentile(spread: Mapping[str, Any], column: str) -> str:
+    """The percentile of what came whole, if there are enough of them."""
+    return "–" if spread["count"] < LEAST_VALUES.get(column, 1) else seconds(spread[column])
+
+
+def adjusted(spread: Mapping[str, Any], column: str) -> str:
+    """The percentile with what never came whole counted as infinite, if there are enough of all."""
+    if spread["count"] + spread["adjusted"]["lost"] < LEAST_VALUES.get(column, 1):
+        return "–"
+    if column in spread["adjusted"]["infinite"] or (column == "max" and spread["adjusted"]["lost"]):
+        return "∞"
+    if column == "max":
+        return seconds(spread["max"])
+    return seconds(spread["adjusted"][column])

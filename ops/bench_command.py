@@ -13,6 +13,7 @@ from ops.measure import measure, measure_own_stack, with_flips
 from ops.options import chosen_backends
 from ops.signals import signals_interrupt
 from ops.stack import StackOptions
+from ops.usage import UsageError
 
 INTERRUPTED = 130
 
@@ -91,7 +92,8 @@ def bench(
 ) -> None:
     """Measure the backends side by side on a system of our own, or on --target, and write results/<time>/.
 
-    With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
+    Exit 0: a result, trusted or not; 1: streams broke or a part failed; 2: usage; 130: interrupted. With --target the
+    servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
     options = BenchOptions(
         quick=quick,
@@ -115,6 +117,10 @@ def bench(
     is_rollback = scenario == "rollback"
     if is_rollback:
         options = with_flips(options, target, os.environ, every_s=flip_every, kill=kill)
+    elif flip_every is not None or not kill:
+        raise UsageError(
+            "Only a rollback flips the flag: add --scenario rollback, or leave out --flip-every and --no-kill."
+        )
     try:
         with signals_interrupt():
             if target:

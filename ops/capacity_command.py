@@ -7,16 +7,17 @@ import typer
 from rich.console import Console
 
 from app.settings import load_settings
-from app.streaming.backends import NAMES
 from loadtest import objective
 from loadtest.capacity_run import CapacityOptions, find_capacity
 from loadtest.objective import EXAMPLE, Clause
 from ops.display import Progress
 from ops.measure import crash_interrupts, errors_say_what_to_do
+from ops.options import ALL, chosen_backends
 from ops.perf import allow_many_files
 from ops.processes import StackError
 from ops.signals import signals_interrupt
 from ops.stack import StackOptions, running_stack
+from ops.usage import UsageError
 
 INTERRUPTED = 130
 
@@ -27,7 +28,7 @@ console = Console(highlight=False)
 @app.command()
 def capacity(
     slo: Annotated[str, typer.Option(help="Conditions that all have to hold, with commas between them.")] = EXAMPLE,
-    backends: Annotated[str, typer.Option(help="With commas between them.")] = ",".join(NAMES),
+    backends: Annotated[str, typer.Option(help="With commas between them, or all.")] = ALL,
     chunk_rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Chunks per second of one stream.")] = 20.0,
     stream_seconds: Annotated[
         float | None, typer.Option(min=0.1, max=3600, help="How long an answer takes (3, quick 1.5).")
@@ -53,7 +54,7 @@ def capacity(
     """
     options = CapacityOptions(
         objective=_objective(slo),
-        backends=_names(backends),
+        backends=chosen_backends(backends),
         quick=quick,
         chunk_rate=chunk_rate,
         stream_s=stream_seconds,
@@ -98,11 +99,4 @@ def _objective(text: str) -> tuple[Clause, ...]:
     try:
         return tuple(objective.parse(text))
     except ValueError as error:
-        raise StackError(f"--slo: {error}.") from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise StackError(f"--backends {text!r} names none: use some of {', '.join(NAMES)}.")
-    return names
+        raise UsageError(f"--slo: {error}.") from error

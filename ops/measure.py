@@ -17,7 +17,8 @@ from loadtest.catalogue import ROLLBACK
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
 from loadtest.options import BenchOptions
-from loadtest.run import BenchError, ContinuityError, check, run_bench
+from loadtest.run import BrokenRunError, ContinuityError, check, run_bench
+from loadtest.target import BenchError, NoTargetError
 from loadtest.watched import System
 from ops import flipping
 from ops.display import Progress, show_stack
@@ -32,7 +33,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def measure_own_stack(options: BenchOptions, stack_options: StackOptions, console: Console, *, verbose: bool) -> Path:
     """Measure a stack that lives for this run only. Raises `StackError` when it, or a part of it, fails."""
     _check(options)
-    known = {"polling_interval_s": load_settings().polling_interval_s}
+    known = {
+        "own_system": True,
+        "polling_interval_s": load_settings().polling_interval_s,
+        "workers": stack_options.workers,
+        "apis": stack_options.apis,
+    }
     console.print("Starting the system under test:")
     with Progress(console) as progress, running_stack(stack_options, progress.part) as stack:
         progress.finish()
@@ -65,10 +71,11 @@ def measure(options: BenchOptions, target: str, environment: Mapping[str, str], 
         # Of somebody else's system one API's metrics are in sight: enough for what is written, not for the workers.
         metrics = () if options.protocol == "openai" else (f"{target.rstrip('/')}/metrics",)
         system = System(metrics)
+        known = {"own_system": False}
         if options.scenario != ROLLBACK:
-            return run_bench(options, target, database_url, redis_url, console, system=system)
+            return run_bench(options, target, database_url, redis_url, console, known, system)
         with flipping.borrowed_flag(database_url or "", load_settings().default_backend) as controls:
-            return run_bench(options, target, database_url, redis_url, console, system=system, controls=controls)
+            return run_bench(options, target, database_url, redis_url, console, known, system, controls)
 
 
 def with_flips(
@@ -99,7 +106,9 @@ def errors_say_what_to_do() -> Iterator[None]:
     """Turn what the measurement raises into what the command line prints."""
     try:
         yield
-    except (BenchError, ContinuityError, GeneratorError, CountersError, ValueError) as error:
+    except NoTargetError as error:
+        raise UsageError(str(error)) from error
+    except (BenchError, BrokenRunError, ContinuityError, GeneratorError, CountersError, ValueError) as error:
         raise StackError(str(error)) from error
     except OSError as error:
         if error.errno not in FULL:

@@ -13,7 +13,7 @@ from loadtest import capacity, sizing
 from loadtest.bench.session import Results
 from loadtest.sizing import GIB, Sizing, SizingError, Systems, Wanted
 from loadtest.sizing_report import markdown
-from ops.processes import StackError
+from ops.usage import UsageError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False)
@@ -62,8 +62,8 @@ def _plans(source: Path, wanted: Wanted, names: tuple[str, ...]) -> list[Sizing]
             return sizing.from_capacity(capacity.read(data), wanted, names)
         return sizing.from_perf(msgspec.json.decode(data, type=Results), wanted, names)
     except OSError as error:
-        raise StackError(f"{source}: {error.strerror}: {fix}.") from error
+        raise UsageError(f"{source}: {error.strerror}: {fix}.") from error
     except (msgspec.MsgspecError, AttributeError) as error:
-        raise StackError(f"{source} has no measured costs ({error}): {fix}.") from error
+        raise UsageError(f"{source} has no measured costs ({error}): {fix}.") from error
     except SizingError as error:
-        raise StackError(f"{source}: {error}.") from error
+        raise UsageError(f"{source}: {error}.") from error

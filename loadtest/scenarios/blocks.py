@@ -53,8 +53,8 @@ class BlockRun:
         """Messages in flight."""
         return len(self._greenlets)
 
-    def prepare(self) -> list[str | None]:
-        """Make the conversations, so that the measured POST is the first thing an arrival does."""
+    def prepare(self) -> list[str | WireError | None]:
+        """Make the conversations, so that the measured POST is the first thing an arrival does; or say why not."""
         if self._plan.protocol == "openai":
             return [None] * len(self._share)
         pool = gevent.pool.Pool(PREPARE_AT_ONCE)
@@ -62,7 +62,7 @@ class BlockRun:
         gevent.joinall(makers)
         return [maker.value for maker in makers]
 
-    def play(self, conversations: list[str | None], began_ns: int) -> None:
+    def play(self, conversations: list[str | WireError | None], began_ns: int) -> None:
         """Start every arrival at its intended instant, counted from `began_ns`, and wait until all are over."""
         for index, name in zip(self._share, conversations, strict=True):
             arrival = self._block.arrivals[index]
@@ -83,22 +83,22 @@ class BlockRun:
         rows, self.rows = self.rows, []
         return rows
 
-    def _create(self) -> str | None:
+    def _create(self) -> str | WireError:
         try:
             return conversation.create(self._client)
-        except WireError:
-            return None  # told by the row: no message is sent
+        except WireError as error:
+            return error  # told by the row: no message is sent
 
-    def _converse(self, index: int, recordings: list[recorder.Recording], name: str | None) -> None:
+    def _converse(self, index: int, recordings: list[recorder.Recording], name: str | WireError | None) -> None:
         rows = self._rows(recordings, name)
         self.rows += rows  # not in one: `rows` may be another list after the wait
         # Their events are in the rows now: a long run holds no more than what is open.
         self._events_before += sum(one.events for one in self._live.pop(index))
         self.done += 1
 
-    def _rows(self, recordings: list[recorder.Recording], name: str | None) -> list[recorder.StreamRow]:
+    def _rows(self, recordings: list[recorder.Recording], name: str | WireError | None) -> list[recorder.StreamRow]:
         if self._plan.protocol == "openai":
             return direct.complete(self._client, recordings[0], self._plan.stream_timeout_s)
-        if name is None:
-            return [one.row("failed", "POST /conversations failed") for one in recordings]
+        if not isinstance(name, str):
+            return [one.row("failed", f"no conversation was made: {name}") for one in recordings]
         return conversation.converse(self._client, recordings, name, self._plan.stream_timeout_s)

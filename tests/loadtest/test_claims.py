@@ -8,6 +8,7 @@ from tests.support.results import run_of, typed
 
 PROMISE = Claim("small", "1–5", "s", 1, 5, promise=True)
 STATE = Claim("middling", "1–5", "s", 1, 5)
+LOADED = Claim("of a load", "1–5/s", "/s", 1, 5, promise=True, of_its_load=True)
 LEAST = Claim("large", "30×", "×", 30, None, promise=True)
 
 
@@ -26,6 +27,9 @@ LEAST = Claim("large", "30×", "×", 30, None, promise=True)
         (PROMISE, 0.5, 2, Outcome.CONFIRMED),
         (PROMISE, 4, 6, Outcome.UNDECIDED),
         (PROMISE, 6, 7, Outcome.HIGHER),
+        (LOADED, 2, 4, Outcome.NOT_COMPARABLE),
+        (LOADED, 6, 7, Outcome.NOT_COMPARABLE),
+        (LOADED, None, None, Outcome.UNDECIDED),
         (LEAST, 31, 50, Outcome.CONFIRMED),
         (LEAST, 31, None, Outcome.CONFIRMED),
         (LEAST, 20, 40, Outcome.UNDECIDED),
@@ -33,7 +37,10 @@ LEAST = Claim("large", "30×", "×", 30, None, promise=True)
     ],
 )
 def test_only_the_whole_interval_decides(claim: Claim, low: float | None, high: float | None, outcome: Outcome) -> None:
-    """What straddles an end is undecided, but a promise of something small is kept by what is smaller."""
+    """What straddles an end is undecided, but a promise of something small is kept by what is smaller.
+
+    A number that goes with a load decides nothing where the guide names no load.
+    """
     assert judge(claim, Measured(low, low, high)) is outcome
 
 

@@ -139,6 +139,12 @@ def test_a_broken_stream_more_is_a_regression() -> None:
     assert outcome_of(run_of(), broken) is Outcome.REGRESSION
 
 
+def test_a_run_that_broke_is_a_regression_of_one_that_did_not() -> None:
+    """Its verdict says so by itself; a baseline that broke says nothing."""
+    assert outcome_of(run_of(), run_of(failed=1)) is Outcome.REGRESSION
+    assert outcome_of(run_of(failed=1), run_of()) is Outcome.INCONCLUSIVE
+
+
 def test_one_quartet_cannot_pass() -> None:
     """Without an interval nothing is known."""
     assert outcome_of(run_of(quartets=1), run_of(quartets=1)) is Outcome.INCONCLUSIVE

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadtest import bench_page, document, flips_report, plan, recorder, report, result
+from loadtest import again, bench_page, document, flips_report, plan, recorder, report, result
 from loadtest.clock import Offset
 from loadtest.flips import Done
 from loadtest.host import sample
@@ -96,11 +96,11 @@ def test_the_page_says_how_to_flip_again() -> None:
     """With the same pace, and without the loss of the store if there was none."""
     made = made_of(ROWS)
     made["settings"] |= {"duration": "21s", "flipping": {"every_s": 2.0, "loses_store": False}}
-    command = bench_page.reproduce(made)
+    command = again.command(made)
     assert "--scenario rollback --duration 21s" in command
     assert command.endswith("--flip-every 2 --no-kill")
     made["settings"] |= {"flipping": {"every_s": None, "loses_store": True}}
-    assert bench_page.reproduce(made).endswith("--seed 1")
+    assert again.command(made).endswith("--seed 1")
 
 
 def test_other_runs_say_nothing_of_flips(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from loadtest.plots.bars import Bar, Part, bars
 from loadtest.plots.scales import Linear
 from loadtest.plots.svg import SHADES, key
 from loadtest.recorder import StreamRow
+from loadtest.verdict import Verdict
 from ops.measure import errors_say_what_to_do
 from ops.processes import StackError
 from tests.support.results import run_of
@@ -101,6 +102,26 @@ def test_streams_that_broke_are_told_in_the_plots(tmp_path: Path) -> None:
     assert "Never came whole, so counted as infinite: 5 of 40 of polling." in html
 
 
+def test_of_a_model_alone_nothing_is_plotted_that_it_does_not_tell(tmp_path: Path) -> None:
+    """First token and gaps stand where a delivery would: when a token was made is not known."""
+    streams = [
+        msgspec.structs.replace(row, backend="openai", protocol="openai", produced_ns=(0,) * len(row.kinds))
+        for row in rows()
+    ]
+    left_in(tmp_path, streams)
+    plan.save(msgspec.structs.replace(PLAN, protocol="openai"), tmp_path / "plan.json")
+    made = run_of(quartets=2)
+    made["backends"] = {"openai": made["backends"]["pubsub"]}
+    html = html_of(tmp_path, **{**made, "comparisons": [], "noise_floor": None})
+    titles = re.findall(r"<figure>\s*<figcaption><h3>(.*?)</h3>", html)
+    assert titles[:2] == ["Time to first token, cumulative", "Gap between chunks, cumulative"]
+    assert not any("Delivery" in one or "Added" in one or "slowest" in one for one in titles)
+    gaps = html[html.index("Gap between chunks") :]
+    assert '<th scope="row">openai</th><td>50 ms</td>' in gaps[: gaps.index("</figure>")]
+    assert "gap-between-chunks-cumulative.svg" in (tmp_path / "report.md").read_text()
+    assert "delivery-latency" not in (tmp_path / "report.md").read_text()
+
+
 def test_a_result_without_its_rows_says_what_is_missing(tmp_path: Path) -> None:
     """Tables all the same."""
     html = html_of(tmp_path)
@@ -131,8 +152,8 @@ def test_a_legend_is_drawn_as_the_plot_draws_it() -> None:
     assert all(f".p{shade} {{ fill: var(--p{shade}); }}" in style for shade in range(SHADES))
 
 
-@pytest.mark.parametrize("verdict", list(bench_page.VERDICTS))
-def test_the_page_says_what_its_verdict_means(tmp_path: Path, verdict: str) -> None:
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_page_says_what_its_verdict_means(tmp_path: Path, verdict: Verdict) -> None:
     """In a sentence beside the word."""
     html = html_of(tmp_path, verdict=verdict, verdict_reasons=["so it was"])
     assert f"<strong>{verdict}</strong> {bench_page.VERDICTS[verdict]}" in html

@@ -10,19 +10,20 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadtest import plan, recorder, report, schedules
+from loadtest import bench_page, plan, recorder, report, schedules
 from loadtest.clock import Offset
 from loadtest.generator import Progress
 from loadtest.plan import Protocol
 from loadtest.progress import Display
-from loadtest.wording import seconds
+from loadtest.run import BrokenRunError, check_whole
+from loadtest.wording import adjusted, percentile, seconds
 from tests.support.results import run_of
 from tests.support.stream_rows import intact
 
 
 def made(*, same_host: bool = True, interrupted: bool = False) -> dict[str, Any]:
     offset = Offset(True, 0, 0) if same_host else Offset(False, 300_000, 200_000)
-    return run_of(quartets=2, interrupted=interrupted, offset=offset)
+    return run_of(quartets=3, interrupted=interrupted, offset=offset)
 
 
 def test_the_report_has_the_verdict_the_figures_and_what_they_are_not(tmp_path: Path) -> None:
@@ -51,8 +52,28 @@ def test_every_other_backend_is_held_against_polling_or_else_the_first_named() -
     text = report.markdown(run_of({"b": 2.0, "a": 1.0, "c": 2.0}))
     assert text.startswith("# b vs a vs c: VALID")
     assert "a is 2× lower than b" in text
-    assert "c is 1× lower than b" in text
+    assert "no difference shown between c and b" in text
     assert "polling" not in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (
+            0.00668,
+            6580.0,
+            "no difference shown between pubsub and polling (95 % interval 0.00668 to 6.58e+03, 4 quartets)",
+        ),
+        (1.5, 30.0, "pubsub is lower than polling, and this run does not tell how much (95 % interval 1.5 to 30"),
+        (5.5, 8.0, "pubsub is 6.63× lower than polling (95 % interval 5.5 to 8, 4 quartets)"),
+        (None, None, "pubsub was 6.63× lower than polling in one quartet: too few to tell"),
+    ],
+)
+def test_a_ratio_is_a_fact_only_as_far_as_its_interval_is(low: float | None, high: float | None, said: str) -> None:
+    """What holds 1 shows nothing, what spans a decade only the direction."""
+    document = run_of()
+    document["comparisons"][0]["times_lower"]["p50"] = {"estimate": 6.63, "low": low, "high": high}
+    assert said in report.comparison_lines(document)[0]
 
 
 def test_one_backend_is_held_against_none() -> None:
@@ -102,6 +123,49 @@ def test_the_progress_of_one_backend_shows_what_there_is(
     assert ", only alone (seed 1)" in output.getvalue()
     assert "alternating" not in output.getvalue()
     assert ("p50 / p99" in output.getvalue()) == has_latencies
+
+
+def test_a_broken_run_shows_what_broke_and_what_its_figures_would_be_with_it(tmp_path: Path) -> None:
+    """Adjusted percentiles beside the survivors', in every form, and why; no stream, no success."""
+    document = run_of(failed=3)
+    output = io.StringIO()
+    report.show(document, Console(width=100, file=output))
+    text = output.getvalue()
+    assert "verdict: BROKEN" in text
+    assert "2 of 8 streams of pubsub did not come whole: 2 failed (most often: Connection refused)" in text
+    assert "polling: 1 × Connection refused" in text
+    assert re.search(r"delivery_latency p95, adjusted │\s+∞ │\s+∞", text)
+    html = bench_page.write_report(document, tmp_path).read_text()
+    assert '<th scope="row">delivery_latency, polling, adjusted</th>' in html
+    assert "`" not in html
+    with pytest.raises(BrokenRunError, match=r"1 of 8 streams of polling.*mend the cause"):
+        check_whole(document, tmp_path)
+    check_whole(run_of(), tmp_path)
+
+
+def test_a_percentile_of_too_few_values_is_not_printed() -> None:
+    """It would be the largest of them; how many there were stands beside it."""
+    few, many = (run_of(quartets=quartets)["backends"]["polling"] for quartets in (2, 10))
+    shown = [[percentile(one[key], "p95") for key in ("ttfb_s", "delivery_latency_s")] for one in (few, many)]
+    assert shown == [["–", "50 ms"], ["5 ms", "50 ms"]]
+    assert percentile(few["ttfb_s"], "p50") == percentile(few["ttfb_s"], "max") == "5 ms"
+    assert adjusted(few["ttfb_s"], "p99") == "–"
+    assert "5 ms" not in next(line for line in _printed(run_of()).splitlines() if "ttfb p99" in line)
+
+
+def _printed(document: dict[str, Any]) -> str:
+    output = io.StringIO()
+    report.show(document, Console(width=100, file=output))
+    return output.getvalue()
+
+
+def test_a_run_of_which_nothing_came_is_no_success(tmp_path: Path) -> None:
+    """Whatever its verdict."""
+    with pytest.raises(BrokenRunError):
+        check_whole(run_of(failed=16), tmp_path)
+    cut = {**run_of(), "verdict": "CENSORED", "backends": {"polling": {"integrity": {"intact": 0}}}}
+    with pytest.raises(BrokenRunError):
+        check_whole(cut, tmp_path)
 
 
 def test_the_ratio_and_its_inverse_agree() -> None:

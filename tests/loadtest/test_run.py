@@ -16,7 +16,8 @@ from rich.console import Console
 from loadtest import document
 from loadtest.generator import GeneratorError
 from loadtest.options import BenchOptions
-from loadtest.run import BenchError, check, run_bench
+from loadtest.run import check, run_bench
+from loadtest.target import BenchError
 from tests.support.targets import ROOT, running_target
 from tests.support.waiting import until
 

@@ -18,7 +18,8 @@ from loadtest.integrity import Fault
 from loadtest.options import BenchOptions, make_plan
 from loadtest.plan import Arrival, Block, Plan
 from loadtest.recorder import StreamRow
-from loadtest.run import BenchError, play, run_bench
+from loadtest.run import play, run_bench
+from loadtest.target import BenchError
 from loadtest.viewers import Drop, Viewer, Watching
 from loadtest.watched import System
 from ops.stack import Stack

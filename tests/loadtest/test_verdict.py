@@ -9,7 +9,7 @@ from loadtest.clock import Offset
 from loadtest.host import HostSample, sample
 from loadtest.recorder import GeneratorRow
 from loadtest.stats import Distribution
-from loadtest.verdict import Evidence, Verdict, evidence, judge
+from loadtest.verdict import Evidence, Verdict, broken, evidence, judge, too_few
 from tests.support.stream_rows import MS
 
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
@@ -27,14 +27,16 @@ QUIET = Evidence(
 def backends(*, censored: int = 0, intact: int = 20, below_zero: int = 0) -> dict[str, Any]:
     return {
         "polling": {
+            "streams": intact + censored,
             "integrity": {"intact": intact, "censored": censored},
+            "failures": {},
             "delivery_latency_s": {"count": 100, "below_zero": below_zero},
         }
     }
 
 
 def test_an_undisturbed_run_is_valid_without_reasons() -> None:
-    """Streams that failed are the system's figures, not the run's fault."""
+    """Nothing speaks against it."""
     assert judge(QUIET, backends(), None, interrupted=False) == (Verdict.VALID, [])
 
 
@@ -73,6 +75,38 @@ def test_a_backend_without_an_intact_stream_is_not_valid() -> None:
     assert judge(QUIET, backends(intact=0), None, interrupted=False)[0] == Verdict.CENSORED
 
 
+def test_streams_that_broke_break_the_run_whatever_else_it_was() -> None:
+    """Counted once each, with what was wrong with them and why most failed; a cut run says that too."""
+    found = backends(censored=1, intact=8)
+    found["polling"] |= {"streams": 24, "failures": {"POST answered 0: Connection refused": 11, "cut": 1}}
+    found["polling"]["integrity"] |= {"missing_terminal": 4, "failed": 12}
+    verdict, reasons = judge(QUIET, found, None, interrupted=False, also=broken(found))
+    assert verdict == Verdict.BROKEN
+    assert reasons == [
+        "BROKEN: 15 of 24 streams of polling did not come whole: 4 missing_terminal, 12 failed "
+        "(most often: POST answered 0: Connection refused)",
+        "CENSORED: 1 streams of polling were cut off in flight",
+    ]
+
+
+def test_one_broken_stream_is_enough_and_a_cut_one_is_none() -> None:
+    """Nothing may be lost, and what was in flight at the stop was not."""
+    one = backends(intact=99)
+    one["polling"] |= {"streams": 100}
+    one["polling"]["integrity"] |= {"holes": 1}
+    assert [verdict for verdict, _ in broken(one)] == [Verdict.BROKEN]
+    assert broken(backends(censored=3)) == []
+
+
+def test_a_target_that_died_is_broken_and_not_cut() -> None:
+    """No stream ended intact, and none was in flight at the stop."""
+    dead = backends(intact=0)
+    dead["polling"] |= {"streams": 5}
+    dead["polling"]["integrity"] |= {"failed": 5}
+    found, reasons = judge(QUIET, dead, None, interrupted=False, also=broken(dead))
+    assert (found, len(reasons)) == (Verdict.BROKEN, 1)
+
+
 def test_chunks_received_before_they_were_made_show_a_bad_clock() -> None:
     """On one clock that cannot happen."""
     assert judge(QUIET, backends(below_zero=5), None, interrupted=False)[0] == Verdict.NOISY
@@ -92,8 +126,33 @@ def test_a_backend_that_differs_from_itself_makes_the_run_noisy(
     estimate: float, low: float | None, high: float | None, verdict: Verdict
 ) -> None:
     """A/A outside its interval, by more than a twentieth."""
-    floor = {"p50": {"estimate": estimate, "low": low, "high": high}}
+    floor = {"p50": {"estimate": estimate, "low": low, "high": high, "quartets": 3}}
     assert judge(QUIET, backends(), floor, interrupted=False)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("intact", "quartets", "interval", "words"),
+    [
+        (20, 3, (0.8, 1.2), []),
+        (5, 3, (0.8, 1.2), ["5 streams of polling ended intact"]),
+        (20, 1, (None, None), ["one quartet gives no interval"]),
+        (20, 2, (0.136, 6.95), ["no better than 0.136 to 6.95×"]),
+        (3, 1, (None, None), ["3 streams", "one quartet"]),
+        (20, 0, (None, None), []),  # a soak compares nothing
+    ],
+)
+def test_a_run_too_small_to_tell_says_so(
+    intact: int, quartets: int, interval: tuple[float | None, float | None], words: list[str]
+) -> None:
+    """Few streams, one quartet, or a floor that holds 1 because it holds nearly everything."""
+    ratio = {"estimate": 0.974, "low": interval[0], "high": interval[1], "quartets": quartets}
+    floor = {"p50": ratio} if quartets else None
+    compared = [{"delivery_latency_p50_ratio": ratio}]
+    made = backends(intact=intact)
+    found, reasons = judge(QUIET, made, floor, interrupted=False, also=too_few(made, compared, floor))
+    assert found == (Verdict.TOO_FEW if words else Verdict.VALID)
+    assert len(reasons) == len(words)
+    assert all(word in reason for word, reason in zip(words, reasons, strict=True))
 
 
 def test_clocks_that_drift_apart_more_than_their_bounds_explain_are_seen() -> None:

@@ -63,6 +63,11 @@ def test_migrate_wants_to_know_which_database(tmp_path: Path) -> None:
         (("--chunk-rate", "inf"), "give the chunks per second of one stream"),
         (("--chunk-rate", "nan"), "give the chunks per second of one stream"),
         (("--trace", "file", "--time-scale", "nan"), "time scale nan is no number above 0"),
+        (("--time-scale", "nan"), "only a trace has a --time-scale"),
+        (("--time-scale", "0"), "only a trace has a --time-scale"),
+        (("--scenario", "soak", "--time-scale", "2"), "only a trace has a --time-scale"),
+        (("--flip-every", "5"), "add --scenario rollback, or leave out --flip-every"),
+        (("--scenario", "spike", "--no-kill"), "add --scenario rollback"),
         (("--out", "file"), "name another with --out"),
         (("--scenario", "flood"), "flood"),
     ],
@@ -78,8 +83,9 @@ def test_a_bench_that_cannot_be_planned_starts_nothing(tmp_path: Path, options: 
 
 def test_backends_there_are_not_are_answered_with_those_there_are(tmp_path: Path) -> None:
     """At once, also where somebody else's system is to be measured."""
-    for elsewhere in ((), ("--target", "http://127.0.0.1:9")):
-        refused = streamgauge_here("bench", "--backends", "polling,foo", *elsewhere, folder=tmp_path)
+    elsewhere = ("--target", "http://127.0.0.1:9")
+    for command in (("bench",), ("bench", *elsewhere), ("capacity",), ("capacity", *elsewhere)):
+        refused = streamgauge_here(*command, "--backends", "polling,foo", folder=tmp_path)
         assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1
         assert f"no backend 'foo': use some of {', '.join(NAMES)}, or all." in refused.stderr
@@ -89,6 +95,22 @@ def test_all_stands_for_every_backend() -> None:
     """A new one needs no new word."""
     assert chosen_backends("all") == NAMES
     assert chosen_backends(" notify,polling ") == ("notify", "polling")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("bench", "--target", "localhost:8000"), "'localhost:8000' is no target: give a URL"),
+        (("capacity", "--target", "localhost:8000"), "'localhost:8000' is no target: give a URL"),
+        (("capacity", "--slo", "fast"), "--slo: 'fast' is no objective: write one such as"),
+        (("plan", "--streams", "5", "--from", "nowhere.json"), "make one with 'streamgauge perf"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_a_matter_of_usage(tmp_path: Path, command: tuple[str, ...], words: str) -> None:
+    """Exit code 2, as for an option that does not exist."""
+    refused = streamgauge_here(*command, folder=tmp_path)
+    assert refused.returncode == 2
+    assert words in refused.stderr
 
 
 def test_a_target_that_does_not_answer_is_named(tmp_path: Path) -> None:

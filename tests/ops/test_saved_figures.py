@@ -26,7 +26,7 @@ def test_a_file_without_costs_says_how_to_make_one(tmp_path: Path, content: str 
     if content is not None:
         (tmp_path / "perf.json").write_text(content)
     refused = streamgauge_here("plan", "--streams", "5", "--from", "perf.json", folder=tmp_path)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert why in refused.stderr
     assert "streamgauge perf --out" in refused.stderr
 

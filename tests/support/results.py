@@ -23,9 +23,13 @@ def run_of(
     spread: float = 0.0,
     seed: int = 1,
     interrupted: bool = False,
+    failed: int = 0,
     offset: Offset = Offset(True, 0, 0),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """The document of a run with these delivery latencies; each block's is off by up to `spread` (a log)."""
+    """The document of a run with these delivery latencies; each block's is off by up to `spread` (a log).
+
+    The first `failed` streams broke.
+    """
     rng = random.Random(seed)
     names = list(latencies_ms)
     order = [*names, *reversed(names)] if len(names) > 1 else names * 4
@@ -39,6 +43,8 @@ def run_of(
         )
         for index, name in enumerate(order * quartets)
     ]
+    cut = [msgspec.structs.replace(row, outcome="failed", error="Connection refused") for row in rows[:failed]]
+    rows = cut + rows[failed:]
     rows += [msgspec.structs.replace(row, twin=True, block=row.block + 1000) for row in rows if row.backend == names[0]]
     raw = result.Raw(
         plan=plan.scheduled(size, names, schedules.steady),
