@@ -133,9 +133,8 @@ def check_whole(made: Mapping[str, Any], folder: Path) -> None:
     """Raise BrokenRunError if a stream broke, or if none ended intact."""
     intact = sum(figures["integrity"]["intact"] for figures in made["backends"].values())
     if made["verdict"] == Verdict.BROKEN or not intact:
-        raise BrokenRunError(
-            f"{'; '.join(made['verdict_reasons'])}. All rows are in {folder}: mend the cause, and measure anew."
-        )
+        why = "; ".join(reason for reason in made["verdict_reasons"] if reason.startswith(made["verdict"]))
+        raise BrokenRunError(f"{why}. All rows are in {folder}: mend the cause, and measure anew.")
 
 
 def check_continuity(made: Mapping[str, Any], folder: Path) -> None:

@@ -86,7 +86,8 @@ def bench(
 ) -> None:
     """Measure the backends side by side on a system of our own, or on --target, and write results/<time>/.
 
-    With --target the servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
+    Exit 0: a result, trusted or not; 1: streams broke or a part failed; 2: usage; 130: interrupted. With --target the
+    servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
     options = BenchOptions(
         quick=quick,

@@ -97,13 +97,13 @@ def test_a_broken_run_shows_what_broke_and_what_its_figures_would_be_with_it(tmp
     report.show(document, Console(width=100, file=output))
     text = output.getvalue()
     assert "verdict: BROKEN" in text
-    assert "2 of 8 streams of polling did not come whole: 2 failed (most often: Connection refused)" in text
-    assert "pubsub: 1 × Connection refused" in text
+    assert "2 of 8 streams of pubsub did not come whole: 2 failed (most often: Connection refused)" in text
+    assert "polling: 1 × Connection refused" in text
     assert re.search(r"delivery_latency p95, adjusted │\s+∞ │\s+∞", text)
     html = bench_page.write_report(document, tmp_path).read_text()
     assert '<th scope="row">delivery_latency, polling, adjusted</th>' in html
     assert "`" not in html
-    with pytest.raises(BrokenRunError, match=r"2 of 8 streams of polling.*mend the cause"):
+    with pytest.raises(BrokenRunError, match=r"1 of 8 streams of polling.*mend the cause"):
         check_whole(document, tmp_path)
     check_whole(run_of(), tmp_path)
 

@@ -12,7 +12,8 @@ from loadtest import plan, recorder
 from loadtest.counters import Meter
 from loadtest.key import VARIABLE
 from loadtest.plan import Arrival, Block, Plan
-from loadtest.run import BenchError, check_target, play
+from loadtest.run import play
+from loadtest.target import BenchError, check_target
 from loadtest.viewers import Viewer, Watching
 from ops.doctor.examination import Subject, examine
 from ops.rollout.sources import SourceError, metrics_of
