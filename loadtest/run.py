@@ -132,7 +132,8 @@ def check_whole(made: Mapping[str, Any], folder: Path) -> None:
     """Raise BrokenRunError if a stream broke, or if none ended intact."""
     intact = sum(figures["integrity"]["intact"] for figures in made["backends"].values())
     if made["verdict"] == Verdict.BROKEN or not intact:
-        why = "; ".join(reason for reason in made["verdict_reasons"] if reason.startswith(made["verdict"]))
+        kind = f"{made['verdict']}: "
+        why = "; ".join(one.removeprefix(kind) for one in made["verdict_reasons"] if one.startswith(kind))
         raise BrokenRunError(f"{why}. All rows are in {folder}: mend the cause, and measure anew.")
 
 

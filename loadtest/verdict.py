@@ -164,10 +164,9 @@ def too_few(
 ) -> list[tuple[Verdict, str]]:
     """A sentence for each way in which the run is too small to tell anything."""
     reasons = [
-        f"{count} streams of {name} ended intact, and {LEAST_STREAMS} are the fewest that tell: "
-        "more with --num-conversations"
+        f"{count} streams of {name}, and {LEAST_STREAMS} are the fewest that tell: more with --num-conversations"
         for name, figures in backends.items()
-        if (count := figures["integrity"]["intact"]) < LEAST_STREAMS
+        if (count := figures["streams"]) < LEAST_STREAMS
     ]
     floor = [noise_floor["p50"]] if noise_floor else []
     if any(one["quartets"] == 1 for one in [*floor, *(each["delivery_latency_p50_ratio"] for each in comparisons)]):

@@ -104,11 +104,8 @@ def test_streams_that_broke_are_told_in_the_plots(tmp_path: Path) -> None:
 
 def test_of_a_model_alone_nothing_is_plotted_that_it_does_not_tell(tmp_path: Path) -> None:
     """First token and gaps stand where a delivery would: when a token was made is not known."""
-    streams = [
-        msgspec.structs.replace(row, backend="openai", protocol="openai", produced_ns=(0,) * len(row.kinds))
-        for row in rows()
-    ]
-    left_in(tmp_path, streams)
+    told = {"backend": "openai", "protocol": "openai", "committed": None}
+    left_in(tmp_path, [msgspec.structs.replace(row, produced_ns=(0,) * len(row.kinds), **told) for row in rows()])
     plan.save(msgspec.structs.replace(PLAN, protocol="openai"), tmp_path / "plan.json")
     made = run_of(quartets=2)
     made["backends"] = {"openai": made["backends"]["pubsub"]}

@@ -134,7 +134,7 @@ def test_a_backend_that_differs_from_itself_makes_the_run_noisy(
     ("intact", "quartets", "interval", "words"),
     [
         (20, 3, (0.8, 1.2), []),
-        (5, 3, (0.8, 1.2), ["5 streams of polling ended intact"]),
+        (5, 3, (0.8, 1.2), ["5 streams of polling, and 6 are"]),
         (20, 1, (None, None), ["one quartet gives no interval"]),
         (20, 2, (0.136, 6.95), ["no better than 0.136 to 6.95×"]),
         (3, 1, (None, None), ["3 streams", "one quartet"]),
