@@ -22,6 +22,7 @@ from app.flags import Flags
 from app.garbage import settle
 from app.records import Records
 from app.repair import Repair
+from app.rollout_record import RolloutRecord
 from app.settings import Settings, load_settings
 from app.streaming.backends import SAFE, offered, open_backends
 from app.streaming.flag import BackendFlag, load_provider
@@ -106,6 +107,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             flag=BackendFlag(settings.default_backend, SAFE, offered(settings), load_provider(settings.flag_provider)),
             flags=Flags(flag_records, settings),
             flag_records=flag_records,
+            rollout_record=RolloutRecord(database),
             queue=queue,
             health=health,
             drain=Drain(settings.api_drain_s),

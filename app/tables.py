@@ -92,3 +92,12 @@ class FlagDocument(SQLModel, table=True):
     reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
     hash: str | None = None
     created_at: datetime = Field(default_factory=_now, sa_type=_moment)
+
+
+class Rollout(SQLModel, table=True):
+    """The last word of a rollout's controller, for people to see: one row, overwritten."""
+
+    id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    generation: int = Field(sa_type=sa.BigInteger)
+    word: dict[str, Any] = Field(sa_type=JSONB)
+    updated_at: datetime = Field(sa_type=_moment)

@@ -15,6 +15,7 @@ from app.flag_records import FlagRecords
 from app.flag_words import MOST_USER
 from app.flags import Flags
 from app.records import Records
+from app.rollout_record import RolloutRecord
 from app.settings import Settings
 from app.streaming.backends import Backends
 from app.streaming.flag import BackendFlag
@@ -48,6 +49,7 @@ class Services:
     flag: BackendFlag
     flags: Flags
     flag_records: FlagRecords
+    rollout_record: RolloutRecord
     queue: Queue
     health: StoreHealth
     drain: Drain

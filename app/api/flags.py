@@ -13,6 +13,7 @@ from app.api.problems import responses
 from app.flag_records import FlagMovedError, broken_at
 from app.flag_words import MOST_BY, MOST_REASON, MOST_USER, check_said
 from app.flags import Edit
+from app.rollout_record import RolloutHeard
 from app.streaming.backends import SAFE
 from app.telemetry.annotations import annotate
 
@@ -49,6 +50,8 @@ class FlagOut(BaseModel):
     safe: str = SAFE
     follows: int | None
     """The generation by which this process chooses; null with a provider of somebody's."""
+    rollout: RolloutHeard | None
+    """What the controller of the last guarded rollout told last, if there was one."""
 
 
 class Said(BaseModel):
@@ -129,6 +132,7 @@ async def read_flag(services: Open) -> FlagOut:
         live=standing.live,
         backends=services.flag.backends,
         follows=services.flag.generation,
+        rollout=await services.rollout_record.heard(),
     )
 
 

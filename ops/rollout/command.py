@@ -11,6 +11,7 @@ from rich.console import Console
 from app.settings import load_settings
 from app.streaming.backends import NAMES, offered
 from ops.rollout.controller import Controller, FlagAwayError, Surroundings
+from ops.rollout.display import Display
 from ops.rollout.exposition import exposed
 from ops.rollout.flag import SplitFlag, in_force
 from ops.rollout.gates import Gates
@@ -185,23 +186,28 @@ def _check_sight(source: Source) -> None:
 
 
 def _run(state: State, journal: Journal, watch: Watch, *, is_new: bool) -> Phase:
-    source = watch.source()
+    settings, source = load_settings(), watch.source()
     if is_new:
         _check_sight(source)
         journal.begin(state)
-    with Webhooks(state.guard.webhooks, console.print) as webhooks:
+    with (
+        Webhooks(state.guard.webhooks, console.print) as webhooks,
+        Display(settings.database_url, console.print) as display,
+    ):
         around = Surroundings(
-            flag=SplitFlag(load_settings(), state.candidate, state.baseline),
+            flag=SplitFlag(settings, state.candidate, state.baseline),
             source=source,
             journal=journal,
             say=console.print,
             tell=webhooks.tell,
             is_open=Gates(journal, webhooks, console.print).is_open,
+            show=display.show,
         )
         try:
             with signals_interrupt():
                 return Controller(state, around).run()
         except KeyboardInterrupt:
+            display.stop()
             console.print(
                 f"Stopped watching; the flag stays as it is. `streamgauge rollout --resume` carries on, "
                 f"`streamgauge flag set {state.baseline}` goes back."

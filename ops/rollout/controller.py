@@ -56,6 +56,8 @@ class Surroundings:
     """Events for webhooks."""
     is_open: Callable[[State, float], bool]
     """Whether the gate of a step was approved; asked again and again."""
+    show: Callable[[State, Judgement | None], None]
+    """How it stands, with the last judgement, for people to see; it neither fails nor takes time."""
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
@@ -66,10 +68,12 @@ class Controller:
     def __init__(self, state: State, around: Surroundings) -> None:
         self._state, self._around = state, around
         self._asked = 0.0
+        self._last: Judgement | None = None
 
     def run(self) -> Phase:
         """Go on until the end, and give it."""
         state = self._state
+        self._show()
         while not state.is_over:
             try:
                 self._turn()
@@ -107,7 +111,7 @@ class Controller:
     def _begin_step(self) -> None:
         state = self._state
         state.phase, state.began_s, state.passes, state.failures = Phase.WATCHING, self._around.now(), 0, 0
-        self._around.journal.write(state)
+        self._keep()
         self._around.say(
             f"step {state.percent:g} %: generation {state.generation}; judging after {state.guard.cooldown_s:g} s"
         )
@@ -177,7 +181,7 @@ class Controller:
             state.failures, state.passes = 0, state.passes + 1
         decision = self._decision(judged)
         self._record(judged, whose, seconds, decision)
-        self._around.journal.write(state)
+        self._keep()
         if state.phase is Phase.DONE or state.phase is Phase.HELD:
             self._end(state.phase, decision)
 
@@ -211,6 +215,7 @@ class Controller:
         if self._asked != percent:
             self._asked = percent
             self._around.tell("gate", **{**self._facts(), "step": percent})
+        self._show()
         until = self._around.now() + self._state.interval_s
         while not self._around.is_open(self._state, percent):
             if self._around.now() >= until:
@@ -231,6 +236,7 @@ class Controller:
             checks=judged.checks,
             decision=decision,
         )
+        self._last = judgement
         self._around.journal.add(judgement)
         self._around.say("\n".join(lines(judgement)))
         facts = {**self._facts(), "step": percent}
@@ -238,9 +244,16 @@ class Controller:
 
     def _end(self, phase: Phase, why: str) -> None:
         self._state.phase, self._state.why = phase, why
-        self._around.journal.write(self._state)
+        self._keep()
         self._around.say(why)
         self._around.tell(phase.replace(" ", "_"), **self._facts(), why=why)
+
+    def _keep(self) -> None:
+        self._around.journal.write(self._state)
+        self._show()
+
+    def _show(self) -> None:
+        self._around.show(self._state, self._last)
 
     def _facts(self) -> dict[str, Any]:
         state = self._state

@@ -1,5 +1,6 @@
 """What operators and callers send over HTTP is read as they meant it, or refused as theirs to correct."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from httpx2 import ASGITransport, AsyncClient
 from app import flags
 from app.api import problems
 from app.database import Database, DataRefusedError
+from app.rollout_record import JudgementWord, RolloutRecord, RolloutWord
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.app.test_flag_changes import TOKEN, flags_of
@@ -16,6 +18,25 @@ from tests.support.client import Client
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
+WORD = RolloutWord(
+    candidate="pubsub",
+    baseline="polling",
+    phase="watching",
+    generation=3,
+    steps=[10, 100],
+    step=1,
+    since=datetime(2026, 11, 25, 19, 36, 24, tzinfo=UTC),
+    due_s=60,
+    why="",
+    judgement=JudgementWord(
+        at=datetime(2026, 11, 25, 19, 37, 24, tzinfo=UTC),
+        percent=10,
+        verdict="hold",
+        beside="polling now",
+        decision="stays",
+        objectives=[],
+    ),
+)
 
 
 async def refusals(client: Client) -> list[str]:
@@ -97,3 +118,19 @@ async def test_asking_for_what_is_in_force_makes_no_generation(system: Stack) ->
         assert (await put(user="eve", backend="notify")).json()["generation"] == made
         assert (await put(user="eve", backend="none", expected=made - 1, dry_run=True)).status_code == 409
         assert (await put(user="eve", backend="none")).json()["after"]["users"] == {}
+
+
+async def test_an_operator_sees_how_the_last_rollout_stands(system: Stack) -> None:
+    """With the flag, as its controller told it; nobody else does, and before there was one there is none."""
+    async with flags_of(system) as (_, _, database), serving(settings_of(system, operator_token="river")) as client:
+        assert (await client.http.get("/ops/flag", headers=TOKEN)).json()["rollout"] is None
+        await RolloutRecord(database).tell(WORD)
+        try:
+            assert (await client.http.get("/ops/flag")).status_code == 401
+            heard = (await client.http.get("/ops/flag", headers=TOKEN)).json()["rollout"]
+        finally:
+            async with database.driver() as connection:
+                await connection.execute("DELETE FROM rollout")
+        assert heard["silent_s"] == pytest.approx(60 - heard["due_s"])
+        assert heard["is_overdue"] is False
+        assert RolloutWord(**{**heard, "due_s": 60}) == WORD

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.rollout_record import RolloutWord
 from app.telemetry.metrics import LATENCY_BUCKETS
 from ops.rollout.controller import Controller, FlagAwayError, FlagTakenError, Surroundings
+from ops.rollout.display import word_of
 from ops.rollout.figures import COUNTERS, LATENCIES, Scrape, Series
 from ops.rollout.guard import Guard, parse_guard
 from ops.rollout.sources import Source, SourceError
-from ops.rollout.state import Journal, Phase, State
+from ops.rollout.state import Journal, Judgement, Phase, State
 
 GUARD = """
 objectives:
@@ -74,6 +76,7 @@ class World:
     moves: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    shown: list[RolloutWord] = field(default_factory=list)
     gates: set[float] = field(default_factory=set)
     away: Iterator[bool] | None = None
     """Whether the flag's database is, look by look."""
@@ -118,9 +121,13 @@ class World:
             say=self.said.append,
             tell=lambda event, **facts: self.told.append((event, facts)),
             is_open=lambda _, percent: percent in self.gates,
+            show=self.show,
             now=lambda: self.now_s,
             sleep=self.sleep,
         )
+
+    def show(self, state: State, judgement: Judgement | None) -> None:
+        self.shown.append(word_of(state, judgement, self.now_s))
 
     @property
     def journal(self) -> Journal:

@@ -34,6 +34,33 @@ def test_a_candidate_that_passes_gets_every_step(world: World) -> None:
     assert judgements[-1].beside.startswith("polling as it last was, at ")
 
 
+def test_each_change_is_shown_with_when_the_next_word_is_due(world: World) -> None:
+    """A step's first judgement comes after the cooldown; a gate that is closed takes an interval more."""
+
+    def opens_at_last(_: float) -> Did:
+        if len(world.shown) > 3:
+            world.gates.add(100)
+        return WELL
+
+    world.candidate = opens_at_last
+    gated = GUARD.replace("cooldown: 0s", "cooldown: 15s") + "gates: [100]\n"
+    assert world.run(world.state(gated, steps=(50, 100))) is Phase.DONE
+    assert [(word.phase, word.step, word.due_s) for word in world.shown] == [
+        ("stepping", 1, 0.0),
+        ("watching", 1, 75.0),
+        ("watching", 1, 60.0),  # at the gate, before the judgement is written down
+        ("watching", 1, 60.0),
+        ("watching", 1, 60.0),
+        ("stepping", 2, 0.0),
+        ("watching", 2, 75.0),
+        ("done", 2, None),
+        ("done", 2, None),
+    ]
+    judgements = [word.judgement for word in world.shown if word.judgement]
+    assert judgements[0].decision == "waits at the gate of 100 %"
+    assert judgements[-1].decision == "done: pubsub has 100 %"
+
+
 def test_a_bad_candidate_is_rolled_back_after_two_intervals(world: World) -> None:
     """It was well at 10 % and is not at 50 %."""
     world.candidate = lambda percent: SLOW if percent == 50 else WELL
