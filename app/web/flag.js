@@ -4,6 +4,7 @@ import { Problem, ask } from "./api.js";
 import { $, make, telling, tellSlider } from "./elements.js";
 import { count, series } from "./figures.js";
 import { forgetToken, token, tokenHeaders } from "./operator.js";
+import { showRollout } from "./rollout.js";
 
 const EVERY_MS = 2000;
 const SHOWN = 8; // generations
@@ -52,6 +53,7 @@ export class Flag {
     const isNew = flag.generation !== this.flag?.generation;
     this.flag = flag;
     this.#showDrain();
+    showRollout(flag.rollout);
     if (isNew) await this.#showGeneration();
   }
 

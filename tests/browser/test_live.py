@@ -1,11 +1,18 @@
 """Live: what the system's own metrics say, as the page reads them."""
 
 import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import anyio
+import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Route, expect
 
+from app.database import Database
+from app.rollout_record import JudgementWord, ObjectiveWord, RolloutRecord, RolloutWord
 from tests.browser.visitor import Tab, Visitor
+from tests.support.up import Up
 
 EXPOSITION = """
 # TYPE streamgauge_delivery_seconds histogram
@@ -151,3 +158,84 @@ async def test_a_stranger_sees_no_flag(visitor: Visitor) -> None:
     await live.turn_to("live")
     await expect(live.page.locator("#flag-operator")).to_be_visible()
     assert "token" not in live.page.url
+
+
+AT = datetime(2026, 11, 25, 19, 36, 24, tzinfo=UTC)
+WATCHING = RolloutWord(
+    candidate="pubsub",
+    baseline="polling",
+    phase="watching",
+    generation=3,
+    steps=[1, 10, 50, 100],
+    step=2,
+    since=AT,
+    due_s=90,
+    why="",
+    judgement=JudgementWord(
+        at=AT,
+        percent=1,
+        verdict="pass",
+        beside="polling now",
+        decision="on to 10 %",
+        objectives=[
+            ObjectiveWord(
+                name="delivery_latency.p99", verdict="pass", candidate="17.7 ms", baseline="141 ms", reason="below"
+            )
+        ],
+    ),
+)
+FAILED = JudgementWord(
+    at=AT,
+    percent=10,
+    verdict="fail",
+    beside="polling now",
+    decision="back to polling",
+    objectives=[
+        ObjectiveWord(
+            name="delivery_latency.p99", verdict="fail", candidate="408 ms", baseline="6.38 ms", reason="slow"
+        ),
+        ObjectiveWord(name="failed", verdict="pass", candidate="0 %", baseline="0 %", reason="well"),
+    ],
+)
+BACK = {"phase": "rolled back", "due_s": None, "why": "Rolled back to polling: slow", "judgement": FAILED}
+
+
+@pytest.fixture
+async def rollout(up: Up) -> AsyncIterator[RolloutRecord]:
+    """What a controller tells; in the end nobody has."""
+    async with Database.connect(up.address("postgres"), 1) as database:
+        yield RolloutRecord(database)
+        async with database.driver() as connection:
+            await connection.execute("DELETE FROM rollout")
+
+
+async def test_the_operator_sees_how_a_rollout_stands(visitor: Visitor, rollout: RolloutRecord) -> None:
+    """Its step, what the guard last found and when it judges next; that nobody watches it any more; and its end.
+
+    There is nothing of it before the first, and what there is can be read on a phone and by a screen reader.
+    """
+    live = await visitor.tab("live", operator=True)
+    page = live.page
+    part, state = page.locator("#rollout"), page.locator("#rollout-state")
+    await expect(page.locator("#split")).to_contain_text("%")
+    await expect(part).to_be_hidden()
+    await rollout.tell(WATCHING)
+    await expect(part.get_by_role("heading")).to_have_text("Rollout of pubsub against polling")
+    await expect(state).to_have_text(re.compile(r"^Step 2 of 4, 10 %: watching since .+\. The guard: pass\.$"))
+    await expect(part).to_contain_text(re.compile(r"Next judgement in [6-9]\d s\."))
+    figures = re.compile(r"delivery_latency\.p99\s*17\.7 ms\s*141 ms\s*pass")
+    await expect(part.get_by_role("row").last).to_have_text(figures)
+    await expect(part).to_contain_text("beside polling now: on to 10 %.")
+    await page.set_viewport_size({"width": 320, "height": 700})
+    assert await page.evaluate("document.getElementById('main').scrollWidth") <= 320
+    found = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    await rollout.tell(WATCHING, age_s=300)
+    lost = re.compile(r"No word of its controller for 5 min: resume it with `streamgauge rollout --resume`\.")
+    await expect(part).to_contain_text(lost)
+    await expect(state).to_contain_text("overdue")
+    await rollout.tell(WATCHING.model_copy(update=BACK))
+    await expect(state).to_contain_text(re.compile(r"^Rolled back at step 2 of 4, 10 %, "))
+    await expect(part).to_contain_text("Rolled back to polling: slow")
+    await expect(part.get_by_role("listitem")).to_have_text(["slow"])
+    await expect(part).not_to_contain_text("No word")
