@@ -17,6 +17,7 @@ from loadtest.viewers import Drop
 TRANSPORT_ERRORS: tuple[type[BaseException], ...] = FAILURE_EXCEPTIONS
 BACKEND_HEADER = "X-Streamgauge-Backend"
 KEY = key_headers()
+GOOD_ENDS = ("done", "cancelled")
 CUT_OFF = ", cut off by the stop"
 """Such streams have a line of their own in Locust's table."""
 # The kernels keep what a viewer does not take: 4 MB as usual, 65 KB with these, before the server has to.
@@ -64,8 +65,8 @@ def _follow(client: FastHttpSession, recording: Recording, waiting: list[Place],
         finally:
             recording.closed_ns = time.time_ns()
             response.request_meta["response_time"] = (recording.closed_ns - opened_ns) / 1e6
-        wanted = "done" if recording.cancelled_ns is None else "cancelled"
-        if dropped is None and (recording.terminal is None or recording.terminal.chunk_type != wanted):
+        # Which of them it had to be depends on when a cancel came: `integrity` judges that.
+        if dropped is None and (recording.terminal is None or recording.terminal.chunk_type not in GOOD_ENDS):
             response.failure(f"the stream ended with {recording.terminal and recording.terminal.chunk_type}")
     return dropped
 
