@@ -1,9 +1,10 @@
 """The command: which system to examine, how to show the findings, and the exit code."""
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -43,16 +44,28 @@ def doctor(
     """
     if through and not api:
         raise UsageError("--through needs --api: what comes through the proxy is held against what the API sends.")
-    logging.getLogger("app.streaming").setLevel(logging.ERROR)  # what it would warn of is found and said below
     apis = tuple(url.rstrip("/") for url in api or ())
     subject = Subject(load_settings(), apis, tuple(worker or ()), through.rstrip("/"), repair)
-    found = asyncio.run(examine(subject))
+    with _no_warnings("app.streaming"):  # what it would warn of is found and said below
+        found = asyncio.run(examine(subject))
     code = exit_code(found)
     if as_json:
         typer.echo(json.dumps({"exit_code": code, "findings": [each.as_json() for each in found]}, indent=1))
     else:
         _show(found)
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _no_warnings(name: str) -> Iterator[None]:
+    """Let a logger tell errors alone in the block."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def exit_code(found: Sequence[Finding]) -> int:

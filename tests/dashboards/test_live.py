@@ -176,11 +176,11 @@ def test_prometheus_and_the_recorder_agree(observed: Observed, backend: str, sha
     client, server = (observed.quantiles[side, backend, share] for side in SIDES)
     assert abs(bucket(client) - bucket(exact)) <= 1, (client, exact)
     assert bucket(server) - bucket(exact) <= 1, (server, exact)
-    assert bucket(exact - WAY_S) - bucket(server) <= 1, (server, exact)
+    assert bucket(exact - WAY_S[share]) - bucket(server) <= 1, (server, exact)
 
 
-WAY_S = 0.003
-"""Of a chunk from the server's socket to the client's parser, on one machine that is busy with both."""
+WAY_S = {0.5: 0.003, 0.95: 0.03}
+"""Of a chunk from the server's socket to the client's parser, on one machine that is busy with both and other tests."""
 
 
 def bucket(value_s: float) -> int:

@@ -1,6 +1,7 @@
 """A whole system is examined: what is well, the model behind it, and what no process can be blamed for."""
 
 import json
+import logging
 
 import asyncpg
 import httpx2
@@ -37,7 +38,7 @@ async def test_a_healthy_system_has_nothing_to_report(stack: Stack, settings: Se
 
 
 def test_json_and_the_exit_code_of_severity(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a program that reads it; the worst finding decides."""
+    """For a program that reads it; the worst finding decides. Afterwards the app may warn as before."""
     for name, value in (stack.environment() | {"REDIS_URL": NOWHERE, "DATABASE_URL": ""}).items():
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(commands, ["--json"])
@@ -45,6 +46,7 @@ def test_json_and_the_exit_code_of_severity(stack: Stack, monkeypatch: pytest.Mo
     assert done.exit_code == document["exit_code"] == 1
     away = next(each for each in document["findings"] if each["check"] == "store.connection")
     assert (away["severity"], bool(away["fix"])) == ("error", True)
+    assert logging.getLogger("app.streaming").level == logging.NOTSET
 
 
 def test_severities_have_codes_of_their_own() -> None:
