@@ -171,11 +171,11 @@ export class Lane {
   /** Write the figures; those of this moment have an end when the race has. */
   show() {
     const values = this.latencies;
-    const last = this.isRunning && values.length ? now() - this.arrivals.at(-1)[0] : NaN;
+    const gap = this.isRunning && values.length ? now() - this.arrivals.at(-1)[0] : NaN;
     this.#write("ttfb", duration(this.first));
     this.#write("now", this.isRunning ? duration(values.at(-1)) : "–");
-    this.#write("last", Number.isFinite(last) ? `${duration(last)} ago` : "–");
-    this.#write("gap", duration(last > this.gap ? last : this.gap));
+    this.#write("gap-now", duration(gap));
+    this.#write("gap", duration(gap > this.gap ? gap : this.gap));
     this.#write("p50", duration(this.p50));
     this.#write("p99", duration(values.length ? percentile(values, 0.99) : NaN));
     this.#write("chunks", count(this.chunks));
