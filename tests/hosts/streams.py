@@ -13,6 +13,8 @@ from tests.support.waiting import until_awaited
 AGAIN_S = 0.1
 PATIENCE_S = 15.0
 """For a server that was out of reach to be found again; what it takes is a connect that is under way, and a pause."""
+AGAIN_IN_S = 40.0
+"""For a lost host's stream to go on elsewhere: seconds for lease, grace and redelivery, some more on a busy machine."""
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +77,7 @@ async def until_chunks(seen: list[Event], count: int) -> None:
     async def has_them() -> bool:
         return len(seen) >= wanted
 
-    await until_awaited(has_them, f"{count} more chunks come")
+    await until_awaited(has_them, f"{count} more chunks come", AGAIN_IN_S)
 
 
 def is_whole(events: Sequence[Event], deltas: int) -> bool:

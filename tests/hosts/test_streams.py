@@ -9,7 +9,7 @@ from app.database import Database, DatabaseUnavailableError
 from app.records import Records
 from app.streaming.backends import NAMES
 from tests.hosts.network import Host, parted
-from tests.hosts.streams import insist, is_whole, posted_to, reaching, until_chunks, watch
+from tests.hosts.streams import AGAIN_IN_S, insist, is_whole, posted_to, reaching, until_chunks, watch
 from tests.hosts.system import KEEP_ALIVE_S, System
 from tests.support.client import Client, Event, Posted, text_of
 from tests.support.waiting import until_awaited
@@ -32,7 +32,7 @@ async def until_fenced(hosts: System, client: Client, worker: str, before: float
     async def is_fenced() -> bool:
         return await hosts.metric(client.http, worker, "fenced_attempts_total") > before
 
-    await until_awaited(is_fenced, f"{worker} learns that it is fenced")
+    await until_awaited(is_fenced, f"{worker} learns that it is fenced", AGAIN_IN_S)
 
 
 async def is_let_go(database: Database, host: Host) -> bool:

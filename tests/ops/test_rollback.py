@@ -72,7 +72,8 @@ def test_only_the_loss_of_the_store_moves_streams(flipped: tuple[Path, str]) -> 
     assert 2 <= lost["store_lost_s"] < 10
     assert lost["rerouted"] > 0
     account = made["continuity"]
-    assert account["handed_over"] == account["handovers_counted"]
+    # One whose message was committed when its store went, before its end was stored, is moved without its message.
+    assert account["handed_over"] <= account["handovers_counted"]
     assert account["handed_over"] >= lost["open_handed_over"] > 0, "some began between the kill and the flip"
     assert lost["rerouted"] <= account["rerouted"], "some were posted while the flip was being made"
 
