@@ -22,7 +22,7 @@ from tests.hosts.network import Host, network
 NAMES = ("viewers", "store", "database", "model", "api-a", "api-b", "worker-a", "worker-b")
 PORT, METRICS_PORT = 8000, 9100
 READY_S = 30.0
-LEASE_S, GRACE_S, VISIBILITY_S, KEEP_ALIVE_S = 1.5, 4.5, 1.5, 1.0
+LEASE_S, GRACE_S, VISIBILITY_S, KEEP_ALIVE_S = 1.5, 6.0, 1.5, 1.0
 QUICK = {
     "STREAMGAUGE_LEASE_S": f"{LEASE_S:g}",
     "STREAMGAUGE_LEASE_GRACE_S": f"{GRACE_S:g}",

