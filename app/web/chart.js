@@ -1,5 +1,7 @@
 // Small charts on a canvas, over the last seconds, in the page's own colours and the screen's own pixels.
 
+import { duration } from "./figures.js";
+
 const LEFT = 52;
 const BOTTOM = 18;
 const TOP = 8;
@@ -17,8 +19,11 @@ export class Chart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   }
 
-  /** Clear, and draw the axes; `at` is the time at the right edge in s, `highest` the top of a linear axis. */
-  begin(at, highest = 1) {
+  /**
+   * Clear, and draw the axes; `at` is the time at the right edge in s, `since` at the left one of what is over, `highest`
+   * the top of a linear axis.
+   */
+  begin(at, { highest = 1, since } = {}) {
     const { canvas, context } = this;
     const scale = devicePixelRatio || 1;
     [this.width, this.height] = [canvas.clientWidth, canvas.clientHeight];
@@ -26,13 +31,13 @@ export class Chart {
     if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    this.at = at;
+    Object.assign(this, { at, span: since === undefined ? this.seconds : Math.max(at - since, 1) });
     this.highest = this.linear ? niceAbove(highest) : LOG.high;
     this.style = getComputedStyle(canvas);
-    this.#axes();
+    this.#axes(since === undefined ? [`${this.seconds} s ago`, "now"] : ["0 s", duration(1000 * this.span)]);
   }
 
-  #axes() {
+  #axes([left, right]) {
     const { context, style } = this;
     context.font = `12px ${style.fontFamily}`;
     context.textAlign = "right";
@@ -46,13 +51,13 @@ export class Chart {
       context.fillText(this.linear ? this.linear(tick) : LOG_TICKS.get(tick), LEFT - 7, y);
     }
     context.textBaseline = "alphabetic";
-    context.fillText("now", this.width, this.height - 3);
+    context.fillText(right, this.width, this.height - 3);
     context.textAlign = "left";
-    context.fillText(`${this.seconds} s ago`, LEFT, this.height - 3);
+    context.fillText(left, LEFT, this.height - 3);
   }
 
   x(at) {
-    return this.width - ((this.at - at) / this.seconds) * (this.width - LEFT);
+    return this.width - ((this.at - at) / this.span) * (this.width - LEFT);
   }
 
   y(value) {

@@ -24,8 +24,7 @@ export class Lane {
     this.element.querySelector(".lane-text").setAttribute("aria-label", `Text by ${backend}`);
     this.paper = new Paper(this.element.querySelector(".text"));
     const canvas = this.element.querySelector("canvas");
-    const what = `Latency of each chunk by ${backend} over the last ${SHOWN_S} seconds, logarithmic; the figures below sum it up`;
-    Object.assign(this, { canvas, what, marks: [] });
+    Object.assign(this, { canvas, marks: [] });
     this.chart = new Chart(canvas, { seconds: SHOWN_S, redraw: () => this.draw() });
     this.#describe();
     this.figures = {};
@@ -53,6 +52,7 @@ export class Lane {
     } finally {
       this.isRunning = false;
       this.stillAt = now();
+      this.#describe();
       this.show();
       this.draw();
     }
@@ -141,8 +141,10 @@ export class Lane {
   }
 
   #describe() {
+    const when = this.stillAt && !this.isRunning ? "in the whole race" : `over the last ${SHOWN_S} seconds`;
+    const what = `Latency of each chunk by ${this.backend} ${when}, logarithmic; the figures below sum it up`;
     const told = this.marks.map(([at, label]) => `${label} at ${duration(1000 * at - this.begun)}`);
-    this.canvas.setAttribute("aria-label", [this.what, ...told].join("; "));
+    this.canvas.setAttribute("aria-label", [what, ...told].join("; "));
   }
 
   cut() {
@@ -183,8 +185,10 @@ export class Lane {
     this.#badge();
   }
 
+  /** While it runs its last seconds are shown, and then all of it, with all that was done to it. */
   draw() {
-    this.chart.begin((this.isRunning ? now() : (this.stillAt ?? now())) / 1000);
+    if (this.isRunning || !this.stillAt) this.chart.begin(now() / 1000);
+    else this.chart.begin(this.stillAt / 1000, { since: this.begun / 1000 });
     const shown = this.arrivals.slice(-SHOWN_DOTS);
     this.chart.dots(shown.map(([at, behind]) => [at / 1000, behind + this.clock.offset]), this.place);
     this.chart.marks(this.marks);

@@ -152,7 +152,7 @@ export class Live {
   #draw() {
     const at = this.rates.at(-1)?.[0] ?? now() / 1000;
     const highest = Math.max(1, ...this.rates.flatMap(([, values]) => values.filter(Number.isFinite)));
-    this.throughput.begin(at, highest);
+    this.throughput.begin(at, { highest });
     this.latency.begin(at);
     for (const place of this.backends.keys()) {
       this.throughput.line(this.rates.map(([when, values]) => [when, values[place]]), place);
