@@ -19,11 +19,15 @@ LOST_S = 60.0
 """A process that the database can't reach for so long is lost, unless the settings say otherwise."""
 
 
-class DatabaseUnavailableError(Exception):
+class DatabaseError(Exception):
+    """PostgreSQL did not do what it was asked; nothing was half-made."""
+
+
+class DatabaseUnavailableError(DatabaseError):
     """PostgreSQL did not answer, or refused; nothing was half-made. Check DATABASE_URL and the server's log."""
 
 
-class DataRefusedError(DatabaseUnavailableError):
+class DataRefusedError(DatabaseError):
     """PostgreSQL can't hold what it was given: a fault of ours, which no wait mends. Nothing was half-made."""
 
 
@@ -150,7 +154,7 @@ _ERRORS = (
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn every way in which a database can fail to answer into `DatabaseUnavailableError`."""
+    """Turn every way in which a database can fail into `DatabaseUnavailableError`, or into `DataRefusedError`."""
     try:
         yield
     except (*_ERRORS, TimeoutError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from app.attempt_ends import CancelledByUserError
-from app.database import DatabaseUnavailableError
+from app.database import DatabaseUnavailableError, DataRefusedError
 from app.leaving import Leaving
 from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, Producer, Store
@@ -238,7 +238,7 @@ async def _end(job: Job, producer: Producer, ending: Ending) -> None:
 
 
 async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:
-    """Write the message, again and again within the budget; False when the database stays away.
+    """Write the message, again and again within the budget; False when the database stays away, or can't hold it.
 
     Raises `FencedError` when the message is a newer attempt's to write.
     """
@@ -248,6 +248,9 @@ async def _commit(services: Services, task_id: UUID, attempt: int, final: Final)
         try:
             if not await services.records.commit(task_id, attempt, final):
                 raise FencedError
+        except DataRefusedError:
+            log.exception("message of stream %s can't be committed", task_id)
+            return False
         except DatabaseUnavailableError as error:
             if loop.time() > deadline:
                 log.exception("message of stream %s could not be committed", task_id)

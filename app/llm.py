@@ -192,8 +192,13 @@ def _delta(line: bytes) -> Delta:
         return Delta("", now, usage=usage)
     choice = event.choices[0]
     said = choice.delta or choice.message
-    text = said.content if said else None
-    return Delta(text.replace(NUL, REPLACEMENT) if text else "", now, choice.finish_reason, usage)
+    text, reason = said.content if said else None, choice.finish_reason
+    return Delta(
+        text.replace(NUL, REPLACEMENT) if text else "",
+        now,
+        reason.replace(NUL, REPLACEMENT) if reason else reason,
+        usage,
+    )
 
 
 @contextlib.contextmanager

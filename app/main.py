@@ -14,7 +14,7 @@ from app.api.bodies import BodyLimit
 from app.api.dependencies import Services
 from app.api.limits import Limits
 from app.broker import Queue
-from app.database import Database, DatabaseUnavailableError
+from app.database import Database, DatabaseError
 from app.delivery import Delivery
 from app.draining import Drain
 from app.flag_records import FlagRecords
@@ -124,7 +124,7 @@ async def _tidy(services: Services) -> None:
         try:
             repaired = await repair.run()
             deleted = await services.records.delete_expired_chunks(services.settings.chunk_ttl_s)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             log.warning("expired chunks and lost streams wait another %g s: %s", pause_s, error)
         else:
             if deleted or repaired:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from prometheus_client import Counter, Gauge
 
-from app.database import DatabaseUnavailableError
+from app.database import DatabaseError
 from app.frames import Frames, frame, rebuilt, reset_frame, retry_line
 from app.outlet import Outlet
 from app.records import Pin, Records
@@ -248,7 +248,7 @@ class View:
                 log.warning("closed stream %s: its store and its producer are lost", self._task_id)
                 metrics.REAPED.labels(self.backend).inc()
             self._pin = await self._records.pin(self._task_id) or self._pin
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             log.warning("can't look for stream %s: %s", self._task_id, error)
         if self.backend != before:
             self._meters.viewers.dec()

@@ -7,7 +7,7 @@ from math import nan
 from typing import Protocol
 
 from app.broker import BrokerUnavailableError, Queue
-from app.database import DatabaseUnavailableError
+from app.database import DatabaseError
 from app.flag_records import FlagRecords
 from app.telemetry import metrics
 
@@ -51,7 +51,7 @@ async def watch_flag(records: FlagRecords, follower: Follower) -> None:
         known = follower.known()
         try:
             newest = await records.newest(known)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             if not is_away:
                 log.warning("the flag can't be followed, generation %d holds: %s", follower.known(), error)
             is_away = True

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, computed_f
 from app.api.access import Owner
 from app.api.dependencies import BACKEND_HEADER, Open, Services, UserHeader
 from app.broker import BrokerUnavailableError
-from app.database import DatabaseUnavailableError
+from app.database import DatabaseError, DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
 from app.streaming.backends import SAFE, offered
 from app.streaming.contract import StoreUnavailableError
@@ -182,7 +182,7 @@ async def _start(services: Services, backend: str, posted: Posted) -> None:
         if isinstance(error, BrokerUnavailableError):
             with contextlib.suppress(StoreUnavailableError):
                 await writer.discard(posted.task_id)
-        with contextlib.suppress(DatabaseUnavailableError):
+        with contextlib.suppress(DatabaseError):
             await services.records.discard(posted)
         raise
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from app.database import Database, DatabaseUnavailableError
+from app.database import Database, DatabaseError
 from app.streaming.contract import STORED, Answer, Chunk, Heard, Outcome, StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Appends:
                 batch, self._waiting = self._waiting, {}
                 try:
                     stored = await self._store(batch)
-                except DatabaseUnavailableError as error:
+                except DatabaseError as error:
                     _tell(batch, dict.fromkeys(batch, StoreUnavailableError(str(error))).__getitem__)
                     continue
                 refused = {task_id: batch.pop(task_id) for task_id in batch.keys() - stored.keys()}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from uuid import UUID
 
-from app.database import Database, DatabaseUnavailableError
+from app.database import Database, DatabaseError
 
 CANCEL_POLL_S = 0.5
 """How often a producer's process asks whether somebody wants one of its streams cancelled."""
@@ -36,7 +36,7 @@ class CancelWatch:
 
     async def _poll(self) -> None:
         while True:
-            with contextlib.suppress(DatabaseUnavailableError):
+            with contextlib.suppress(DatabaseError):
                 async with self._database.driver() as connection:
                     marked = await connection.fetch(
                         "SELECT task_id FROM stream WHERE task_id = ANY($1) AND cancel_requested",

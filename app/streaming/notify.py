@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import Database, DatabaseUnavailableError, end_when_lost, translated_errors
+from app.database import Database, DatabaseError, end_when_lost, translated_errors
 from app.settings import Settings
 from app.streaming.box import Box, Boxes
 from app.streaming.contract import Chunk, StoreUnavailableError, encode
@@ -92,7 +92,7 @@ class Listener:
                         self._listening.clear()
                         connection.terminate()
                         self._boxes.mark_gaps()
-            except DatabaseUnavailableError as error:
+            except DatabaseError as error:
                 log.warning("not listening to the database, trying again in %.2f s: %s", pause, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, BACKOFF_S[1])

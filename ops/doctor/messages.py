@@ -1,7 +1,7 @@
 """Messages that wait in vain: what no producer will end."""
 
 from app.broker import BrokerUnavailableError, Queue
-from app.database import Database, DatabaseUnavailableError
+from app.database import Database, DatabaseError
 from app.records import Records
 from app.repair import Finding as Matter
 from app.repair import Repair
@@ -17,7 +17,7 @@ IN_VAIN = {
     Matter.GONE: "without a log",
     Matter.UNCLAIMED: "lost on their way to a worker",
 }
-AWAY = (DatabaseUnavailableError, StoreUnavailableError, BrokerUnavailableError)
+AWAY = (DatabaseError, StoreUnavailableError, BrokerUnavailableError)
 
 
 async def examine_messages(settings: Settings, *, repair: bool) -> Findings:

@@ -1,12 +1,15 @@
 """A message's attempts: a newer one takes over, a fenced one leaves no trace, and none says again what is committed."""
 
 import asyncio
+from dataclasses import replace
 from time import time_ns
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from app.generation import generate
+from app.llm import Delta, Hear, Question
 from app.records import Final
 from app.streaming.contract import Chunk, ChunkType
 from ops.stack import Stack
@@ -116,6 +119,28 @@ async def test_a_failure_that_was_committed_is_told_as_it_was(system: Stack, bac
         await generate(services, posted.task_id, time_ns())
         end = (await client.whole(str(posted.task_id)))[-1].record
     assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "upstream", False)
+
+
+class Unwritable:
+    """A model that says what PostgreSQL can't hold."""
+
+    async def answer(self, _question: Question, hear: Hear) -> None:
+        hear(Delta("high \x00 water", time_ns(), finish_reason="stop"))
+
+
+async def test_what_the_database_can_not_hold_is_not_tried_again(system: Stack) -> None:
+    """No wait mends it: the stream ends at once, however long a database that is away would be waited for."""
+    settings = settings_of(system, commit_budget_s=3600)
+    async with producing(settings) as services, serving(settings) as client:
+        conversation = await services.records.add_conversation(None)
+        posted = await services.records.post(conversation.id, "hello", "scripted", None, "pubsub", 60)
+        assert posted is not None
+        await services.backends.writers["pubsub"].create(posted.task_id)
+        model: Any = Unwritable()
+        async with asyncio.timeout(30):
+            await generate(replace(services, model=model), posted.task_id, time_ns())
+        end = (await client.whole(str(posted.task_id)))[-1].record
+    assert (end["chunk_type"], end["code"]) == ("failed", "persist")
 
 
 async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stack) -> None:

@@ -25,14 +25,14 @@ def said(text: str, finish_reason: str | None = None) -> bytes:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say some words; to who asks the poisoned model, each with a NUL."""
-    word = "a\x00 " if b'"poisoned"' in await read_request(reader) else "ab "
+    """Say some words; to who asks the poisoned model, each with a NUL, and the reason of the end with one too."""
+    word, reason = ("a\x00 ", "st\x00p") if b'"poisoned"' in await read_request(reader) else ("ab ", "stop")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
     for _ in range(WORDS):
         writer.write(said(word))
         await writer.drain()
         await asyncio.sleep(0.005)  # the pace of a model
-    writer.write(said("", "stop"))
+    writer.write(said("", reason))
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -51,9 +51,11 @@ async def test_a_nul_of_the_model_harms_nobody(system: Stack, backend: str) -> N
             await services.backends.writers[backend].create(task_id)
         async with asyncio.timeout(10):
             await asyncio.gather(*(generate(services, task_id, time_ns()) for task_id in task_ids))
-        for task_id, word in zip(task_ids, ("a\ufffd ", "ab "), strict=True):
+        expected = ("a\ufffd ", "st\ufffdp"), ("ab ", "stop")
+        for task_id, (word, reason) in zip(task_ids, expected, strict=True):
             pin = await services.records.pin(task_id)
             log = [decode(entry.record) for entry in await services.backends.readers[backend].get_chunks(task_id)]
             assert pin is not None
-            assert (pin.message.status, pin.message.content) == ("complete", word * WORDS)
-            assert text_of(log) == pin.message.content
+            message = pin.message
+            assert (message.status, message.content, message.finish_reason) == ("complete", word * WORDS, reason)
+            assert text_of(log) == message.content
