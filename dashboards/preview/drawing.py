@@ -36,7 +36,7 @@ class Box(NamedTuple):
 def frame(box: Box, title: str) -> list[str]:
     """The panel's ground and title."""
     ground = element("rect", x=box.left, y=box.top, width=box.width, height=box.height, rx=4, class_="panel")
-    most = int(box.width / (LETTER * 1.12))
+    most = int((box.width - 20) / (LETTER * 1.2))
     return [ground, text(_cut(title, most), box.left + 10, box.top + 19, class_="title")]
 
 
@@ -74,7 +74,8 @@ def number(box: Box, panel: dict[str, Any], curves: Sequence[Curve]) -> list[str
             text(shown(value, defaults["unit"]), middle, box.top + box.height * 0.62, class_=kind, font_size=size)
         )
         if len(newest) > 1:
-            parts.append(text(name, middle, box.top + box.height * 0.62 + 22, class_="small middle"))
+            short = _cut(name, int(box.width / len(newest) / LETTER))
+            parts.append(text(short, middle, box.top + box.height * 0.62 + 22, class_="small middle"))
     return parts or [_nothing(box)]
 
 
