@@ -6,11 +6,11 @@ from uuid import UUID
 from app.frames import REBUILT_END, Frames
 from app.records import Pin, Records
 from app.settings import Settings
-from app.streaming.backends import Backends
 from app.streaming.contract import (
     Status,
     StoreUnavailableError,
 )
+from app.streaming.pairs import Backends
 from app.telemetry import logs, metrics
 from app.view import Joining, View
 

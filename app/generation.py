@@ -15,7 +15,6 @@ from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, Producer, Store
 from app.records import Final, Job, Records
 from app.settings import Settings
-from app.streaming.backends import Backends
 from app.streaming.contract import (
     OPEN,
     Chunk,
@@ -28,6 +27,7 @@ from app.streaming.contract import (
     decode,
     first_index,
 )
+from app.streaming.pairs import Backends
 from app.tables import IN_ROWS
 from app.telemetry import logs, metrics, tracing
 

@@ -24,9 +24,10 @@ from app.records import Records
 from app.repair import Repair
 from app.rollout_record import RolloutRecord
 from app.settings import Settings, load_settings
-from app.streaming.backends import SAFE, offered, open_backends
+from app.streaming.backends import SAFE, offered
 from app.streaming.flag import BackendFlag, load_provider
 from app.streaming.health import StoreHealth
+from app.streaming.pairs import open_backends
 from app.telemetry.tracing import tracing
 from app.watching import watch_flag, watch_loop, watch_queue
 

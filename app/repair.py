@@ -16,8 +16,8 @@ from msgspec import UNSET, UnsetType
 from app.broker import BrokerUnavailableError, Queue
 from app.records import Final, Pending, Records
 from app.settings import Settings
-from app.streaming.backends import Backends
 from app.streaming.contract import OPEN, Chunk, ChunkType, Entry, Status, StoreUnavailableError, decode, text_of
+from app.streaming.pairs import Backends
 from app.telemetry import metrics
 
 log = logging.getLogger(__name__)

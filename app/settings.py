@@ -27,7 +27,7 @@ FIXES = {
     "literal_error": "write {expected}",
 }
 Backend = Literal["polling", "pubsub", "notify", "streams"]
-"""Every backend by its name; `app.streaming.backends` opens it."""
+"""Every backend by its name; `app.streaming.pairs` opens it."""
 
 API_KEY = r"[\w.@+-]{1,200}:[0-9a-fA-F]{64}"
 """One entry of `api_keys`: an owner's name, and the SHA-256 of a key in hex."""

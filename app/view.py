@@ -17,13 +17,13 @@ from app.outlet import Outlet
 from app.records import Pin, Records
 from app.repair import reap
 from app.settings import Settings
-from app.streaming.backends import Backends
 from app.streaming.contract import (
     Entry,
     StoreUnavailableError,
     StreamError,
     StreamMissingError,
 )
+from app.streaming.pairs import Backends
 from app.telemetry import logs, metrics, tracing
 from app.telemetry.hot import HotCounter, HotHistogram
 

@@ -23,8 +23,9 @@ from app.llm import Model
 from app.pool.loop import Watch
 from app.records import Records
 from app.settings import load_settings
-from app.streaming.backends import NAMES, open_backends
+from app.streaming.backends import NAMES
 from app.streaming.contract import StoreUnavailableError
+from app.streaming.pairs import open_backends
 from app.telemetry import logs, metrics
 from app.telemetry.tracing import tracing
 from app.watching import watch_flag

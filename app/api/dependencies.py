@@ -17,9 +17,9 @@ from app.flags import Flags
 from app.records import Records
 from app.rollout_record import RolloutRecord
 from app.settings import Settings
-from app.streaming.backends import Backends
 from app.streaming.flag import BackendFlag
 from app.streaming.health import StoreHealth
+from app.streaming.pairs import Backends
 
 BACKEND_HEADER = "X-Streamgauge-Backend"
 """In a request it forces a message's backend; in an answer it tells the one that the stream is pinned to."""

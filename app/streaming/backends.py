@@ -1,55 +1,16 @@
-"""The one place where a backend's name meets its writer and its reader."""
+"""The backends by their names, and which of them a new message can get: asking for these opens no driver."""
 
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
-from app.database import Database
 from app.settings import Backend, Settings
-from app.streaming.contract import StreamReader, StreamWriter
-from app.streaming.notify import open_notify
-from app.streaming.polling import open_polling
-from app.streaming.pubsub import open_pubsub
-from app.streaming.rows import RowWriter
-from app.streaming.streams import open_streams
 
 NAMES: tuple[str, ...] = get_args(Backend)
 SAFE = "polling"
 """Where a stream goes whose own backend is away."""
-OPENERS: dict[str, Callable[[Settings, Database], AbstractAsyncContextManager[Any]]] = {
-    "polling": open_polling,
-    "pubsub": open_pubsub,
-    "notify": open_notify,
-    "streams": open_streams,
-}
-"""How a process opens its two sides of each backend."""
 ONE_SERVER = ("streams",)
 """The backends that can't be had on a cluster."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backends:
-    """This process's writer and reader of every backend. `safe` is where a stream goes whose backend is lost."""
-
-    writers: dict[str, StreamWriter]
-    readers: dict[str, StreamReader]
-    safe: RowWriter
 
 
 def offered(settings: Settings) -> tuple[str, ...]:
     """Name the backends that a new message can get on this chunk store."""
     return tuple(name for name in NAMES if not (settings.store_cluster and name in ONE_SERVER))
-
-
-@contextlib.asynccontextmanager
-async def open_backends(settings: Settings, database: Database) -> AsyncIterator[Backends]:
-    """Own the connections of every backend for the length of the block."""
-    async with contextlib.AsyncExitStack() as opened:
-        pairs = {name: await opened.enter_async_context(OPENERS[name](settings, database)) for name in NAMES}
-        yield Backends(
-            writers={name: writer for name, (writer, _) in pairs.items()},
-            readers={name: reader for name, (_, reader) in pairs.items()},
-            safe=pairs[SAFE][0],
-        )

@@ -6,8 +6,8 @@ from app.records import Records
 from app.repair import Finding as Matter
 from app.repair import Repair
 from app.settings import Settings
-from app.streaming.backends import open_backends
 from app.streaming.contract import StoreUnavailableError
+from app.streaming.pairs import open_backends
 from ops.doctor.finding import Findings, error, shortened, well
 
 CHECK = "messages"

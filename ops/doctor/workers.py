@@ -39,8 +39,10 @@ class Worker:
 async def examine_workers(settings: Settings) -> Findings:
     """Ask all workers on the broker about themselves, as `celery inspect` does; a paused one is as a dead one."""
     try:
-        workers = await asyncio.to_thread(_ask, settings.broker_url)
-        silent = await _silent(settings.broker_url, {worker.name for worker in workers})
+        noted, listening = await _listeners(settings.broker_url)
+        workers = await asyncio.to_thread(_ask, settings.broker_url, listening)
+        # As many can be silent as there are connections more.
+        silent = sorted(noted - {worker.name for worker in workers})[: max(0, listening - len(workers))]
     except Exception as cause:  # kombu lets its transport's own errors through, of many kinds
         yield error("workers", "can't be asked", shortened(cause), "See what is said of the broker.")
         return
@@ -107,9 +109,10 @@ def reported(report: str) -> dict[str, str]:
     return dict(re.findall(r"\b(celery|kombu):(\d[\w.]*)", report))
 
 
-def _ask(broker_url: str) -> list[Worker]:
+def _ask(broker_url: str, listening: int) -> list[Worker]:
+    """Wait no longer than until all have answered that listen."""
     with make_celery(broker_url) as celery:
-        names = sorted(celery.control.inspect(timeout=PING_S).ping() or {})
+        names = sorted(celery.control.inspect(timeout=PING_S, limit=listening or None).ping() or {})
         if not names:
             return []
         asking = celery.control.inspect(destination=names, timeout=PING_S, limit=len(names))
@@ -132,15 +135,15 @@ def _pool(stats: dict[str, Any]) -> str:
     return str(stats.get("pool", {}).get("implementation", POOL))
 
 
-async def _silent(broker_url: str, answered: set[str]) -> list[str]:
-    """Name workers that listen on a live connection and gave no answer.
+async def _listeners(broker_url: str) -> tuple[set[str], int]:
+    """Name the workers that ever listened, and count the live connections that do.
 
-    Whoever was killed stays noted as well, but is not connected: as many can be silent as there are connections more.
+    Whoever was killed stays noted, but is not connected.
     """
     try:
         async with connected(broker_url) as client:
             noted = {entry.rpartition("\x16")[2].removesuffix(MAILBOX) for entry in await client.smembers(BINDINGS)}
             listening = sum(int(each.get("psub", 0)) > 0 for each in await client.client_list())
     except AWAY:
-        return []
-    return sorted(noted - answered)[: max(0, listening - len(answered))]
+        return set(), 0
+    return noted, listening

@@ -25,6 +25,7 @@ from tests.support.serving import serving
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
+LEFT = ("pubsub", "streams")
 BEGUN_IN = "SELECT count(*) FROM stream WHERE task_id = ANY($1::uuid[]) AND attempt > 0 AND backend = $2"
 TOKEN = {"Authorization": "Bearer river"}
 BROKEN = {
@@ -37,14 +38,14 @@ async def follows_no_flag(client: Client, system: Stack) -> bool:
     return await at(client, system.worker_metrics_urls[0], "flag_generation") == 0
 
 
-async def counted_in_safety(client: Client, system: Stack, left: str) -> bool:
-    """Whether four streams and their viewers are counted under `polling`, and none under the backend they left."""
+async def counted_in_safety(client: Client, system: Stack) -> bool:
+    """Whether streams and viewers are counted under `polling`, and none under the backends that they left."""
     worker, api = system.worker_metrics_urls[0], f"{system.api_url}/metrics"
-    gauges = [(worker, "streams_producing"), (api, "viewers")]
-    old, new = [[await at(client, *gauge, backend=place) for gauge in gauges] for place in (left, "polling")]
-    if left == "streams":  # its viewers look only after a silence
-        del old[1], new[1]
-    return not any(old) and min(new) >= 4
+    producing = {name: await at(client, worker, "streams_producing", backend=name) for name in (*LEFT, "polling")}
+    viewers = {name: await at(client, api, "viewers", backend=name) for name in ("pubsub", "polling")}
+    # Viewers of `streams` look only after a silence.
+    gone = not any(producing[name] for name in LEFT) and not viewers["pubsub"]
+    return gone and producing["polling"] >= 8 and viewers["polling"] >= 4
 
 
 @contextlib.asynccontextmanager
@@ -175,37 +176,48 @@ async def test_an_operator_changes_the_flag_over_http(system: Stack) -> None:
         assert history["generations"][-1]["reason"] == "to see it"
 
 
-@pytest.mark.parametrize("backend", ["pubsub", "streams"])
-async def test_live_streams_leave_when_they_must_and_lose_nothing(client: Client, system: Stack, backend: str) -> None:
+async def test_live_streams_leave_when_they_must_and_lose_nothing(client: Client, system: Stack) -> None:
     """Those that speak, and one that is silent: each viewer's text is whole, and is the one that was committed."""
     async with flags_of(system) as (changing, _, database):
         await until_awaited(partial(follows_no_flag, client, system), "the worker has forgotten other tests' flags")
         # Long enough to be under way still when a busy machine's worker hears of the flag and the gauges are read.
         scripts = ["ttft=0.02&gap=0.03&chunks=300"] * 4 + ["ttft=0.8&gap=0.8&chunks=8"]
-        posted = [await client.post(script, backend=backend) for script in scripts]
-        handed_over = partial(at, client, system.worker_metrics_urls[0], "handovers_total", backend=backend)
-        before = await handed_over(reason="asked"), await handed_over(reason="lost")
-        viewing = [asyncio.create_task(client.whole(each.task_id)) for each in posted]
+        posted = {backend: [await client.post(script, backend=backend) for script in scripts] for backend in LEFT}
 
-        async def begun_in(place: str) -> bool:
+        async def handed_over(reason: str) -> list[float]:
+            url = system.worker_metrics_urls[0]
+            return [await at(client, url, "handovers_total", backend=name, reason=reason) for name in LEFT]
+
+        before = await handed_over("asked"), await handed_over("lost")
+        viewing = {
+            backend: [asyncio.create_task(client.whole(each.task_id)) for each in streams]
+            for backend, streams in posted.items()
+        }
+
+        async def begun_in(*places: str) -> bool:
+            """Whether the streams posted to each backend are being answered in its place here."""
             async with database.driver() as connection:
-                found: int = await connection.fetchval(BEGUN_IN, [each.task_id for each in posted], place)
-            return found == len(posted)
+                found = [
+                    await connection.fetchval(BEGUN_IN, [each.task_id for each in streams], place)
+                    for streams, place in zip(posted.values(), places, strict=True)
+                ]
+            return found == [len(scripts)] * len(LEFT)
 
-        await until_awaited(partial(begun_in, backend), "all are being answered")
+        await until_awaited(partial(begun_in, *LEFT), "all are being answered")
         await changing.change(flags.back_to_safety(must_leave=True), by="ada", reason="")
-        await until_awaited(partial(begun_in, "polling"), "all have left")
-        assert (await handed_over(reason="asked"), await handed_over(reason="lost")) == (before[0] + 5, before[1])
-        await until_awaited(partial(counted_in_safety, client, system, backend), "the gauges have moved along")
-        for each, events in zip(posted, await asyncio.gather(*viewing), strict=True):
-            message = await client.answer(each)
-            assert message["backend"] == "polling"
-            assert message["status"] == "complete"
-            assert text_of(events) == message["content"]
-            # A viewer of `streams` looks only after a silence; an answer that is committed by then is told anew.
-            began_anew = [event.record["chunk_type"] for event in events[-3:]] == ["reset", "content", "done"]
-            seen = events[:-3] if began_anew and backend == "streams" else events
-            assert [event.record["chunk_index"] for event in seen] == list(range(len(seen)))
+        await until_awaited(partial(begun_in, "polling", "polling"), "all have left")
+        assert (await handed_over("asked"), await handed_over("lost")) == ([one + 5 for one in before[0]], before[1])
+        await until_awaited(partial(counted_in_safety, client, system), "the gauges have moved along")
+        for backend in LEFT:
+            for each, events in zip(posted[backend], await asyncio.gather(*viewing[backend]), strict=True):
+                message = await client.answer(each)
+                assert message["backend"] == "polling"
+                assert message["status"] == "complete"
+                assert text_of(events) == message["content"]
+                # A viewer of `streams` looks only after a silence; an answer committed by then is told anew.
+                began_anew = [event.record["chunk_type"] for event in events[-3:]] == ["reset", "content", "done"]
+                seen = events[:-3] if began_anew and backend == "streams" else events
+                assert [event.record["chunk_index"] for event in seen] == list(range(len(seen)))
 
 
 async def test_a_change_is_marked_in_grafana(system: Stack) -> None:

@@ -27,6 +27,7 @@ from tests.support.waiting import until
 CANARY = "heliotrope-canary"
 IN_THE_ANSWER = "This is a scripted answer"
 SAYS = "import logging; from app.settings import Settings; from app.telemetry import logs; logs.configure(Settings()); "
+SAYS_OTHERWISE = "; logs.configure(Settings({})); "
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def talkative(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         port=0,
         keep_data=False,
         traces=True,
-        environment=dict(os.environ) | {"STREAMGAUGE_LOG_LEVEL": "DEBUG"},
+        own_broker=True,
+        environment=os.environ | {"STREAMGAUGE_LOG_LEVEL": "DEBUG", "STREAMGAUGE_WORKER_DRAIN_S": "1"},
     )
     with running_stack(options) as stack:
         yield stack
@@ -59,10 +61,18 @@ def ask(stack: Stack, script: str) -> Posted:
     return asyncio.run(asked())
 
 
-async def begun(stack: Stack, script: str) -> None:
-    """Ask a question, and do not wait for the answer."""
-    async with httpx2.AsyncClient(base_url=stack.api_url, timeout=30) as http:
-        await Client(http).post(script, "polling")
+@contextlib.contextmanager
+def asking(stack: Stack, script: str, count: int) -> Iterator[list[str]]:
+    """Ask so many questions, and do not wait for the answers; their tasks, which are cancelled in the end."""
+    with httpx2.Client(base_url=stack.api_url, timeout=30) as http:
+        conversation = http.post("/conversations", json={}).json()["id"]
+        body = {"content": "Hello", "model": f"scripted?{script}"}
+        headers = {"X-Streamgauge-Backend": "polling"}
+        path = f"/conversations/{conversation}/messages"
+        tasks = [str(http.post(path, json=body, headers=headers).json()["task_id"]) for _ in range(count)]
+        yield tasks
+        for task_id in tasks:
+            http.post(f"/stream/{task_id}/cancel")
 
 
 def lines(stack: Stack, part: str) -> list[dict[str, Any]]:
@@ -86,36 +96,42 @@ def test_every_line_is_json_and_leads_to_its_trace(talkative: Stack, part: str) 
         assert (line["trace"], line["task"], line["backend"]) == (task_id.hex, posted.task_id, "pubsub")
 
 
+def of_celery(stack: Stack) -> list[dict[str, Any]]:
+    """What Celery says in the worker."""
+    with contextlib.suppress(ValueError):  # a line of which only the beginning is there
+        return [line for line in lines(stack, "worker-1") if line["logger"].startswith("celery")]
+    return []
+
+
 def test_celerys_lines_name_their_task(talkative: Stack) -> None:
     """They come from its consumer's thread, where nobody knows what a task is about."""
     posted = ask(talkative, "ttft=0.01&gap=0.001&chunks=5")
 
-    def ended() -> bool:
-        return any("succeeded" in line["event"] and line.get("task") == posted.task_id for line in found())
+    def about() -> list[dict[str, Any]]:
+        return [line for line in of_celery(talkative) if line.get("task") == posted.task_id]
 
-    def found() -> list[dict[str, Any]]:
-        with contextlib.suppress(ValueError):  # a line of which only the beginning is there
-            return [line for line in lines(talkative, "worker-1") if line["logger"].startswith("celery")]
-        return []
-
-    until(ended, "Celery says that the task is done")
-    [received] = [line for line in found() if line.get("task") == posted.task_id and "received" in line["event"]]
+    until(lambda: any("succeeded" in line["event"] for line in about()), "Celery says that the task is done")
+    [received] = [line for line in about() if "received" in line["event"]]
     assert received["trace"] == UUID(posted.task_id).hex
 
 
-def test_a_worker_that_stops_without_its_broker_logs_json(tmp_path: Path) -> None:
+def test_a_worker_that_stops_without_its_broker_logs_json(talkative: Stack) -> None:
     """Each line but the one that Celery writes from its signal handler, whatever else could not be done."""
-    options = StackOptions(tmp_path, port=0, keep_data=False, own_broker=True)
-    with running_stack(options) as stack:
-        for _ in range(4):
-            asyncio.run(begun(stack, "ttft=30"))
-        worker, log = stack.processes["worker-1"], stack.logs / "worker-1.log"
-        until(lambda: log.read_text().count(" received") == 4, "the worker has all of them")
-        stack.processes["broker"].kill()
-        until(lambda: "Trying again" in log.read_text(), "the worker has noticed")
-        worker.stop()
-        written = log.read_text().splitlines()
-        stack.restart("broker")
+    worker, log = talkative.processes["worker-1"], talkative.logs / "worker-1.log"
+    with asking(talkative, "ttft=30", 4) as tasks:
+
+        def received() -> set[Any]:
+            return {line.get("task") for line in of_celery(talkative) if "received" in line["event"]}
+
+        until(lambda: received() >= set(tasks), "the worker has all of them")
+        talkative.processes["broker"].kill()
+        try:
+            until(lambda: "Trying again" in log.read_text(), "the worker has noticed")
+            worker.stop()
+            written = log.read_text().splitlines()
+        finally:
+            log.write_text("")  # the lines of its next start are JSON again
+            talkative.restart("broker", "worker-1")
     plain = [line for line in written if not line.startswith("{")]
     assert len(plain) <= 2, plain
     assert all("worker: " in line for line in plain if line)
@@ -179,10 +195,11 @@ async def test_tasks_do_not_mix_up_what_they_are_about() -> None:
     assert "task" not in line_of(settings, "nobody's")
 
 
-def said(code: str, **environment: str) -> str:
-    """What a process says that logs so; it has no terminal."""
-    run = [sys.executable, "-c", SAYS + code]
-    return subprocess.run(run, env=os.environ | environment, capture_output=True, text=True, check=True).stderr
+def said(code: str) -> list[str]:
+    """What a process says that logs so, line by line; it has no terminal."""
+    return subprocess.run(
+        [sys.executable, "-c", SAYS + code], capture_output=True, text=True, check=True
+    ).stderr.splitlines()
 
 
 def test_a_person_at_a_terminal_reads_colours() -> None:
@@ -195,8 +212,8 @@ def test_a_person_at_a_terminal_reads_colours() -> None:
         shown = terminal.readline().decode()
     assert "\x1b[" in shown
     assert "the river is high" in shown
-    assert json.loads(said(code))["event"] == "the river is high"
-    plain = said(code, STREAMGAUGE_LOG_FORMAT="console")
+    usual, plain = said(code + SAYS_OTHERWISE.format("log_format='console'") + code)
+    assert json.loads(usual)["event"] == "the river is high"
     assert "the river is high" in plain
     assert not plain.startswith("{")
     assert "\x1b[" not in plain
@@ -205,8 +222,9 @@ def test_a_person_at_a_terminal_reads_colours() -> None:
 def test_what_people_and_models_said_shows_only_where_it_was_asked_for() -> None:
     """Its length shows always, and how to see the rest."""
     code = "logging.warning(logs.quoted('the river is high'))"
-    assert "(17 characters, which STREAMGAUGE_LOG_CONTENT=true would show)" in said(code)
-    assert "the river is high" in said(code, STREAMGAUGE_LOG_CONTENT="true")
+    usual, shown = said(code + SAYS_OTHERWISE.format("log_content=True") + code)
+    assert "(17 characters, which STREAMGAUGE_LOG_CONTENT=true would show)" in usual
+    assert "the river is high" in shown
 
 
 def test_the_tail_of_a_log_is_for_people(tmp_path: Path) -> None:

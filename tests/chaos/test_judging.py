@@ -10,7 +10,7 @@ from ops.chaos.crowd import Told
 from ops.chaos.matrix import HEADINGS, Cell, complaint, markdown
 from ops.chaos.scenarios import ALL, DONE, Scenario
 from ops.chaos.viewer import Record, Sight
-from tests.ops.test_cli import streamgauge
+from tests.support.command import streamgauge_here
 
 SCENARIO = Scenario("planted", "A fault is planted.", endings=DONE)
 WHOLE = Cell("planted", "pubsub", 2, 3, 3, 1, 0, 0, 0.5, ())
@@ -102,7 +102,7 @@ def test_what_there_is_not_is_refused_before_anything_starts(
     tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     """With the way to find out what there is, and not as if something had been lost."""
-    refused = streamgauge("chaos", *arguments, folder=tmp_path)
+    refused = streamgauge_here("chaos", *arguments, folder=tmp_path)
     assert refused.returncode == 2
     assert words in refused.stderr
     assert not (tmp_path / ".streamgauge").exists()
@@ -110,6 +110,6 @@ def test_what_there_is_not_is_refused_before_anything_starts(
 
 def test_the_faults_are_listed(tmp_path: Path) -> None:
     """Each with what it does."""
-    listed = streamgauge("chaos", "--list", folder=tmp_path)
+    listed = streamgauge_here("chaos", "--list", folder=tmp_path)
     assert listed.returncode == 0
     assert all(each.name in listed.stdout for each in ALL)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.streaming.backends import NAMES
+from ops.chaos import run
 from ops.chaos.crowd import Crowd
 from ops.chaos.run import Plan, run_chaos
 from ops.chaos.scenarios import ALL, Scenario
@@ -17,9 +18,13 @@ from ops.stack import Stack, StackOptions, running_stack
 
 SHORT_ANSWER = "ttft=0.05&gap=0.15&chunks=50"
 """Seven seconds: every fault that is tried here falls into them."""
-FASTER = {"STREAMGAUGE_WORKER_VISIBILITY_S": "2", "STREAMGAUGE_ALLOWED_MODELS": "scripted*"}
+FASTER = {
+    "STREAMGAUGE_WORKER_VISIBILITY_S": "2",
+    "STREAMGAUGE_API_DRAIN_S": "1",
+    "STREAMGAUGE_ALLOWED_MODELS": "scripted*",
+}
 BY_NAME = {each.name: replace(each, script=SHORT_ANSWER) for each in ALL}
-STREAMS = 4
+STREAMS = 2
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
@@ -35,7 +40,9 @@ def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         own_broker=True,
         environment={**os.environ, **FASTER},
     )
-    with running_stack(options) as stack:
+    with running_stack(options) as stack, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "SETTLERS", STREAMS)
+        patched.setattr(run, "TRICKLE_S", 1.0)
         yield stack
 
 
@@ -77,7 +84,7 @@ def test_streams_that_can_not_run_are_given_up(suffering: Stack) -> None:
     async def begun() -> int:
         async with Crowd.gather(suffering.api_urls, "pubsub", 60) as crowd:
             with pytest.raises(TimeoutError):
-                await crowd.fill_up(["pubsub"], 1, "fault=refuse", None, 5)
+                await crowd.fill_up(["pubsub"], 1, "fault=refuse", None, 2)
             return len(crowd.streams)
 
     assert asyncio.run(begun()) > 1

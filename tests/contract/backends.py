@@ -13,9 +13,9 @@ from app.delivery import Delivery
 from app.records import Final, Records
 from app.settings import Settings
 from app.streaming import keys
-from app.streaming.backends import OPENERS, Backends
 from app.streaming.contract import StreamReader, StreamWriter
 from app.streaming.memory import MemoryStreams
+from app.streaming.pairs import OPENERS, Backends
 from app.tables import IN_ROWS
 
 TTL_S = 60

@@ -123,26 +123,18 @@ def appends(store: "redis.Redis") -> int:
     return int(found.get("cmdstat_evalsha", {}).get("calls", 0))
 
 
-async def test_a_dead_workers_stream_is_reaped(stack: Stack, client: Client) -> None:
-    """Once its lease and the grace are over; the viewer's API does it."""
+async def test_what_a_dead_worker_leaves_is_reaped_or_enqueued_again(stack: Stack, client: Client) -> None:
+    """A stream of its own once lease and grace are over, by the viewer's API; a task that the broker forgot as well."""
     async with watched(client):
         stack.processes["worker-1"].kill()
         try:
+            await accepted(client, "chunks=1", "polling")
+            with redis.Redis.from_url(stack.broker_url) as broker:
+                assert broker.delete("celery")
             await shows(stack, INTEGRITY, "reaped, ")
+            await shows(stack, "Repaired")
         finally:
             stack.restart("worker-1")
-
-
-async def test_a_lost_task_is_enqueued_again(stack: Stack, client: Client) -> None:
-    """No worker had taken it when the broker forgot it."""
-    stack.processes["worker-1"].kill()
-    try:
-        await accepted(client, "chunks=1", "polling")
-        with redis.Redis.from_url(stack.broker_url) as broker:
-            assert broker.delete("celery")
-        await shows(stack, "Repaired")
-    finally:
-        stack.restart("worker-1")
 
 
 async def test_a_message_is_refused_while_the_broker_is_away(stack: Stack, client: Client) -> None:

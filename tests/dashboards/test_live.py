@@ -80,7 +80,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     guarded = World(folder / "rollout")
     guarded.run(guarded.state())
     with running_stack(options) as stack, exposed(guarded.journal, guard_port):
-        bench = BenchOptions(quick=True, num_conversations=6, out=folder / "results", seed=1, metrics_port=port)
+        bench = BenchOptions(
+            quick=True, num_conversations=6, quartets_at_most=1, out=folder / "results", seed=1, metrics_port=port
+        )
         quantiles: dict[tuple[str, str, float], float] = {}
         results = run_bench(bench, stack.api_url, stack.database_url, stack.redis_url, Console(file=io.StringIO()))
         for key in [(side, name, share) for side in SIDES for name in bench.backends for share in (0.5, 0.95)]:

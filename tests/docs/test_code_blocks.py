@@ -4,8 +4,6 @@ import ast
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -15,6 +13,7 @@ from typer.main import get_command
 
 from ops.cli import app as command_line
 from tests.docs.blocks import ROOT, SHELL, Block, blocks
+from tests.support.command import streamgauge_here
 
 COMMANDS = set(get_command(command_line).commands)  # type: ignore[attr-defined]  # a group has commands
 TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -33,8 +32,7 @@ def lines() -> list[tuple[str, list[str]]]:
 @cache
 def usage(*command: str) -> str:
     """What a command says of its options."""
-    argv = [sys.executable, "-m", "ops.cli", *command, "--help"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = streamgauge_here(*command, "--help", folder=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -60,7 +60,7 @@ async def at(hosts: System, viewers: Host) -> AsyncIterator[dict[str, Client]]:
         yield clients
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def all_is_as_before(hosts: System, at: dict[str, Client]) -> AsyncIterator[None]:
     """Whatever a test has cut, afterwards new messages flow from each API over each worker to viewers at the other."""
     yield

@@ -9,10 +9,10 @@ import pytest
 from tests.hosts.network import Host, network, parted
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.usefixtures("may_make_hosts")
 
 
-async def test_hosts_that_are_parted_hear_nothing_of_it() -> None:
+def test_hosts_that_are_parted_hear_nothing_of_it() -> None:
     """The connection stays open, what is sent meanwhile comes late, and a third host reaches both."""
     with network("one", "two", "three") as hosts:
         listener = listening(hosts["one"])
@@ -29,7 +29,7 @@ async def test_hosts_that_are_parted_hear_nothing_of_it() -> None:
             assert at_one.recv(16) == b"late"
 
 
-async def test_nothing_of_them_stays() -> None:
+def test_nothing_of_them_stays() -> None:
     """Also when the block fails."""
     with contextlib.suppress(LookupError), network("one") as hosts:
         made = [Path("/run/netns", name) for name in (hosts["one"].namespace, hosts["one"].switch)]

@@ -14,7 +14,7 @@ from tests.hosts.system import KEEP_ALIVE_S, System
 from tests.support.client import Client, Event, Posted, text_of
 from tests.support.waiting import until_awaited
 
-pytestmark = [pytest.mark.anyio, pytest.mark.long]
+pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.usefixtures("all_is_as_before")]
 CHUNKS = 60
 SCRIPT = f"ttft=0.02&gap=0.05&chunks={CHUNKS}"
 SHORT_CHUNKS = 3

@@ -30,23 +30,30 @@ async def connected(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader,
         writer.close()
 
 
-@pytest.mark.parametrize(
-    "beginning",
-    [
-        b"",
-        b"GET / HT",
-        b"GET / HTTP/1.1\r\nX-Slow: 1\r\n",
-        HEAD + KEY + b"Content-Length: 100\r\n\r\n{",
-        HEAD + KEY + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HT",
-    ],
-    ids=["silence", "a line", "a head", "a body", "chunks", "a second request"],
-)
-async def test_who_does_not_finish_is_hung_up_on(guarded: Guarded, beginning: bytes) -> None:
+UNFINISHED = {
+    "silence": b"",
+    "a line": b"GET / HT",
+    "a head": b"GET / HTTP/1.1\r\nX-Slow: 1\r\n",
+    "a body": HEAD + KEY + b"Content-Length: 100\r\n\r\n{",
+    "chunks": HEAD + KEY + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    "a second request": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HT",
+}
+
+
+async def test_who_does_not_finish_is_hung_up_on(guarded: Guarded) -> None:
     """A request that is not whole within STREAMGAUGE_REQUEST_TIMEOUT_S holds its connection no longer."""
-    async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(10):
-        writer.write(beginning)
-        await reader.read()  # to its end
+    ended = set[str]()
+
+    async def until_hung_up(name: str, beginning: bytes) -> None:
+        async with connected(guarded.nobody) as (reader, writer):
+            writer.write(beginning)
+            await reader.read()  # to its end
+        ended.add(name)
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(until_hung_up(*each) for each in UNFINISHED.items()))
+    assert ended == set(UNFINISHED)
 
 
 async def test_an_empty_line_does_not_keep_a_connection(guarded: Guarded) -> None:
@@ -82,47 +89,49 @@ async def test_a_stream_outlives_the_requests_time_limit(guarded: Guarded) -> No
     assert (await guarded.ada.whole(posted.task_id))[-1].record["chunk_type"] == "done"
 
 
-@pytest.mark.parametrize("endless", [b"X-Long: ", b"GET /", b""], ids=["a header", "a path", "headers"])
-async def test_an_endless_head_is_refused(guarded: Guarded, endless: bytes) -> None:
-    """It is not kept until the time is up."""
-    piece = b"x" * 4096 if endless else b"X-One: more\r\n" * 300
-    async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(0.9):
-        writer.write(b"" if endless == b"GET /" else b"GET / HTTP/1.1\r\nHost: x\r\n")
-        writer.write(endless)
-        with contextlib.suppress(ConnectionError):
-            for _ in range(200):
-                writer.write(piece)
-                await writer.drain()
-        with contextlib.suppress(ConnectionError):
-            answer = await reader.read()
-            assert answer.split()[1] in {b"431", b"400"}
+async def test_an_endless_head_is_refused(guarded: Guarded) -> None:
+    """A header, a path, or ever more headers: it is not kept until the time is up."""
+    for beginning, piece in (
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"x" * 4096),
+        (b"GET /", b"x" * 4096),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-One: more\r\n" * 300),
+    ):
+        async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(0.9):
+            writer.write(beginning)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(200):
+                    writer.write(piece)
+                    await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                answer = await reader.read()
+                assert answer.split()[1] in {b"431", b"400"}, beginning
 
 
 SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize(
-    "lengths",
-    [
-        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
-        b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
-        b"Content-Length: 2\r\nContent-Length: 40\r\n",
-        b"Content-Length: +2\r\n",
-        b"Content-Length: 2 2\r\n",
-        b"Content-Length: -1\r\n",
-        b"Transfer-Encoding: chunked, identity\r\n",
-        b"Transfer-Encoding: xchunked\r\n",
-        b"Transfer-Encoding : chunked\r\n",
-    ],
+DOUBTFUL = (
+    b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+    b"Content-Length: 2\r\nContent-Length: 40\r\n",
+    b"Content-Length: +2\r\n",
+    b"Content-Length: 2 2\r\n",
+    b"Content-Length: -1\r\n",
+    b"Transfer-Encoding: chunked, identity\r\n",
+    b"Transfer-Encoding: xchunked\r\n",
+    b"Transfer-Encoding : chunked\r\n",
 )
-async def test_a_request_whose_length_is_in_doubt_is_refused(guarded: Guarded, lengths: bytes) -> None:
+
+
+async def test_a_request_whose_length_is_in_doubt_is_refused(guarded: Guarded) -> None:
     """A proxy in front may read it otherwise: 400, the connection ends, and what was hidden in it gets no answer."""
-    async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(10):
-        writer.write(HEAD + KEY + lengths + b"\r\n0\r\n\r\n" + SMUGGLED)
-        with contextlib.suppress(ConnectionError):
-            answers = await reader.read()
-            assert answers.startswith(b"HTTP/1.1 400 "), answers
-            assert answers.count(b"HTTP/1.1") == 1
+    for lengths in DOUBTFUL:
+        async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(10):
+            writer.write(HEAD + KEY + lengths + b"\r\n0\r\n\r\n" + SMUGGLED)
+            with contextlib.suppress(ConnectionError):
+                answers = await reader.read()
+                assert answers.startswith(b"HTTP/1.1 400 "), (lengths, answers)
+                assert answers.count(b"HTTP/1.1") == 1, (lengths, answers)
 
 
 async def test_a_trailer_is_no_header(guarded: Guarded) -> None:

@@ -1,16 +1,17 @@
-"""An API whose event loop somebody blocks: `python -m tests.support.lagging_api PORT`."""
+"""An API whose event loop somebody blocks."""
 
 import asyncio
 import contextlib
-import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi import FastAPI
 
 from app.main import create_app
 from app.serve import DrainingServer, listen
-from app.settings import load_settings
+from app.settings import Settings
+from tests.support.waiting import until
 
 BLOCKED_S, FREE_S = 0.6, 0.02
 
@@ -34,9 +35,18 @@ def blocked(app: FastAPI) -> None:
     app.router.lifespan_context = lifespan
 
 
-if __name__ == "__main__":
-    settings = load_settings()
+@contextlib.contextmanager
+def lagging_api(settings: Settings) -> Iterator[str]:
+    """Serve it on a loop of its own for the length of the block; its URL."""
     app = create_app(settings)
     blocked(app)
-    with listen("127.0.0.1", int(sys.argv[1]), settings.write_timeout_s) as listener:
-        DrainingServer(app, settings).run(sockets=[listener])
+    with listen("127.0.0.1", 0, settings.write_timeout_s) as listener:
+        server = DrainingServer(app, settings)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            until(lambda: server.started, "the API answers", 30)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -11,21 +11,20 @@ import pytest
 
 from app.settings import Settings
 from app.streaming.flag_document import document_for
-from ops.app_commands import answers
 from ops.doctor.canary import follow_canary
 from ops.doctor.clocks import examine_api_clock
 from ops.doctor.finding import Finding
 from ops.doctor.flag import examine_followers
 from ops.doctor.processes import examine_page, examine_ready
 from ops.doctor.proxy import examine_proxy
-from ops.ports import free_port
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.ops.doctor.findings import only, troubles
-from tests.ops.doctor.planted import NOWHERE, started
+from tests.ops.doctor.planted import NOWHERE
 from tests.support.faulty_http import answering, buffering_proxy
+from tests.support.lagging_api import lagging_api
 from tests.support.serving import serving
-from tests.support.waiting import until
+from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
 ROUNDED_MS = 0.2
@@ -94,39 +93,35 @@ async def test_an_api_whose_clock_is_off(http: httpx2.AsyncClient) -> None:
     assert abs(offset_ms - 2000) <= bound_ms + ROUNDED_MS
 
 
-async def test_an_api_whose_loop_is_blocked(stack: Stack, http: httpx2.AsyncClient) -> None:
+async def test_an_api_whose_loop_is_blocked(settings: Settings, http: httpx2.AsyncClient) -> None:
     """Somebody calls what does not await."""
-    port = free_port()
-    api = started("tests.support.lagging_api", str(port), **stack.environment())
-    try:
-        until(lambda: answers(f"http://127.0.0.1:{port}/health"), "the API answers", 30)
-        found: dict[str, Finding] = {}
-        while not found:
-            found = await troubles(examine_page(http, "api 1", f"http://127.0.0.1:{port}/metrics"))
-    finally:
-        api.terminate()
-        api.wait(30)
+    found: dict[str, Finding] = {}
+    with lagging_api(settings) as url:
+
+        async def is_found() -> bool:
+            found.update(await troubles(examine_page(http, "api 1", f"{url}/metrics")))
+            return bool(found)
+
+        await until_awaited(is_found, "it is found")
     only(found, "api 1 loop", "looks", "py-spy")
 
 
-async def test_a_full_pool(stack: Stack, http: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
+async def test_a_full_pool(settings: Settings, http: httpx2.AsyncClient, database: asyncpg.Connection) -> None:
     """One connection, and a request that waits for a lock with it."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    api = started("app.serve", "--port", str(port), **stack.environment(), STREAMGAUGE_DATABASE_POOL="1")
-    try:
-        until(lambda: answers(f"{url}/ready"), "the API answers", 30)
+    found: dict[str, Finding] = {}
+    async with serving(settings.model_copy(update={"database_pool": 1})) as client:
+        url = str(client.http.base_url).rstrip("/")
+
+        async def is_found() -> bool:
+            found.update(await troubles(examine_page(http, "api 1", f"{url}/metrics")))
+            return bool(found)
+
         await database.execute("BEGIN; LOCK TABLE conversation")
-        waiting = asyncio.create_task(http.post(f"{url}/conversations", json={}))
-        found: dict[str, Finding] = {}
-        while not found:
-            found = await troubles(examine_page(http, "api 1", f"{url}/metrics"))
+        waiting = asyncio.create_task(client.http.post("/conversations", json={}))
+        await until_awaited(is_found, "it is found")
         await database.execute("ROLLBACK")
         assert (await waiting).status_code == 201
-    finally:
-        api.terminate()
-        api.wait(30)
-        await database.execute("DELETE FROM conversation")
+    await database.execute("DELETE FROM conversation")
     only(found, "api 1 pool", "1 of 1", "STREAMGAUGE_DATABASE_POOL")
 
 

@@ -2,22 +2,22 @@
 
 import asyncpg
 import httpx2
+import psutil
 import pytest
 
 from app.broker import make_celery
 from app.settings import Settings
-from ops.app_commands import answers
 from ops.doctor.canary import follow_canary
 from ops.doctor.finding import Finding
 from ops.doctor.processes import examine_page
 from ops.doctor.workers import Worker, examine_workers, judge_workers
-from ops.ports import free_port
 from ops.stack import Stack
 from tests.ops.doctor.findings import by_check, only, troubles
 from tests.ops.doctor.planted import started
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
+FEW_FILES = 1000
+"""Fewer than a worker's slots, and more than it has open."""
 
 
 async def test_a_stopped_worker_beside_one_that_works(stack: Stack, settings: Settings) -> None:
@@ -80,19 +80,14 @@ async def test_a_stranger_takes_our_messages(stack: Stack, settings: Settings) -
 
 async def test_a_worker_that_may_not_open_as_many_files(stack: Stack, http: httpx2.AsyncClient) -> None:
     """It would take more streams than it can open connections to the model."""
-    slots = {"STREAMGAUGE_WORKER_CONCURRENCY": "1000000", "STREAMGAUGE_WORKER_METRICS_PORT": str(port := free_port())}
-    command = ("celery", "-A", "app.worker", "worker", "--without-gossip", "--without-mingle", "-n", "starved@%h")
-    worker = started(*command, **stack.environment(), **slots)
-    url = f"http://127.0.0.1:{port}/metrics"
+    worker = psutil.Process(stack.processes["worker-1"].pid)
+    before = worker.rlimit(psutil.RLIMIT_NOFILE)
+    worker.rlimit(psutil.RLIMIT_NOFILE, (FEW_FILES, before[1]))
     try:
-        until(lambda: answers(url), "the worker shows its metrics", 30)
-        found: dict[str, Finding] = {}
-        while not found:
-            found = await troubles(examine_page(http, "worker 1", url))
+        found = await troubles(examine_page(http, "worker 1", stack.worker_metrics_urls[0]))
     finally:
-        worker.terminate()
-        worker.wait(30)
-    only(found, "worker 1 files", "streamgauge_worker_slots 1000000", "ulimit -n")
+        worker.rlimit(psutil.RLIMIT_NOFILE, before)
+    only(found, "worker 1 files", f"process_max_fds {FEW_FILES}, streamgauge_worker_slots 2000", "ulimit -n")
 
 
 def test_a_worker_in_another_pool_or_of_another_version() -> None:
