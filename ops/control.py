@@ -23,6 +23,8 @@ PAUSE_S = 5.0
 PATIENCE_S = 60.0
 CLIENT_S = 5.0
 """How long a client may take for its request: one waits for the other here."""
+END_LOOK_S = 0.05
+"""How often it looks whether it is to end, which a command that was refused waits for."""
 
 
 def pause_workers(stack: Stack) -> None:
@@ -166,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
 def listening_control(token: str) -> Iterator[Control]:
     """Own a control for the length of the block."""
     control = Control(token)
-    thread = threading.Thread(target=control.server.serve_forever, name="control", daemon=True)
+    thread = threading.Thread(target=control.server.serve_forever, args=(END_LOOK_S,), name="control", daemon=True)
     thread.start()
     try:
         yield control

@@ -103,20 +103,18 @@ def _initialise(supervisor: Supervisor, home: ServerHome, binaries: Path, folder
         file.write(secrets.token_hex(16))
     home.give(password)
     # Data that goes with this run need not survive a power cut in its first second; the server's own fsync stays on.
-    hurry = ("--no-sync",) if not home.keep else ()
+    quick_init, quick_create = ((), ()) if home.keep else (("--no-sync",), ("-c", "fsync=off"))
     supervisor.run(
         _command(
             "initdb", home, binaries / "initdb", "-D", str(data), "-U", NAME, f"--pwfile={password}",
             "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8", "--no-instructions", *hurry,
+            "--builtin-locale=C.UTF-8", "--no-instructions", *quick_init,
         ),
         INIT_SECONDS,
     )  # fmt: skip
     create = f"CREATE DATABASE {NAME};\n"
-    supervisor.run(
-        _command("createdb", home, binaries / "postgres", "--single", "-D", str(data), "postgres", stdin=create),
-        INIT_SECONDS,
-    )
+    alone = ("--single", "-D", str(data), *quick_create, "postgres")
+    supervisor.run(_command("createdb", home, binaries / "postgres", *alone, stdin=create), INIT_SECONDS)
     draft.rename(folder)
 
 

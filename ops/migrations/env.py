@@ -15,7 +15,7 @@ from app.settings import load_settings
 
 MIGRATION_LOCK = 7_265_170
 """Any number will do; it must only be the same for everybody who migrates this database."""
-CONNECT_S = 10
+CONNECT_S = 5
 LOCK_MS = 30_000
 """Who waits for a table's lock holds up everybody who comes later: better to give up and try again."""
 

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.ops.supervised import is_alive, recorded
 from tests.support.up import ALONE, streamgauge_up
 from tests.support.waiting import until
 
 TOKEN = "an-operator"
+NOBODY = "http://127.0.0.1:9/v1"
 
 
 def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
@@ -28,9 +30,13 @@ def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
         return response.status, json.loads(told) if is_json else told, response.headers
 
 
-def test_orders_are_carried_out_for_whoever_has_the_token(tmp_path: Path) -> None:
-    """A worker pauses and goes on, Valkey is another process; a stranger gets nothing, and no order delays the end."""
-    with streamgauge_up(tmp_path, environment=ALONE | {"STREAMGAUGE_OPERATOR_TOKEN": TOKEN}) as up:
+def test_orders_are_carried_out_for_whoever_has_the_token(tmp_path: Path, database_url: str) -> None:
+    """A worker pauses and goes on, Valkey is another process; a stranger gets nothing, and no order delays the end.
+
+    Ctrl-C ends everything.
+    """
+    own = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": NOBODY}  # neither is of the orders
+    with streamgauge_up(tmp_path, environment=ALONE | own | {"STREAMGAUGE_OPERATOR_TOKEN": TOKEN}) as up:
         assert up.line("Look:") == f"{up.api_url}/#token={TOKEN}"
         url = ask(f"{up.api_url}/web/system.json")[1]["control_url"]
         bearer = f"Bearer {TOKEN}"
@@ -60,5 +66,7 @@ def test_orders_are_carried_out_for_whoever_has_the_token(tmp_path: Path) -> Non
         with ThreadPoolExecutor(1) as elsewhere:
             left = elsewhere.submit(ask, f"{url}worker/pause", "POST", Authorization=bearer)
             until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker pauses again")
+            parts = recorded(up.folder)
             assert up.end(signal.SIGINT) == 0
             assert left.result()[0] == 503
+    assert not any(is_alive(entry) for entry in parts.values())

@@ -193,7 +193,7 @@ async def test_what_can_not_be_is_refused(system: Stack, arguments: tuple[str, .
 
 async def test_a_rollback_waits_for_what_still_streams(client: Client, system: Stack) -> None:
     """`--drain` says how much that is; when the time is up the flag is back all the same."""
-    live = await client.post("ttft=0.02&gap=0.05&chunks=250", backend="pubsub")
+    live = await client.post("ttft=0.02&gap=0.05&chunks=120", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
     hasty = await streamgauge(system, "rollback", "--drain", "--within", "0.1")
     assert hasty.returncode == NOT_DRAINED
@@ -211,7 +211,7 @@ async def test_a_rollback_waits_for_what_still_streams(client: Client, system: S
 
 async def test_a_forced_rollback_moves_what_streams(client: Client, system: Stack) -> None:
     """And waits until it has moved."""
-    live = await client.post("ttft=0.02&gap=0.05&chunks=150", backend="pubsub")
+    live = await client.post("ttft=0.02&gap=0.05&chunks=100", backend="pubsub")
     viewing = asyncio.create_task(client.whole(live.task_id))
     forced = await streamgauge(system, "rollback", "--force", "--within", "30")
     assert forced.returncode == DONE, forced.stdout

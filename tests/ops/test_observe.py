@@ -9,17 +9,18 @@ import httpx2
 
 from app.api.access import digest_of
 from ops.exporters import HOW_TO_GET, exporters
-from tests.ops.test_cli import streamgauge
+from tests.support.command import streamgauge_here
 from tests.support.prometheus import needs
 from tests.support.up import ALONE, streamgauge_up
 from tests.support.waiting import until
 
 
-def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path) -> None:
+def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path, database_url: str) -> None:
     """The page answers, scrapes the system, also where that asks for keys and a token, and has every group of rules."""
     needs("prometheus")
     guards = {"STREAMGAUGE_API_KEYS": f"ada:{digest_of('a key')}", "STREAMGAUGE_METRICS_TOKEN": "a-token"}
-    with streamgauge_up(tmp_path, "--observe", environment=ALONE | guards) as up:
+    own = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}  # nobody is asked for an answer
+    with streamgauge_up(tmp_path, "--observe", environment=ALONE | guards | own) as up:
         asked = {key: httpx2.post(f"{up.api_url}/session", headers={"Authorization": f"Bearer {key}"}).status_code
                  for key in ("a key", "another")}  # fmt: skip
         page, alerts = up.line("Query:").split()
@@ -45,7 +46,7 @@ def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path) -> None:
 
 def test_without_prometheus_it_says_how_to_get_it(tmp_path: Path) -> None:
     """Before anything has started."""
-    refused = streamgauge("up", "--observe", "--port", "0", folder=tmp_path, PATH=str(tmp_path))
+    refused = streamgauge_here("up", "--observe", "--port", "0", folder=tmp_path, PATH=str(tmp_path))
     assert refused.returncode == 1
     assert "apt-get install prometheus" in refused.stderr
     assert "✓" not in refused.stdout

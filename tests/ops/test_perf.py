@@ -78,7 +78,7 @@ def test_a_wrong_option_starts_nothing(options: list[str], why: str, tmp_path: P
 @pytest.mark.timeout(PATIENCE_S + 20)
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     """In the middle of a load: exit code 130, and no process is left."""
-    options = ["--streams", "3", "--seconds", "60", "--idle", "0", "--no-reference"]
+    options = ["--streams", "3", "--seconds", "60", "--idle", "0", "--backends", "streams", "--no-reference"]
     output = tmp_path / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(

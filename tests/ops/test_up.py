@@ -1,5 +1,6 @@
 """`streamgauge up`: the whole system comes up with one command, serves, and goes without a trace."""
 
+import io
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from rich.console import Console
 
+from ops.display import show_stack
 from ops.ports import free_port, is_free
 from ops.postgres_server import running_postgres
 from ops.processes import PartFailedError
@@ -61,10 +64,13 @@ def all_ended(processes: dict[str, tuple[int, str]]) -> bool:
     return not any(is_alive(entry) for entry in processes.values())
 
 
+@pytest.mark.timeout(300)
 def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
-    """Below folders that only their owner may enter two systems run at once; one ends cleanly when told to.
+    """Below folders that only their owner may enter two systems run at once, each as large as it was asked for.
 
-    In the other a part crashes, and the command fails: with the part's name, the tail of its log, and what to do next.
+    What a kill -9 of one command left behind neither hinders its next start nor costs data; SIGTERM ends it well, and
+    the other system goes on. There a part crashes, and the command fails: with the part's name, the tail of its log,
+    and what to do next.
     """
     for name in ("one", "other"):
         (tmp_path / name).mkdir(mode=0o700)
@@ -73,11 +79,18 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
             assert [record["chunk_type"] for record in stream_of_an_answer(one.api_url)][-1] == "done"
             assert [record["chunk_type"] for record in stream_of_an_answer(other.api_url)][-1] == "done"
             assert "polling 100 %" in pasted(one.line("Flip:"))
-            parts, others = recorded(one.folder), recorded(other.folder)
+            conversation = post(f"{other.api_url}/conversations", {"title": "kept"})
+            parts, left = recorded(one.folder), recorded(other.folder)
             assert set(parts) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
-            assert other.end(signal.SIGINT) == 0
+            other.command.kill()
+        with streamgauge_up(tmp_path / "other") as other:
+            assert all_ended(left)
+            with urlopen(f"{other.api_url}/conversations/{conversation['id']}", timeout=10) as answer:
+                assert json.load(answer)["title"] == "kept"
+            others = recorded(other.folder)
+            assert other.end(signal.SIGTERM) == 0
             assert all_ended(others)
-            assert not all_ended(parts)
+        assert not all_ended(parts)
         os.kill(parts["api-1"][0], signal.SIGKILL)
         assert one.command.wait(PATIENCE) == 1
         assert one.command.stderr is not None
@@ -88,32 +101,6 @@ def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
     assert last.startswith(f"Everything else was stopped too. The whole log is {one.folder / 'logs/api-1.log'}; ")
     assert "`streamgauge up` begins again" in last
     assert all_ended(parts)
-
-
-def test_it_comes_up_again_after_a_kill(tmp_path: Path) -> None:
-    """What a kill -9 of the command left behind neither hinders the next start nor costs data; SIGTERM ends it well."""
-    with streamgauge_up(tmp_path) as up:
-        conversation = post(f"{up.api_url}/conversations", {"title": "kept"})
-        left = recorded(up.folder)
-        up.command.kill()
-    with streamgauge_up(tmp_path) as up:
-        assert all_ended(left)
-        with urlopen(f"{up.api_url}/conversations/{conversation['id']}", timeout=10) as answer:
-            assert json.load(answer)["title"] == "kept"
-        parts = recorded(up.folder)
-        assert up.end(signal.SIGTERM) == 0
-        assert all_ended(parts)
-
-
-def test_a_persons_own_servers_are_used_instead(tmp_path: Path) -> None:
-    """Where the environment names a server none is started, and its password is not printed."""
-    with running_valkey(tmp_path / "v") as valkey, running_postgres(tmp_path / "p") as postgres:
-        own = {"REDIS_URL": valkey.url, "DATABASE_URL": postgres.url}
-        with streamgauge_up(tmp_path, environment=ALONE | own) as up:
-            assert set(recorded(up.folder)) == {"model", "worker-1", "api-1"}
-            assert stream_of_an_answer(up.api_url)[-1]["chunk_type"] == "done"
-            assert postgres.url not in up.printed
-            assert valkey.url not in up.printed
 
 
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -153,16 +140,25 @@ def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, va
 
 
 def test_the_stack_as_a_library(tmp_path: Path) -> None:
-    """A program owns a system for a block; it can kill a part, and start it again where it was."""
-    options = StackOptions(tmp_path, port=0, keep_data=False, environment=ALONE)
-    with running_stack(options) as stack:
-        stack.processes["worker-1"].kill()
-        stack.restart("worker-1")
-        stack.processes["valkey"].kill()
-        stack.restart("valkey")
-        until(lambda: is_answered(stack.api_url), "an answer is streamed", PATIENCE)
-        ports = [int(url.rpartition(":")[2]) for url in (*stack.api_urls, stack.openai_base_url.removesuffix("/v1"))]
-    assert all(is_free(port) for port in ports)
+    """A program owns a system for a block; it can kill a part, and start it again where it was.
+
+    Where the environment names a person's own servers none is started, and their passwords are not printed.
+    """
+    with running_valkey(tmp_path / "v") as valkey, running_postgres(tmp_path / "p") as postgres:
+        own = {"REDIS_URL": valkey.url, "DATABASE_URL": postgres.url}
+        with running_stack(StackOptions(tmp_path / "stack", port=0, keep_data=False, environment=ALONE | own)) as stack:
+            assert set(stack.processes) == {"model", "worker-1", "api-1"}
+            for name in ("model", "worker-1"):
+                stack.processes[name].kill()
+            stack.restart("model", "worker-1")
+            until(lambda: is_answered(stack.api_url), "an answer is streamed", PATIENCE)
+            urls = (*stack.api_urls, stack.openai_base_url.removesuffix("/v1"))
+            printed = io.StringIO()
+            show_stack(Console(file=printed), stack)
+        assert all(is_free(int(url.rpartition(":")[2])) for url in urls)
+    assert stack.api_url in printed.getvalue()
+    for server in (valkey, postgres):
+        assert server.url not in printed.getvalue()
 
 
 def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
