@@ -3,7 +3,7 @@
 import { Clock, now } from "./clock.js";
 import { order, possible } from "./control.js";
 import { $, allow, mayAct, telling, tellSlider } from "./elements.js";
-import { count, duration, ranking } from "./figures.js";
+import { count, duration, plural, ranking } from "./figures.js";
 import { Lane } from "./lane.js";
 import { Load } from "./load.js";
 
@@ -34,6 +34,7 @@ export class Race {
     for (const each of document.querySelectorAll("#race [data-scripted]")) each.hidden = !system.scripted;
     this.load = new Load(system.backends, {
       failed: (error) => ($("race-alert").textContent = error.message),
+      well: () => ($("race-alert").textContent = ""),
       changed: (open) => this.#showLoad(open),
     });
     $("start-race").addEventListener("submit", (event) => this.#start(event));
@@ -191,8 +192,8 @@ export class Race {
 
   #showLoad(open) {
     const wanted = Number($("load").value);
-    const shown = open === wanted ? `${count(open)} streams` : `${count(open)} of ${wanted} streams`;
-    tellSlider($("load"), `${wanted} streams`, shown);
+    const shown = open === wanted ? plural(open, "stream") : `${count(open)} of ${plural(wanted, "stream")}`;
+    tellSlider($("load"), plural(wanted, "stream"), shown);
     this.#mayStop();
   }
 }

@@ -10,13 +10,23 @@ from playwright.async_api import Route, expect
 from tests.browser.visitor import Visitor
 
 VIEWS = ("chat", "race", "live")
+COLOURS = """() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const ground = getComputedStyle(document.querySelector(".top")).backgroundColor;
+  const isUnderlined = (link) => getComputedStyle(link).borderBottomColor !== ground;
+  return [
+    all("#legend li").map((entry) => getComputedStyle(entry, "::before").backgroundColor),
+    all("nav a").filter(isUnderlined).map((link) => link.textContent),
+  ];
+}"""
+"""The colours of the charts' key, and the views that are underlined."""
 HIGH = 700
 """A phone's height."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing(visitor: Visitor, scheme: Literal["light", "dark"]) -> None:
-    """In each view, with something in it."""
+    """In each view, with something in it. In the system's own colours, too, the charts' key and the view are marked."""
     tab = await visitor.tab(operator=True)
     await tab.page.emulate_media(color_scheme=scheme)
     await tab.ask(model="scripted?ttft=0.05&gap=0.01&fault=cut&at=12")
@@ -25,6 +35,10 @@ async def test_axe_finds_nothing(visitor: Visitor, scheme: Literal["light", "dar
         await tab.turn_to(view)
         found = await Axe().run(tab.page)
         assert found.violations_count == 0, found.generate_report()
+    await tab.page.emulate_media(color_scheme=scheme, forced_colors="active")
+    key, underlined = await tab.page.evaluate(COLOURS)
+    assert len(set(key)) == len(key) > 1
+    assert underlined == ["Live"]
 
 
 @pytest.mark.parametrize("width", [320, 390])
@@ -83,9 +97,15 @@ async def test_a_small_window_on_a_slow_network(visitor: Visitor) -> None:
 
 
 async def test_a_question_is_asked_by_keyboard_alone(visitor: Visitor) -> None:
-    """From the top of the page by Tab to the question; Enter sends, Shift and Enter break the line."""
+    """From the top of the page by Tab to the question; Enter sends, Shift and Enter break the line.
+
+    The Enter that ends a composition is none of them; and whoever skipped to the content may reload it.
+    """
     tab = await visitor.tab()
     question = tab.page.locator("#question")
+    await tab.page.keyboard.press("Tab")
+    await tab.page.keyboard.press("Enter")  # to the content
+    await tab.page.reload()
     for _ in range(12):
         await tab.page.keyboard.press("Tab")
         if await question.evaluate("(element) => element === document.activeElement"):
@@ -93,6 +113,7 @@ async def test_a_question_is_asked_by_keyboard_alone(visitor: Visitor) -> None:
     await tab.page.keyboard.type("One line")
     await tab.page.keyboard.press("Shift+Enter")
     await tab.page.keyboard.type("and another")
+    await question.evaluate("(box) => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', keyCode: 229}))")
     await tab.page.keyboard.press("Enter")
     await expect(tab.page.locator(".message").first).to_contain_text("One line\nand another")
     await expect(tab.page.get_by_role("status").filter(has_text="Complete")).to_have_count(1, timeout=30_000)

@@ -116,6 +116,7 @@ async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor)
     await page.locator("#reason").fill("to see it rise")
     await page.get_by_role("button", name="Set the share").click()
     await expect(page.locator("#split")).to_contain_text("notify 30 %")
+    await expect(page.locator("#flag-said")).to_contain_text("notify 30 %")
     await expect(page.locator("#flag-history li").first).to_contain_text("Ada: to see it rise")
     await expect(page.locator("#flag-history li").first).to_contain_text(re.compile(r"^\d+ \w+ 70 %, notify 30 %"))
     await another_comes_first(live)
@@ -124,6 +125,7 @@ async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor)
     await expect(page.locator("#change-alert")).to_contain_text(re.compile(told))
     await page.unroute("**/ops/flag")
     await expect(page.locator("#split")).to_contain_text("notify 45 %")
+    await expect(page.locator("#flag-said")).to_be_empty()
     await page.get_by_role("button", name="All to notify").click()
     await expect(page.locator("#split")).to_have_text("notify 100 %")
     await expect(page.locator("#change-alert")).to_be_empty()
@@ -165,7 +167,7 @@ WATCHING = RolloutWord(
     candidate="pubsub",
     baseline="polling",
     phase="watching",
-    generation=3,
+    generation=1000,
     steps=[1, 10, 50, 100],
     step=2,
     since=AT,
@@ -210,7 +212,7 @@ async def rollout(up: Up) -> AsyncIterator[RolloutRecord]:
 
 
 async def test_the_operator_sees_how_a_rollout_stands(visitor: Visitor, rollout: RolloutRecord) -> None:
-    """Its step, what the guard last found and when it judges next; that nobody watches it any more; and its end.
+    """Its step, what the guard last found and when it judges next; who overtook it; that nobody watches it; its end.
 
     There is nothing of it before the first, and what there is can be read on a phone and by a screen reader.
     """
@@ -219,6 +221,9 @@ async def test_the_operator_sees_how_a_rollout_stands(visitor: Visitor, rollout:
     part, state = page.locator("#rollout"), page.locator("#rollout-state")
     await expect(page.locator("#split")).to_contain_text("%")
     await expect(part).to_be_hidden()
+    await rollout.tell(WATCHING.model_copy(update={"generation": -1}))
+    await expect(state).to_have_text("Step 2 of 4, 10 %: overtaken.")
+    await expect(part).to_contain_text(re.compile(r"Somebody changed the flag, to generation \d+, which this rollout"))
     await rollout.tell(WATCHING)
     await expect(part.get_by_role("heading")).to_have_text("Rollout of pubsub against polling")
     await expect(state).to_have_text(re.compile(r"^Step 2 of 4, 10 %: watching since .+\. The guard: pass\.$"))
