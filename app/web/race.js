@@ -11,6 +11,7 @@ const LENGTH_S = 12;
 const FEWEST_CHUNKS = 40;
 const FIGURES_MS = 250;
 const ASK_MS = 700;
+const DRAW_MS = 30; // the charts move by less than a pixel meanwhile
 const RACING = "Racing.";
 const HINT = "To pause the worker or restart Valkey, open the page by the address that `streamgauge up` prints.";
 const STRIKES = {
@@ -115,8 +116,10 @@ export class Race {
   #draw() {
     if (!this.isShown || this.isDrawing) return;
     this.isDrawing = true;
-    const draw = () => {
-      for (const lane of this.lanes) lane.draw();
+    let due = 0;
+    const draw = (at) => {
+      if (at >= due) for (const lane of this.lanes) lane.draw();
+      if (at >= due) due = at + DRAW_MS;
       this.isDrawing = this.isRunning && this.isShown;
       if (this.isDrawing) requestAnimationFrame(draw);
     };

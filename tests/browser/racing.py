@@ -26,12 +26,12 @@ async def slide(tab: Tab, name: str, value: int, says: str) -> None:
     await expect(slider).to_have_attribute("aria-valuetext", says)
 
 
-async def shorten(tab: Tab, chunks: int = 60) -> None:
-    """Let the answers of the races to come be as short as a test needs; the page's own last twelve seconds."""
+async def shorten(tab: Tab, chunks: int = 60, gap_s: float = 0.05) -> None:
+    """Let the answers of the races to come be as short as a test needs; the page's own last twelve seconds or more."""
 
     async def fewer(route: Route) -> None:
         asked: dict[str, str] = json.loads(route.request.post_data or "")
-        asked["model"] = re.sub(r"gap=[^&]+&chunks=\d+", f"gap=0.05&chunks={chunks}", asked["model"])
+        asked["model"] = re.sub(r"gap=[^&]+&chunks=\d+", f"gap={gap_s}&chunks={chunks}", asked["model"])
         await route.continue_(post_data=asked)
 
     await tab.page.route("**/messages", fewer)

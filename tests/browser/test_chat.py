@@ -212,8 +212,11 @@ async def test_a_slow_stream_is_told_from_a_dead_one(visitor: Visitor) -> None:
     await is_whole(tab)
 
 
-async def test_two_tabs_read_one_answer(visitor: Visitor) -> None:
-    """A second tab that opens the conversation in mid-answer has the whole of it, as the first one has."""
+async def test_two_tabs_show_one_conversation(visitor: Visitor) -> None:
+    """A second tab that opens it in mid-answer has the whole of it, as the first one has; and each hears of the other.
+
+    Each text runs as its own script does.
+    """
     first = await visitor.tab()
     await first.ask("Do you see what I see?")
     await first.grown_to(10)
@@ -222,20 +225,12 @@ async def test_two_tabs_read_one_answer(visitor: Visitor) -> None:
     for tab in (first, second):
         await tab.is_complete()
         await is_whole(tab)
-
-
-async def test_a_question_from_another_tab_appears(visitor: Visitor) -> None:
-    """Both tabs show the same conversation, and each text runs as its own script does."""
-    first = await visitor.tab()
-    await first.ask(model="scripted?ttft=0.05&gap=0.01&chunks=10")
-    await first.is_complete()
-    second = await visitor.tab(first.page.url.rpartition("#")[2])
     await second.ask("والآن؟", "scripted?ttft=0.05&gap=0.01&chunks=10")
-    await expect(first.page.locator(".message")).to_have_count(4)
+    texts = first.page.locator(".message .text")
+    await expect(texts).to_have_count(4)
     await first.is_complete()
-    asked = first.page.locator(".message .text")
-    await expect(asked.nth(2)).to_have_css("direction", "rtl")
-    await expect(asked.nth(3)).to_have_css("direction", "ltr")
+    await expect(texts.nth(2)).to_have_css("direction", "rtl")
+    await expect(texts.nth(3)).to_have_css("direction", "ltr")
 
 
 async def test_a_conversation_that_is_gone_leaves_the_list(visitor: Visitor) -> None:

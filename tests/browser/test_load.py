@@ -91,7 +91,7 @@ async def test_background_load_is_real_and_needs_one_connection(visitor: Visitor
 
 async def test_load_ends_with_its_page(visitor: Visitor) -> None:
     """A tab that is closed leaves no stream running for nobody."""
-    tab, watching = await visitor.tab("race"), await visitor.tab("live")
+    tab = await visitor.tab("race")
     begun = list[str]()
 
     def note(request: Request) -> None:
@@ -104,7 +104,7 @@ async def test_load_ends_with_its_page(visitor: Visitor) -> None:
     await tab.page.goto("about:blank")
 
     async def all_cancelled() -> bool:
-        found = [(await watching.page.request.get(each)).json() for each in begun]
+        found = [(await visitor.context.request.get(each)).json() for each in begun]
         return [(await each)["messages"][-1]["status"] for each in found] == ["cancelled"] * 5
 
     await until_awaited(all_cancelled, "each was cancelled")
