@@ -2,13 +2,15 @@
 
 import { ask, cancel } from "./api.js";
 import { copyOf, make } from "./elements.js";
-import { count } from "./figures.js";
+import { plural } from "./figures.js";
 import { Following } from "./following.js";
 import { Paper, eachFrame } from "./paper.js";
 import { keepRead, readSoFar } from "./past.js";
 
 const KEEP_MS = 250;
 const LEASE_S = 15;
+const SILENCE_S = 5;
+const GONE = "The server has nothing of this answer any more.";
 const KEPT = "What had come by then is kept.";
 const REASONS = {
   upstream: "the model's server broke off or refused",
@@ -30,7 +32,7 @@ export class Answer {
     this.line = this.element.querySelector(".state");
     this.paper = new Paper(this.element.querySelector(".text"));
     this.chunks = this.resumes = 0;
-    this.count = eachFrame(() => this.isOpen && this.#tell(this.#progress()));
+    this.count = eachFrame(() => this.isOpen && this.#tell(...this.#progress()));
     if (message.status === "pending") this.#follow();
     else this.#settle(message);
   }
@@ -48,16 +50,19 @@ export class Answer {
     if (this.following && !this.following.closing.signal.aborted) this.#keep();
     this.following?.close();
     clearInterval(this.keeping);
+    clearInterval(this.minding);
   }
 
   async stop() {
+    if (this.isStopping) return;
     this.isStopping = true;
-    this.#tell("Stopping…");
+    this.count();
     try {
       await cancel(this.message.task_id);
     } catch (error) {
       this.isStopping = false; // it streams on, and can be stopped again
-      this.#tell(this.#progress());
+      this.count();
+      error.message = `Not stopped. ${error.message}`;
       throw error;
     }
   }
@@ -67,10 +72,11 @@ export class Answer {
     if (read) this.paper.set(read.text);
     Object.assign(this, { chunks: read?.chunks ?? 0, resumes: read?.resumes ?? 0 });
     this.element.setAttribute("aria-busy", "true");
-    this.#tell("Waiting for the first word…");
+    this.#stand("waiting");
     this.following = new Following(this.message.task_id, this.#handlers(), read ?? {});
     this.following.run();
     this.keeping = setInterval(() => this.#keep(), KEEP_MS);
+    this.minding = setInterval(this.count, 1000);
     addEventListener("pagehide", () => this.#keep(), { signal: this.following.closing.signal });
   }
 
@@ -78,38 +84,43 @@ export class Answer {
     return {
       opened: (_at, isResumed) => {
         this.resumes += isResumed;
-        this.count();
+        this.#stand("reading");
       },
       content: (record) => {
         this.chunks += 1;
         this.paper.add(record.content);
-        this.count();
+        this.#stand("reading");
       },
       reset: () => {
         this.chunks = 0;
         this.paper.set("");
-        this.#tell("A new attempt began: the text starts again.", "warn");
+        this.#stand("reset");
       },
-      state: (name, detail) => this.#tell(...this.#states(name, detail)),
+      state: (name, detail) => this.#stand(name, detail),
       end: (record, why) => this.#finish(record, why),
     };
   }
 
+  /** What was heard last of the stream, of which the age of its worker's last word in s counts on. */
+  #stand(standing, age = 0) {
+    Object.assign(this, { standing, age, stoodAt: performance.now() });
+    this.count();
+  }
+
   #progress() {
-    if (this.isStopping) return "Stopping…";
-    if (!this.chunks && !this.paper.text) return "Waiting for the first word…";
-    return `Streaming, ${count(this.chunks)} chunks${this.#resumed()}`;
+    if (this.isStopping) return ["Stopping…"];
+    const silence = Math.floor((performance.now() - this.stoodAt) / 1000);
+    if (this.standing === "queued") return ["Waiting its turn: this browser's connections are in use."];
+    if (this.standing === "lost") return ["Connection lost. The answer goes on at the server; reconnecting…", "warn"];
+    if (this.standing === "reset") return ["A new attempt began: the text starts again.", "warn"];
+    if (this.age > LEASE_S) return [`Its worker has not been heard for ${Math.round(this.age) + silence} s.`, "warn"];
+    if (this.standing === "quiet") return ["The model is quiet; its worker is alive."];
+    const reading = this.paper.text ? `Streaming, ${plural(this.chunks, "chunk")}${this.#resumed()}` : "Waiting for the first word…";
+    return silence < SILENCE_S ? [reading] : [`${reading} Nothing came for ${silence} s.`];
   }
 
   #resumed() {
     return this.resumes ? `, resumed ${this.resumes === 1 ? "once" : `${this.resumes} times`}` : "";
-  }
-
-  #states(name, detail) {
-    if (name === "queued") return ["Waiting its turn: this browser's connections are in use."];
-    if (name === "lost") return ["Connection lost. The answer goes on at the server; reconnecting…", "warn"];
-    if (detail > LEASE_S) return [`Its worker has not been heard for ${Math.round(detail)} s.`, "warn"];
-    return ["The model is quiet; its worker is alive."];
   }
 
   /** Show how it ended, with what the database has of it. */
@@ -136,10 +147,10 @@ export class Answer {
     this.element.removeAttribute("aria-busy");
     if (message.content !== this.paper.text) this.paper.set(message.content);
     this.paper.write();
-    const [text, tone] = why ? [why, "bad"] : this.#ending(message);
+    const [text, tone] = why ? [GONE, "bad"] : this.#ending(message);
     this.#tell(text, tone);
     if (this.following) this.on.said(text);
-    const details = [message.backend, message.usage && `${count(message.usage.completion_tokens)} tokens`];
+    const details = [message.backend, message.usage && plural(message.usage.completion_tokens, "token")];
     for (const detail of details) if (detail) this.line.append(make("span", {}, detail));
     if (message.retryable) this.line.append(make("button", { type: "button", onclick: () => this.on.again() }, "Ask again"));
   }

@@ -9,6 +9,12 @@ export const LIMIT_MS = 5000;
 const SILENT = `The server said nothing for ${LIMIT_MS / 1000} s: it hangs, or the network does. Look whether it runs, then try again.`;
 const UNREACHED = "The server can't be reached. Check the network, or that it runs; then try again.";
 
+/** What the API says of these is for whoever runs it, or writes a client. */
+const FOR_READERS = {
+  401: "This system wants an API key, and has none of yours that it knows. Try again to be asked for one.",
+  503: "A part of this system is away, so nothing was done. Try again in a moment.",
+};
+
 export class Problem extends Error {
   /** `errors` names each part of the request that was refused: {where, what}. */
   constructor(message, status = 0, errors = []) {
@@ -28,7 +34,7 @@ export async function reach(path, options = {}) {
   const response = await attempt(path, options, sent);
   if (response.status !== 401 || path === "metrics" || options.headers?.Authorization) return response;
   const hasAnother = keyHeaders().Authorization !== sent.Authorization; // given meanwhile
-  return hasAnother || (await askKey()) ? reach(path, options) : response;
+  return hasAnother || (await askKey(Boolean(sent.Authorization))) ? reach(path, options) : response;
 }
 
 async function attempt(path, { isStream = false, signal, ...options }, keys) {
@@ -61,14 +67,15 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
     asked.headers["Content-Type"] = "application/json";
   }
   const response = await reach(path, asked);
-  if (!response.ok) throw await problemOf(response);
+  if (!response.ok) throw await problemOf(response, headers.Authorization ? "" : FOR_READERS[response.status]);
   return response.json();
 }
 
-export async function problemOf(response) {
+/** The problem that an answer tells of, in these words if there are any. */
+export async function problemOf(response, words) {
   const told = await response.json().catch(() => ({}));
   const parts = (told.errors ?? []).map((each) => `${each.where.replace(/^body\./, "")}: ${each.what}`);
-  const message = [told.detail ?? `The server answered ${response.status}.`, ...parts].join(" ");
+  const message = words || [told.detail ?? `The server answered ${response.status}.`, ...parts].join(" ");
   return new Problem(message, response.status, told.errors);
 }
 

@@ -1,6 +1,6 @@
 // The chat: past conversations, the open one, and the next question.
 
-import { Problem, ask, begin, post } from "./api.js";
+import { Problem, ask, begin, cancel, post } from "./api.js";
 import { Answer } from "./answer.js";
 import { $, copyOf, make, telling } from "./elements.js";
 import { conversations, forget, onChange, remember } from "./past.js";
@@ -84,7 +84,7 @@ export class Chat {
     const question = this.asked;
     const answer = new Answer(this.id, message, {
       said: (text) => ($("chat-said").textContent = text),
-      ended: () => this.#settle(),
+      ended: () => this.#ended(),
       again: () => this.#ask(question),
     });
     this.answers.push(answer);
@@ -102,10 +102,17 @@ export class Chat {
     $("messages").append(element);
   }
 
+  /** What was said of it while it ran is no longer so. */
+  #ended() {
+    $("chat-alert").textContent = "";
+    this.question.tellEnded();
+    this.#settle();
+  }
+
   #settle() {
     const focused = document.activeElement;
     $("send").disabled = Boolean(this.open);
-    $("stop").disabled = !this.open;
+    $("stop").disabled = !this.open && !this.isSending;
     if (focused?.disabled) (this.open ? $("stop") : $("send")).focus(); // a disabled button loses the keyboard
     this.#entitle();
   }
@@ -124,8 +131,13 @@ export class Chat {
     return undefined;
   }
 
+  /** Stop the answer; one whose question is still being sent, as soon as that is. */
   async #stop() {
-    await telling($("chat-alert"), () => this.open?.stop());
+    if (this.isSending) {
+      this.mustStop = true;
+      return this.question.tellStopping();
+    }
+    return telling($("chat-alert"), () => this.open?.stop());
   }
 
   #mayStop({ target, defaultPrevented, isComposing }) {
@@ -136,27 +148,38 @@ export class Chat {
   /** Post a question; tell whether that went well. */
   async #ask(content) {
     if (this.open || this.isSending) return false;
-    this.isSending = true;
+    Object.assign(this, { isSending: true, mustStop: false });
     this.question.tellSending();
+    this.#settle();
     const posted = await telling($("chat-alert"), () => this.#post(content));
     this.isSending = false;
     this.question.tellSent();
+    this.#settle();
+    if (posted && this.mustStop) await telling($("chat-alert"), () => this.#stopSent(posted));
     return Boolean(posted);
   }
 
+  /** Stop what was just sent, also where another conversation was opened meanwhile. */
+  #stopSent({ task_id: task }) {
+    return this.open?.message.task_id === task ? this.open.stop() : cancel(task);
+  }
+
   async #post(content) {
-    const title = content.slice(0, TITLE_CHARS);
-    if (!this.id) {
-      this.id = (await begin(title)).id;
-      history.replaceState(null, "", `#chat/${this.id}`);
+    const { loading, id: known } = this; // another conversation may be opened meanwhile
+    const title = known ? $("chat-title").textContent : content.slice(0, TITLE_CHARS);
+    const id = known || (await begin(title)).id;
+    if (!known && this.loading === loading) {
+      this.id = id;
+      history.replaceState(null, "", `#chat/${id}`);
       this.#entitle(title);
     }
-    const posted = await post(this.id, content, this.question.chosen).catch((error) => {
+    const posted = await post(id, content, this.question.chosen).catch((error) => {
       const isModel = error.errors?.some(({ where }) => where === "body.model");
       throw isModel ? new Problem(this.question.refuseModel(), error.status) : error;
     });
-    remember(this.id, $("chat-title").textContent);
+    remember(id, title);
     this.#list();
+    if (this.loading !== loading) return posted;
     $("messages").querySelector(".empty")?.remove();
     this.#addQuestion(content);
     this.#add({ id: posted.message_id, task_id: posted.task_id, status: "pending", content: "" });
@@ -175,10 +198,12 @@ export class Chat {
     $("show-past").setAttribute("aria-expanded", isOpen);
   }
 
+  /** List the conversations; the view's own link leads back to the one that is open. */
   #list() {
+    document.querySelector('nav [data-view="chat"]').hash = this.id ? `#chat/${this.id}` : "#chat";
     const items = conversations().map(({ id, title, at }) => {
       const when = new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-      const link = make("a", { href: `#chat/${id}` }, title, make("small", {}, when));
+      const link = make("a", { href: `#chat/${id}` }, make("span", { dir: "auto" }, title), make("small", {}, when));
       if (id === this.id) link.setAttribute("aria-current", "page");
       return make("li", {}, link);
     });

@@ -13,6 +13,9 @@ export function count(value, digits = 0) {
   return Number.isFinite(value) ? value.toLocaleString("en", { maximumFractionDigits: digits }) : "–";
 }
 
+/** "1 chunk", "2 chunks". */
+export const plural = (value, what) => `${count(value)} ${what}${value === 1 ? "" : "s"}`;
+
 /** The smallest value that this share of the values does not exceed. */
 export function percentile(values, share) {
   const sorted = Float64Array.from(values).sort();

@@ -53,7 +53,8 @@ export class Flag {
     const isNew = flag.generation !== this.flag?.generation;
     this.flag = flag;
     this.#showDrain();
-    showRollout(flag.rollout);
+    showRollout(flag.rollout, flag.generation);
+    if (flag.generation !== this.saidOf) $("flag-said").textContent = "";
     if (isNew) await this.#showGeneration();
   }
 
@@ -134,6 +135,7 @@ export class Flag {
     const changed = await telling($("change-alert"), () => this.#operate(path, { method, body: { ...body, ...said } }));
     if (changed) {
       $("reason").value = "";
+      this.saidOf = changed.generation;
       $("flag-said").textContent = `Generation ${changed.generation}: ${changed.said}.`;
     }
     await this.#read();

@@ -13,7 +13,7 @@ export class Following {
   /**
    * `seen` is {last, next}: the last event id, and the index that follows it. `on` hears, in order, `opened(at, isResumed)`,
    * `content(record, at)`, `reset(record)`, `end(record, why)` with the terminal, or null where it was seen before or the
-   * stream is unknown, and `state(name, detail)`: queued, quiet or lost. `at` is in ms of this machine's wall clock.
+   * stream is unknown, and `state(name, detail)`: queued, yielded (its connection, to another), quiet or lost. `at` is in ms of this machine's wall clock.
    */
   constructor(task, on, seen = {}) {
     this.task = task;
@@ -86,6 +86,7 @@ export class Following {
     if (now - this.bytesAt > SILENCE_MS) return this.connection.abort();
     if ((this.#isSeen() && now - this.since < TURN_MS) || !(await isWanted())) return;
     this.gaveWay = true;
+    this.on.state("yielded");
     this.connection.abort();
   }
 

@@ -13,6 +13,8 @@ const SHOWN_DOTS = 3000;
 const CUT_MS = 1000;
 const SILENCE_MS = 2000;
 const IN_TURN = "in turn";
+const TOOK_TURNS = "took turns at connections";
+const LOST = "lost its connection";
 const STREAMING = "streaming";
 
 export class Lane {
@@ -35,6 +37,7 @@ export class Lane {
   async run(prompt, model, clock) {
     Object.assign(this, { arrivals: [], chunks: 0, resumes: 0, first: NaN, gap: NaN, clock, isRunning: true });
     Object.assign(this, { marks: [], begun: now(), heardAt: now(), excuse: "failed", isStopped: false });
+    Object.assign(this, { hindrance: "", isCut: false });
     this.#describe();
     this.task = null;
     this.pinned = this.backend; // until the flag is known to say otherwise
@@ -87,13 +90,17 @@ export class Lane {
 
   #hear(state) {
     if (state === "quiet") this.heardAt = now();
-    this.#say({ queued: IN_TURN, quiet: "quiet", lost: "connection lost" }[state]);
+    if (state !== "quiet") this.hindrance ||= state === "lost" ? LOST : TOOK_TURNS;
+    if (state !== "yielded") this.#say({ queued: IN_TURN, quiet: "quiet", lost: "connection lost" }[state]);
   }
 
   #opened(at, isResumed) {
     this.heardAt = at;
-    if (isResumed) this.resumes += 1;
-    else this.first = at - this.asked;
+    if (isResumed) {
+      this.resumes += 1;
+      if (!this.isCut) this.hindrance ||= LOST;
+      this.isCut = false;
+    } else this.first = at - this.asked;
     this.#say(STREAMING);
   }
 
@@ -125,11 +132,11 @@ export class Lane {
     else this.#judge(`Not whole: ${count(this.paper.text.length)} of ${size} came, or others.`, "bad");
   }
 
-  /** Only what its own backend brought from the first chunk to the last is to be held against the others. */
+  /** Only what its own backend brought, over a connection like the others', is to be held against them. */
   #credit(backend) {
     if (this.pinned !== this.backend) this.excuse = `sent by ${this.pinned}`;
     else if (backend !== this.pinned) this.excuse = `handed over to ${backend}`;
-    else this.excuse = "";
+    else this.excuse = this.hindrance;
     if (backend !== this.backend) this.#say(`complete, by ${backend}`);
   }
 
@@ -149,6 +156,7 @@ export class Lane {
 
   cut() {
     if (!this.isRunning || !this.following) return;
+    this.isCut = true;
     this.following.cut(CUT_MS);
     this.#say("cut off for 1 s");
   }

@@ -5,10 +5,13 @@ import { Following } from "./following.js";
 import { keyHeaders } from "./key.js";
 
 const MODEL = "scripted?ttft=0.2&gap=0.05&chunks=200"; // ten seconds each
+const AGAIN_MS = 2000;
+const PASSING = [0, 429, 503]; // not reached, too many, a part of it away: what may be well again in a moment
 
 export class Load {
-  constructor(backends, { failed, changed }) {
-    Object.assign(this, { backends, failed, changed, wanted: 0, posted: 0, open: [] });
+  /** `on` hears `failed(error)`, `well()` when that is over, and `changed(open)`. */
+  constructor(backends, { failed, well, changed }) {
+    Object.assign(this, { backends, failed, well, changed, wanted: 0, posted: 0, open: [] });
     addEventListener("pagehide", () => this.#abandon());
   }
 
@@ -28,9 +31,13 @@ export class Load {
     this.isFilling = true;
     try {
       while (this.open.length < this.wanted) await this.#start();
+      if (this.isFailing) this.well();
+      this.isFailing = false;
     } catch (error) {
-      this.wanted = 0;
+      this.isFailing = true;
       this.failed(error);
+      if (PASSING.includes(error.status)) setTimeout(() => this.#fill(), AGAIN_MS);
+      else this.wanted = 0;
     } finally {
       this.isFilling = false;
     }

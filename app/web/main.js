@@ -20,7 +20,7 @@ function tellNetwork() {
 function route() {
   const [wanted, detail] = location.hash.slice(1).split("/");
   const name = VIEWS[wanted] ? wanted : "chat";
-  if (wanted === "main") return; // the link that skips to the content
+  if (wanted === "main" && shown) return; // the link that skips to the content
   if (shown && shown !== name) views[shown].hide();
   for (const each of Object.keys(VIEWS)) $(each).hidden = each !== name;
   for (const link of document.querySelectorAll("[data-view]")) {

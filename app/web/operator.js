@@ -4,7 +4,7 @@ const KEPT = "streamgauge.token";
 
 /** Take the operator's token out of the address (#token=…), where no server ever sees it, and keep it for this tab; tell if one was there. */
 export function takeToken() {
-  const found = /^#token=([\w-]+)$/.exec(location.hash);
+  const found = /^#token=([!-~]+)$/.exec(location.hash);
   if (!found) return false;
   sessionStorage.setItem(KEPT, found[1]);
   history.replaceState(null, "", location.pathname);

@@ -5,6 +5,7 @@ import { count } from "./figures.js";
 import { keepOptions, keptOptions } from "./past.js";
 
 const SENDING_MS = 300; // what is quicker needs no word
+const IME = 229; // Safari tells of the Enter that ends a composition by this code alone
 const RUNNING = "Not sent: the answer above was still running. Stop, or Escape, ends it.";
 
 export class Question {
@@ -39,13 +40,23 @@ export class Question {
     this.#tell(RUNNING);
   }
 
+  /** The answer has ended: what was said of its running is no longer so. */
+  tellEnded() {
+    if ($("ask-said").textContent === RUNNING) this.#tell("");
+  }
+
+  /** It will be stopped once it has begun. */
+  tellStopping() {
+    this.#tell("Stopping it as soon as it is sent…");
+  }
+
   /** Say so if sending takes long, until `tellSent`. */
   tellSending() {
     document.querySelector(".options").open = false; // a small screen's room is for the answer
     $("send").setAttribute("aria-disabled", "true");
     this.sending = setTimeout(() => {
       $("send").textContent = "Sending…";
-      this.#tell("Sending…");
+      if (!$("ask-said").textContent) this.#tell("Sending…");
     }, SENDING_MS);
   }
 
@@ -94,7 +105,7 @@ export class Question {
   }
 
   #maySend(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === IME) return;
     event.preventDefault();
     $("ask").requestSubmit();
   }

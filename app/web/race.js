@@ -3,7 +3,7 @@
 import { Clock, now } from "./clock.js";
 import { order, possible } from "./control.js";
 import { $, allow, mayAct, telling, tellSlider } from "./elements.js";
-import { count, duration, ranking } from "./figures.js";
+import { count, duration, plural, ranking } from "./figures.js";
 import { Lane } from "./lane.js";
 import { Load } from "./load.js";
 
@@ -11,6 +11,7 @@ const LENGTH_S = 12;
 const FEWEST_CHUNKS = 40;
 const FIGURES_MS = 250;
 const ASK_MS = 700;
+const DRAW_MS = 30; // the charts move by less than a pixel meanwhile
 const RACING = "Racing.";
 const HINT = "To pause the worker or restart Valkey, open the page by the address that `streamgauge up` prints.";
 const STRIKES = {
@@ -34,6 +35,7 @@ export class Race {
     for (const each of document.querySelectorAll("#race [data-scripted]")) each.hidden = !system.scripted;
     this.load = new Load(system.backends, {
       failed: (error) => ($("race-alert").textContent = error.message),
+      well: () => ($("race-alert").textContent = ""),
       changed: (open) => this.#showLoad(open),
     });
     $("start-race").addEventListener("submit", (event) => this.#start(event));
@@ -114,8 +116,10 @@ export class Race {
   #draw() {
     if (!this.isShown || this.isDrawing) return;
     this.isDrawing = true;
-    const draw = () => {
-      for (const lane of this.lanes) lane.draw();
+    let due = 0;
+    const draw = (at) => {
+      if (at >= due) for (const lane of this.lanes) lane.draw();
+      if (at >= due) due = at + DRAW_MS;
       this.isDrawing = this.isRunning && this.isShown;
       if (this.isDrawing) requestAnimationFrame(draw);
     };
@@ -191,8 +195,8 @@ export class Race {
 
   #showLoad(open) {
     const wanted = Number($("load").value);
-    const shown = open === wanted ? `${count(open)} streams` : `${count(open)} of ${wanted} streams`;
-    tellSlider($("load"), `${wanted} streams`, shown);
+    const shown = open === wanted ? plural(open, "stream") : `${count(open)} of ${plural(wanted, "stream")}`;
+    tellSlider($("load"), plural(wanted, "stream"), shown);
     this.#mayStop();
   }
 }

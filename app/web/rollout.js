@@ -4,10 +4,11 @@ import { $, make } from "./elements.js";
 
 const MOVES = { stepping: "The flag is being moved.", returning: "The flag is being moved back." };
 
-/** Show it; nothing where there never was one. */
-export function showRollout(rollout) {
-  $("rollout").hidden = !rollout;
-  if (!rollout) return;
+/** Show it beside the flag's generation that is in force; nothing where there never was one. */
+export function showRollout(told, generation) {
+  $("rollout").hidden = !told;
+  if (!told) return;
+  const rollout = { ...told, overtakenBy: told.phase === "watching" && generation > told.generation ? generation : null };
   const { candidate, baseline, judgement } = rollout;
   tell($("rollout-title"), `Rollout of ${candidate} against ${baseline}`);
   tell($("rollout-state"), standing(rollout));
@@ -22,16 +23,18 @@ function tell(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function standing({ phase, step, steps, since, due_s: due, judgement, updated_at: at, is_overdue: isOverdue }) {
+function standing({ phase, step, steps, since, due_s: due, judgement, updated_at: at, is_overdue: isOverdue, overtakenBy }) {
   const place = `step ${step} of ${steps.length}, ${steps[step - 1]} %`;
   if (due === null) return `${capital(phase)} at ${place}, ${moment(at)}.`;
+  if (overtakenBy !== null) return `${capital(place)}: overtaken.`;
   const began = phase === "watching" && since ? ` since ${moment(since)}` : "";
   const guard = judgement ? ` The guard: ${judgement.verdict}.` : "";
   return `${capital(place)}: ${phase}${began}${isOverdue ? ", overdue" : ""}.${guard}`;
 }
 
-function next({ phase, due_s: due, silent_s: silent, is_overdue: isOverdue, why }) {
+function next({ phase, due_s: due, silent_s: silent, is_overdue: isOverdue, why, overtakenBy }) {
   if (due === null) return why;
+  if (overtakenBy !== null) return `Somebody changed the flag, to generation ${overtakenBy}, which this rollout leaves alone: it ends.`;
   if (isOverdue) return `No word of its controller for ${span(silent)}: resume it with \`streamgauge rollout --resume\`.`;
   return MOVES[phase] ?? (due > 0 ? `Next judgement in ${span(due)}.` : "The next judgement is due.");
 }

@@ -68,7 +68,7 @@ class Controller:
     def __init__(self, state: State, around: Surroundings) -> None:
         self._state, self._around = state, around
         self._asked = 0.0
-        self._last: Judgement | None = None
+        self._last = next(reversed(around.journal.judgements()), None)
 
     def run(self) -> Phase:
         """Go on until the end, and give it."""

@@ -43,7 +43,8 @@ async def browser(anyio_backend: object) -> AsyncIterator[Browser]:
 @pytest.fixture
 async def visitor(browser: Browser, up: Up) -> AsyncIterator[Visitor]:
     """Somebody with a browser of his own. In the end its console is clean, and no other host was asked for anything."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    # A small window: without a graphics card each pixel of a frame is the processor's work.
+    context = await browser.new_context(viewport={"width": 900, "height": 600})
     visitor = Visitor(context, up.api_url, up.line("Look:"))
     yield visitor
     await context.close()

@@ -1,9 +1,10 @@
 """The chat: an answer is read to its last letter, whatever happens to the page, the network or the model meanwhile."""
 
+import asyncio
 import json
 import re
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.visitor import Tab, Visitor
 
@@ -62,16 +63,29 @@ async def test_a_reload_in_mid_answer_goes_on_where_it_was(visitor: Visitor) -> 
 
 
 async def test_a_lost_network_in_mid_answer_costs_nothing(visitor: Visitor) -> None:
-    """The page says that the answer goes on at the server, and reads the rest when the network is back."""
+    """The page says that the answer goes on at the server, and reads the rest when the network is back.
+
+    A Stop that nobody could take changes nothing of that, and what was said of it is gone with the answer's end.
+    """
     tab = await visitor.tab()
     await tab.ask()
     await tab.grown_to(10)
     await visitor.context.set_offline(True)
-    await expect(tab.state).to_contain_text("Connection lost. The answer goes on at the server")
+    lost = "Connection lost. The answer goes on at the server"
+    await expect(tab.state).to_contain_text(lost)
     await expect(tab.page.locator("#net")).to_contain_text("No network")
+    await tab.page.locator("#question").fill("And now?")
+    await tab.page.keyboard.press("Enter")
+    await tab.page.keyboard.press("Escape")
+    alert, said = tab.page.locator("#chat-alert"), tab.page.locator("#ask-said")
+    await expect(alert).to_have_text(re.compile("^Not stopped. The server can't be reached."))
+    await expect(said).to_contain_text("Not sent")
+    await expect(tab.state).to_contain_text(lost)
     await visitor.context.set_offline(False)
     await tab.is_complete("Complete, resumed")
     await is_whole(tab)
+    await expect(alert).to_be_empty()
+    await expect(said).to_be_empty()
 
 
 async def test_what_the_server_resets_is_discarded(visitor: Visitor) -> None:
@@ -118,6 +132,37 @@ async def test_stop_keeps_what_came(visitor: Visitor) -> None:
     assert (committed["status"], committed["partial"]) == ("cancelled", True)
     assert await tab.text() == committed["content"]
     await expect(tab.page.get_by_role("button", name="Stop")).to_be_disabled()
+
+
+async def test_a_question_that_is_still_being_sent_can_be_stopped_and_left(visitor: Visitor) -> None:
+    """Its answer ends as soon as it has begun. It stays in its own conversation, whatever is open by then.
+
+    The view's link leads back to the conversation that is open.
+    """
+    tab = await visitor.tab()
+    alert, messages = tab.page.locator("#chat-alert"), tab.page.locator(".message")
+    held = asyncio.Queue[Route]()
+    await tab.page.route("**/messages", held.put)
+    long = "scripted?ttft=0.05&gap=0.05&chunks=400"
+    await tab.ask("Too soon", model=long)
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.page.locator("#ask-said")).to_contain_text("Stopping it as soon as it is sent")
+    await (await held.get()).continue_()
+    await tab.is_complete("Stopped.")
+    assert (await tab.committed())["status"] == "cancelled"
+    await tab.ask("And left", model=long)
+    await tab.page.get_by_role("button", name="New conversation").click()
+    await tab.page.get_by_role("button", name="Stop").click()
+    await (await held.get()).continue_()
+    await expect(tab.page.locator("#ask-said")).to_be_empty()
+    await expect(messages).to_have_count(0)
+    await tab.page.get_by_role("link", name="Too soon").click()
+    await expect(messages).to_have_count(4)
+    await tab.is_complete("Stopped.")
+    await tab.turn_to("live")
+    await tab.turn_to("chat")
+    await expect(messages).to_have_count(4)
+    await expect(alert).to_be_empty()
 
 
 async def test_a_failure_says_why_keeps_what_came_and_can_be_asked_again(visitor: Visitor) -> None:
@@ -167,8 +212,11 @@ async def test_a_slow_stream_is_told_from_a_dead_one(visitor: Visitor) -> None:
     await is_whole(tab)
 
 
-async def test_two_tabs_read_one_answer(visitor: Visitor) -> None:
-    """A second tab that opens the conversation in mid-answer has the whole of it, as the first one has."""
+async def test_two_tabs_show_one_conversation(visitor: Visitor) -> None:
+    """A second tab that opens it in mid-answer has the whole of it, as the first one has; and each hears of the other.
+
+    Each text runs as its own script does.
+    """
     first = await visitor.tab()
     await first.ask("Do you see what I see?")
     await first.grown_to(10)
@@ -177,17 +225,12 @@ async def test_two_tabs_read_one_answer(visitor: Visitor) -> None:
     for tab in (first, second):
         await tab.is_complete()
         await is_whole(tab)
-
-
-async def test_a_question_from_another_tab_appears(visitor: Visitor) -> None:
-    """Both tabs show the same conversation."""
-    first = await visitor.tab()
-    await first.ask(model="scripted?ttft=0.05&gap=0.01&chunks=10")
+    await second.ask("والآن؟", "scripted?ttft=0.05&gap=0.01&chunks=10")
+    texts = first.page.locator(".message .text")
+    await expect(texts).to_have_count(4)
     await first.is_complete()
-    second = await visitor.tab(first.page.url.rpartition("#")[2])
-    await second.ask("And now?", "scripted?ttft=0.05&gap=0.01&chunks=10")
-    await expect(first.page.locator(".message")).to_have_count(4)
-    await first.is_complete()
+    await expect(texts.nth(2)).to_have_css("direction", "rtl")
+    await expect(texts.nth(3)).to_have_css("direction", "ltr")
 
 
 async def test_a_conversation_that_is_gone_leaves_the_list(visitor: Visitor) -> None:

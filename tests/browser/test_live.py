@@ -67,7 +67,10 @@ async def test_figures_of_a_server_that_fell_silent_are_marked_as_old(visitor: V
 
 
 async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visitor) -> None:
-    """From bucket to bucket in a straight line, as Prometheus does; nothing is made up where nothing came."""
+    """From bucket to bucket in a straight line, as Prometheus does; nothing is made up where nothing came.
+
+    Equal in the race's ranking is what differs by no more than the clock's bound, or lies below it.
+    """
     tab = await visitor.tab("live")
     found = await tab.page.evaluate(
         """async ([first, second]) => {
@@ -84,6 +87,19 @@ async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visito
     assert found[0] == 0.1 * (0.25 * 21) / 10
     assert abs(found[1] - (0.1 + 0.1 * (0.75 * 21 - 10) / 10)) < 1e-9
     assert found[2:] == [0.2, "NaN", 20, "NaN", 27]
+    ranked = await tab.page.evaluate(
+        """async () => {
+          const { ranking } = await import("/web/figures.js");
+          const values = [["c", 9], ["a", 1], ["b", 1.4]];
+          return [ranking(values, 0.1), ranking(values, 0.5), ranking(values, 2), ranking([], 1)];
+        }"""
+    )
+    assert ranked == [
+        "a 1.00 ms < b 1.40 ms < c 9.00 ms",
+        "a 1.00 ms ≈ b 1.40 ms < c 9.00 ms",
+        "a 1.00 ms ≈ b 1.40 ms < c 9.00 ms",
+        "",
+    ]
 
 
 async def another_comes_first(tab: Tab) -> None:
@@ -116,6 +132,7 @@ async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor)
     await page.locator("#reason").fill("to see it rise")
     await page.get_by_role("button", name="Set the share").click()
     await expect(page.locator("#split")).to_contain_text("notify 30 %")
+    await expect(page.locator("#flag-said")).to_contain_text("notify 30 %")
     await expect(page.locator("#flag-history li").first).to_contain_text("Ada: to see it rise")
     await expect(page.locator("#flag-history li").first).to_contain_text(re.compile(r"^\d+ \w+ 70 %, notify 30 %"))
     await another_comes_first(live)
@@ -124,6 +141,7 @@ async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor)
     await expect(page.locator("#change-alert")).to_contain_text(re.compile(told))
     await page.unroute("**/ops/flag")
     await expect(page.locator("#split")).to_contain_text("notify 45 %")
+    await expect(page.locator("#flag-said")).to_be_empty()
     await page.get_by_role("button", name="All to notify").click()
     await expect(page.locator("#split")).to_have_text("notify 100 %")
     await expect(page.locator("#change-alert")).to_be_empty()
@@ -149,9 +167,12 @@ async def test_the_operator_splits_rolls_back_and_sees_who_did(visitor: Visitor)
     await expect(page.locator("#split")).to_have_text("pubsub 100 %")
 
 
-async def test_a_stranger_sees_no_flag(visitor: Visitor) -> None:
-    """Without the token there is nothing to set, but the way to it; with it the same tab is the operator's."""
-    live = await visitor.tab("live")
+async def test_a_stranger_sees_no_flag_and_nothing_that_hurts(visitor: Visitor) -> None:
+    """Without the token there is nothing to set or to break, but the way to it; with it the tab is the operator's."""
+    live = await visitor.tab("race")
+    await expect(live.page.locator("#race-hint")).to_contain_text("by the address that")
+    await expect(live.page.get_by_role("button", name="Restart Valkey")).to_be_hidden()
+    await live.turn_to("live")
     await expect(live.page.locator("#flag-stranger")).to_be_visible()
     await expect(live.page.locator("#flag-operator")).to_be_hidden()
     await live.page.goto(visitor.operator_url)
@@ -165,7 +186,7 @@ WATCHING = RolloutWord(
     candidate="pubsub",
     baseline="polling",
     phase="watching",
-    generation=3,
+    generation=1000,
     steps=[1, 10, 50, 100],
     step=2,
     since=AT,
@@ -210,7 +231,7 @@ async def rollout(up: Up) -> AsyncIterator[RolloutRecord]:
 
 
 async def test_the_operator_sees_how_a_rollout_stands(visitor: Visitor, rollout: RolloutRecord) -> None:
-    """Its step, what the guard last found and when it judges next; that nobody watches it any more; and its end.
+    """Its step, what the guard last found and when it judges next; who overtook it; that nobody watches it; its end.
 
     There is nothing of it before the first, and what there is can be read on a phone and by a screen reader.
     """
@@ -219,6 +240,9 @@ async def test_the_operator_sees_how_a_rollout_stands(visitor: Visitor, rollout:
     part, state = page.locator("#rollout"), page.locator("#rollout-state")
     await expect(page.locator("#split")).to_contain_text("%")
     await expect(part).to_be_hidden()
+    await rollout.tell(WATCHING.model_copy(update={"generation": -1}))
+    await expect(state).to_have_text("Step 2 of 4, 10 %: overtaken.")
+    await expect(part).to_contain_text(re.compile(r"Somebody changed the flag, to generation \d+, which this rollout"))
     await rollout.tell(WATCHING)
     await expect(part.get_by_role("heading")).to_have_text("Rollout of pubsub against polling")
     await expect(state).to_have_text(re.compile(r"^Step 2 of 4, 10 %: watching since .+\. The guard: pass\.$"))
@@ -228,7 +252,7 @@ async def test_the_operator_sees_how_a_rollout_stands(visitor: Visitor, rollout:
     await expect(part).to_contain_text("beside polling now: on to 10 %.")
     await page.set_viewport_size({"width": 320, "height": 700})
     assert await page.evaluate("document.getElementById('main').scrollWidth") <= 320
-    found = await Axe().run(page)
+    found = await Axe().run(page, context="#rollout")
     assert found.violations_count == 0, found.generate_report()
     await rollout.tell(WATCHING, age_s=300)
     lost = re.compile(r"No word of its controller for 5 min: resume it with `streamgauge rollout --resume`\.")

@@ -121,6 +121,15 @@ def test_a_rollout_that_another_one_overtook_has_no_say(world: World, url: str) 
     assert told(url).candidate == "notify"
 
 
+def test_a_controller_that_carries_on_shows_what_the_guard_said_last(world: World) -> None:
+    """And not nothing until the next interval is over."""
+    state = world.state()
+    world.run(state)
+    before = world.shown[-1]
+    Controller(state, world.around()).run()
+    assert world.shown[-1].judgement == before.judgement is not None
+
+
 def test_a_word_of_another_version_is_none(url: str) -> None:
     """Better no rollout than a page without its flag."""
     execute(url, "INSERT INTO rollout VALUES (1, 1, '{}', now())")
