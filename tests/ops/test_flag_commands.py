@@ -2,7 +2,7 @@
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -12,7 +12,7 @@ from app.database import Database
 from app.flag_records import FlagRecords
 from app.streaming.backends import NAMES
 from app.streaming.flag_document import Rules, document_of
-from ops.stack import Stack, StackOptions, running_stack
+from ops.stack import Stack
 from tests.support.client import Client
 from tests.support.command import Said, streamgauge_here
 from tests.support.waiting import until_awaited
@@ -21,19 +21,24 @@ pytestmark = pytest.mark.anyio
 DONE, REFUSED, NOT_DRAINED = 0, 2, 3
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A system of its own, on which nobody else has left a message unanswered."""
-    with running_stack(StackOptions(tmp_path_factory.mktemp("stack"), port=0, keep_data=False)) as stack:
-        yield stack
+@pytest.fixture(scope="module", autouse=True)
+def alone(system: Stack) -> None:
+    """Nobody else has a flag set, or a message that still waits for its answer."""
+    asyncio.run(
+        forget(system, "DELETE FROM flag_document; UPDATE message SET status = 'failed' WHERE status = 'pending'")
+    )
 
 
 @pytest.fixture(autouse=True)
 async def forgotten(system: Stack) -> AsyncIterator[None]:
     """The flag forgets what a test told it, in every process."""
     yield
+    await forget(system, "DELETE FROM flag_document")
+
+
+async def forget(system: Stack, statements: str) -> None:
     async with Database.connect(system.database_url, 1) as database, database.driver() as connection:
-        await connection.execute("DELETE FROM flag_document")
+        await connection.execute(statements)
     async with httpx2.AsyncClient() as http:
 
         async def have_forgotten() -> bool:

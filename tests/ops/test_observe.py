@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -9,6 +10,7 @@ import httpx2
 
 from app.api.access import digest_of
 from ops.exporters import HOW_TO_GET, exporters
+from tests.ops.supervised import is_alive, recorded
 from tests.support.command import streamgauge_here
 from tests.support.prometheus import needs
 from tests.support.up import ALONE, streamgauge_up
@@ -16,7 +18,10 @@ from tests.support.waiting import until
 
 
 def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path, database_url: str) -> None:
-    """The page answers, scrapes the system, also where that asks for keys and a token, and has every group of rules."""
+    """The page answers, scrapes the system, also where that asks for keys and a token, and has every group of rules.
+
+    SIGTERM ends it well, and all of the system.
+    """
     needs("prometheus")
     guards = {"STREAMGAUGE_API_KEYS": f"ada:{digest_of('a key')}", "STREAMGAUGE_METRICS_TOKEN": "a-token"}
     own = {"DATABASE_URL": database_url, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}  # nobody is asked for an answer
@@ -39,6 +44,9 @@ def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path, database_ur
 
         until(lambda: targets().get("streamgauge-api") == "up", "the API's metrics are scraped", 30)
         jobs = set(targets())
+        parts = recorded(up.folder)
+        assert up.end(signal.SIGTERM) == 0
+    assert not any(is_alive(entry) for entry in parts.values())
     assert asked == {"a key": 204, "another": 401}
     assert sorted(groups) == ["streamgauge-causes", "streamgauge-ratios", "streamgauge-symptoms"]
     assert {"streamgauge-api", "streamgauge-worker", "loadtest"} <= jobs

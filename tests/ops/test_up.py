@@ -16,9 +16,8 @@ from rich.console import Console
 
 from ops.display import show_stack
 from ops.ports import free_port, is_free
-from ops.postgres_server import running_postgres
 from ops.processes import PartFailedError
-from ops.stack import StackOptions, running_stack
+from ops.stack import Stack, StackOptions, running_stack
 from ops.valkey_server import running_valkey
 from tests.ops.supervised import is_alive, recorded
 from tests.support.command import streamgauge_here
@@ -65,42 +64,37 @@ def all_ended(processes: dict[str, tuple[int, str]]) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_two_systems_come_up_answer_and_go(tmp_path: Path) -> None:
-    """Below folders that only their owner may enter two systems run at once, each as large as it was asked for.
+def test_a_system_comes_up_answers_and_goes(tmp_path: Path, system: Stack) -> None:
+    """Below a folder that only its owner may enter, as large as it was asked for, while another system runs.
 
-    What a kill -9 of one command left behind neither hinders its next start nor costs data; SIGTERM ends it well, and
-    the other system goes on. There a part crashes, and the command fails: with the part's name, the tail of its log,
-    and what to do next.
+    What a kill -9 of the command left behind neither hinders its next start nor costs data. When a part crashes, the
+    command fails: with the part's name, the tail of its log, and what to do next. The other system goes on.
     """
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir(mode=0o700)
-    with streamgauge_up(tmp_path / "one", "--workers", "2", "--apis", "2") as one:
-        with streamgauge_up(tmp_path / "other") as other:
-            assert [record["chunk_type"] for record in stream_of_an_answer(one.api_url)][-1] == "done"
-            assert [record["chunk_type"] for record in stream_of_an_answer(other.api_url)][-1] == "done"
-            assert "polling 100 %" in pasted(one.line("Flip:"))
-            conversation = post(f"{other.api_url}/conversations", {"title": "kept"})
-            parts, left = recorded(one.folder), recorded(other.folder)
-            assert set(parts) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
-            other.command.kill()
-        with streamgauge_up(tmp_path / "other") as other:
-            assert all_ended(left)
-            with urlopen(f"{other.api_url}/conversations/{conversation['id']}", timeout=10) as answer:
-                assert json.load(answer)["title"] == "kept"
-            others = recorded(other.folder)
-            assert other.end(signal.SIGTERM) == 0
-            assert all_ended(others)
-        assert not all_ended(parts)
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    with streamgauge_up(folder, "--workers", "2", "--apis", "2") as up:
+        assert stream_of_an_answer(up.api_url)[-1]["chunk_type"] == "done"
+        assert "polling 100 %" in pasted(up.line("Flip:"))
+        conversation = post(f"{up.api_url}/conversations", {"title": "kept"})
+        left = recorded(up.folder)
+        assert set(left) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}
+        up.command.kill()
+    with streamgauge_up(folder) as up:
+        assert all_ended(left)
+        with urlopen(f"{up.api_url}/conversations/{conversation['id']}", timeout=10) as answer:
+            assert json.load(answer)["title"] == "kept"
+        parts = recorded(up.folder)
         os.kill(parts["api-1"][0], signal.SIGKILL)
-        assert one.command.wait(PATIENCE) == 1
-        assert one.command.stderr is not None
-        complaint = one.command.stderr.read()
+        assert up.command.wait(PATIENCE) == 1
+        assert up.command.stderr is not None
+        complaint = up.command.stderr.read()
     assert "api-1 was ended by SIGKILL" in complaint
     assert "Application startup complete" in complaint
     last = complaint.splitlines()[-1]
-    assert last.startswith(f"Everything else was stopped too. The whole log is {one.folder / 'logs/api-1.log'}; ")
+    assert last.startswith(f"Everything else was stopped too. The whole log is {up.folder / 'logs/api-1.log'}; ")
     assert "`streamgauge up` begins again" in last
     assert all_ended(parts)
+    assert stream_of_an_answer(system.api_url)[-1]["chunk_type"] == "done"
 
 
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -139,13 +133,13 @@ def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, va
     assert "yours" not in refused.stdout
 
 
-def test_the_stack_as_a_library(tmp_path: Path) -> None:
+def test_the_stack_as_a_library(tmp_path: Path, database_url: str) -> None:
     """A program owns a system for a block; it can kill a part, and start it again where it was.
 
     Where the environment names a person's own servers none is started, and their passwords are not printed.
     """
-    with running_valkey(tmp_path / "v") as valkey, running_postgres(tmp_path / "p") as postgres:
-        own = {"REDIS_URL": valkey.url, "DATABASE_URL": postgres.url}
+    with running_valkey(tmp_path / "v") as valkey:
+        own = {"REDIS_URL": valkey.url, "DATABASE_URL": database_url}
         with running_stack(StackOptions(tmp_path / "stack", port=0, keep_data=False, environment=ALONE | own)) as stack:
             assert set(stack.processes) == {"model", "worker-1", "api-1"}
             for name in ("model", "worker-1"):
@@ -157,8 +151,8 @@ def test_the_stack_as_a_library(tmp_path: Path) -> None:
             show_stack(Console(file=printed), stack)
         assert all(is_free(int(url.rpartition(":")[2])) for url in urls)
     assert stack.api_url in printed.getvalue()
-    for server in (valkey, postgres):
-        assert server.url not in printed.getvalue()
+    for url in own.values():
+        assert url not in printed.getvalue()
 
 
 def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:

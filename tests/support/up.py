@@ -12,7 +12,7 @@ from pathlib import Path
 
 SERVERS = ("REDIS_URL", "BROKER_URL", "DATABASE_URL", "OPENAI_BASE_URL")
 ALONE = {name: value for name, value in os.environ.items() if name not in SERVERS}
-PATIENCE = 30
+PATIENCE = 60
 
 
 @dataclass
