@@ -14,7 +14,7 @@ from app.leaving import Leaving
 from app.llm import Delta, Model, ModelError, Question
 from app.producer import RETRY_S, Producer, Store
 from app.records import Final, Job, Records
-from app.settings import Settings
+from app.settings import IN_ROWS, Settings
 from app.streaming.contract import (
     OPEN,
     Chunk,
@@ -28,7 +28,6 @@ from app.streaming.contract import (
     first_index,
 )
 from app.streaming.pairs import Backends
-from app.tables import IN_ROWS
 from app.telemetry import logs, metrics, tracing
 
 log = logging.getLogger(__name__)

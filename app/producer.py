@@ -13,6 +13,7 @@ from uuid import UUID
 from app.attempt_ends import CancelledByUserError, deciding, failure_of, keep_lease, watch_cancel
 from app.attempt_figures import Figures
 from app.llm import Delta, Hear
+from app.settings import IN_ROWS
 from app.streaming.backends import SAFE
 from app.streaming.contract import (
     STORED,
@@ -28,7 +29,6 @@ from app.streaming.contract import (
     text_of,
 )
 from app.streaming.rows import RowWriter
-from app.tables import IN_ROWS
 from app.telemetry import logs, metrics, tracing
 from app.telemetry.metrics import HandOver
 

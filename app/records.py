@@ -12,7 +12,8 @@ from sqlmodel import col, select
 
 from app import statements
 from app.database import Database
-from app.tables import IN_ROWS, Conversation, Message
+from app.settings import IN_ROWS
+from app.tables import Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)

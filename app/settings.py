@@ -28,6 +28,8 @@ FIXES = {
 }
 Backend = Literal["polling", "pubsub", "notify", "streams"]
 """Every backend by its name; `app.streaming.pairs` opens it."""
+IN_ROWS = ("polling", "notify")
+"""Those whose streams have their whole state in a row of the database, and their chunks in rows, too."""
 
 API_KEY = r"[\w.@+-]{1,200}:[0-9a-fA-F]{64}"
 """One entry of `api_keys`: an owner's name, and the SHA-256 of a key in hex."""

@@ -14,8 +14,6 @@ def _now() -> datetime:
 
 
 _moment = sa.DateTime(timezone=True)
-IN_ROWS = ("polling", "notify")
-"""The backends whose streams have their whole state in their row here, and their chunks in rows, too."""
 
 
 class Conversation(SQLModel, table=True):
@@ -49,7 +47,7 @@ class Message(SQLModel, table=True):
 
 
 class Stream(SQLModel, table=True):
-    """The pin: which backend holds a stream. Where that is one of `IN_ROWS` also the stream's whole state."""
+    """The pin: which backend holds a stream. Where that is one of `settings.IN_ROWS` also the stream's whole state."""
 
     task_id: UUID = Field(primary_key=True)
     message_id: UUID = Field(foreign_key="message.id", unique=True, ondelete="CASCADE")
@@ -64,7 +62,7 @@ class Stream(SQLModel, table=True):
 
 
 class StreamChunk(SQLModel, table=True):
-    """One record of a stream whose backend is one of `IN_ROWS`."""
+    """One record of a stream whose backend is one of `settings.IN_ROWS`."""
 
     __tablename__ = "stream_chunk"
 

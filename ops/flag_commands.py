@@ -17,10 +17,9 @@ from app import flags
 from app.flag_records import FlagMovedError, FlagRecords, broken_at
 from app.flag_words import check_said, plain
 from app.flags import Change, Edit, Flags, Standing, said
-from app.settings import load_settings
+from app.settings import IN_ROWS, load_settings
 from app.streaming.backends import NAMES, SAFE, offered
 from app.streaming.flag_document import Rules
-from app.tables import IN_ROWS
 from app.telemetry.annotations import annotate
 from ops.flag_access import recorded
 from ops.processes import StackError

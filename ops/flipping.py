@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator
 from urllib.request import urlopen
 
-from app.settings import Settings
+from app.settings import IN_ROWS, Settings
 from app.streaming.backends import NAMES, SAFE
 from app.streaming.flag import NO_GENERATION
 from app.streaming.flag_document import document_for
 from app.streaming.health import LOOK_EVERY_S
 from app.streaming.valkey import BACKOFF_S, PATIENCE_S
-from app.tables import IN_ROWS
 from loadtest.flips import Controls, Flipping
 from ops.flag_access import recorded
 from ops.stack import Stack

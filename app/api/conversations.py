@@ -17,10 +17,11 @@ from app.api.dependencies import BACKEND_HEADER, Open, Services, UserHeader
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseError, DatabaseUnavailableError
 from app.records import Posted, StaleFlagError
+from app.settings import IN_ROWS
 from app.streaming.backends import SAFE, offered
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.flag_document import FORCED, USER
-from app.tables import IN_ROWS, Message
+from app.tables import Message
 from app.telemetry import logs, metrics, tracing
 
 log = logging.getLogger(__name__)

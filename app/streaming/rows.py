@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from app.database import Database, DatabaseUnavailableError
-from app.settings import Settings
+from app.settings import IN_ROWS, Settings
 from app.streaming.appends import Announce, Appends
 from app.streaming.cancels import CancelWatch
 from app.streaming.contract import (
@@ -31,7 +31,6 @@ from app.streaming.contract import (
     StreamOverError,
     encode,
 )
-from app.tables import IN_ROWS
 
 SQL = {path.stem: path.read_text() for path in (Path(__file__).parent / "sql").glob("*.sql")}
 """The statements by name; each is one transaction."""

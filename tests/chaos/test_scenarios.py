@@ -42,7 +42,7 @@ def suffering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     with running_stack(options) as stack, pytest.MonkeyPatch.context() as patched:
         patched.setattr(run, "SETTLERS", STREAMS)
-        patched.setattr(run, "TRICKLE_S", 1.0)
+        patched.setattr(run, "TRICKLE_S", 2.0)
         yield stack
 
 

@@ -11,12 +11,11 @@ import redis
 from app.database import Database
 from app.delivery import Delivery
 from app.records import Final, Records
-from app.settings import Settings
+from app.settings import IN_ROWS, Settings
 from app.streaming import keys
 from app.streaming.contract import StreamReader, StreamWriter
 from app.streaming.memory import MemoryStreams
 from app.streaming.pairs import OPENERS, Backends
-from app.tables import IN_ROWS
 
 TTL_S = 60
 UNUSED = "redis://127.0.0.1:1/0"

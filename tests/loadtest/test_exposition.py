@@ -52,7 +52,7 @@ def test_a_run_can_be_scraped_while_it_runs_and_is_silent_after(tmp_path: Path) 
     port = free_port()
     scraped: list[Samples] = []
     with running_target() as target:
-        options = BenchOptions(quick=True, num_conversations=2, stream_s=0.5, out=tmp_path, seed=1, metrics_port=port)
+        options = BenchOptions(quick=True, num_conversations=2, stream_s=0.3, out=tmp_path, seed=1, metrics_port=port)
         run = threading.Thread(
             target=run_bench, args=(options, target, None, None, Console(file=io.StringIO())), daemon=True
         )

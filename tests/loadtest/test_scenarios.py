@@ -207,7 +207,7 @@ def test_a_soak_shows_each_slice_and_the_memory_of_every_process(system: Stack, 
 def test_a_model_is_measured_without_streamgauge(system: Stack, tmp_path: Path) -> None:
     """The same plan and recorder: first token and gaps as scripted, and no delivery latency, which nobody can know."""
     output = io.StringIO()
-    options = BenchOptions(quick=True, num_conversations=2, protocol="openai", out=tmp_path, seed=1)
+    options = BenchOptions(quick=True, num_conversations=2, stream_s=0.5, protocol="openai", out=tmp_path, seed=1)
     folder = run_bench(options, system.openai_base_url, None, None, Console(file=output, width=100))
     made = json.loads((folder / "result.json").read_text())["backends"]["openai"]
     assert made["integrity"]["intact"] == made["streams"] == 2

@@ -17,7 +17,6 @@ from typing import Any
 from celery import Celery
 from celery import current_task as celery_current_task
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from app import pool
 from app.pool.loop import Watch
@@ -205,5 +204,7 @@ async def short(self: Any) -> None:
 @task()
 async def nests_greenlets(self: Any) -> None:
     """SQLAlchemy's asyncio extension runs its drivers this way."""
+    from sqlalchemy.util.concurrency import await_only, greenlet_spawn  # no other task should wait for it
+
     answer = await greenlet_spawn(lambda: await_only(asyncio.sleep(0.01, self.request.id)))
     note("nested", answer)
