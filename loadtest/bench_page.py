@@ -1,11 +1,8 @@
 """A bench run as a page: which plots, which tables, which sentences. The numbers come from `result` and `series`."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import msgspec
 
 from loadtest import again, bench_plots, flips_report, inside_plots, pictures, plan, recorder, report, time_plots
 from loadtest.clock import Offset
@@ -15,7 +12,7 @@ from loadtest.page import Figure, Page, Section, Table, write
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.usage import BlockCounters
-from loadtest.wording import adjusted, number, percentile
+from loadtest.wording import adjusted, mebibytes, number, percentile
 
 NAME = "report.html"
 VERDICTS = {
@@ -67,11 +64,14 @@ def write_all(result: Mapping[str, Any], folder: Path) -> None:
 def write_report(result: Mapping[str, Any], folder: Path) -> Path:
     """`report.html` beside the result, with the plots of what lies there; returns where it is.
 
-    Some of the plots are written as pictures too, and `report.md` shows them.
+    Some of the plots are written as pictures too, and `report.md` shows them. Where the rows are not kept any more, a
+    `report.md` that is there is left alone: its pictures can't be drawn again.
     """
-    file = folder / NAME
-    made = page(result, read_rows(folder))
+    file, rows = folder / NAME, read_rows(folder)
+    made = page(result, rows)
     write(made, file)
+    if rows is None and (folder / "report.md").exists():
+        return file
     shown = [one for one in _figures(made) if one.title in PICTURES or one.title.startswith("Ratio to")]
     text = report.markdown(result, pictures.write(shown, folder), again.command(result))
     (folder / "report.md").write_text(text, encoding="utf-8")
@@ -204,7 +204,8 @@ def _spreads(name: str, spread: Mapping[str, Any]) -> list[list[str]]:
 
 def _circumstances(result: Mapping[str, Any]) -> Section:
     sentences = [line.replace("`", "") for line in report.facts(result)]
-    return circumstances_of(result["machine"], result["settings"], again.command(result), sentences, result["evidence"])
+    settings = {key: value for key, value in result["settings"].items() if key != "flipping" or result.get("flips")}
+    return circumstances_of(result["machine"], settings, again.command(result), sentences, result["evidence"])
 
 
 def circumstances_of(
@@ -230,7 +231,11 @@ def circumstances_of(
 
 
 def _pairs(known: Mapping[str, Any]) -> Table:
-    return Table(["", ""], [[name, _said(value)] for name, value in known.items()], is_text=True)
+    return Table(["", ""], [[name, _said_of(name, value)] for name, value in known.items()], is_text=True)
+
+
+def _said_of(name: str, value: Any) -> str:
+    return mebibytes(value) if name.endswith("_bytes") else _said(value)
 
 
 def _said(value: Any) -> str:
@@ -238,6 +243,6 @@ def _said(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return json.dumps(msgspec.to_builtins(value)) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_said(one)}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

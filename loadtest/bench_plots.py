@@ -14,7 +14,7 @@ from loadtest.plots.scales import Linear, Log, Scale, Tail, above, around
 from loadtest.plots.svg import Box
 from loadtest.series import Point, Sample
 from loadtest.summary import Measured
-from loadtest.wording import number, seconds
+from loadtest.wording import enough, number, seconds
 
 if TYPE_CHECKING:
     from loadtest.bench_page import Rows
@@ -244,6 +244,8 @@ def _percent_table(found: Mapping[str, Sample]) -> Table:
 
 
 def _at(sample: Sample, percent: float) -> str:
+    if not enough(sample.total, percent):
+        return "–"
     value = series.at_percentile(sample, percent)
     return "∞" if value is None and sample.lost else seconds(value)
 
@@ -252,7 +254,7 @@ def _part_row(found: Sequence[series.Moment], until_s: float, part: int) -> list
     low, high = until_s * part / PARTS, until_s * (part + 1) / PARTS
     last = part == PARTS - 1
     inside = Sample(sorted(one.took_s for one in found if low <= one.at_s < high or (last and one.at_s >= high)), 0)
-    cells = [seconds(series.at_percentile(inside, percent)) for percent in (50, 99, 100)]
+    cells = [_at(inside, percent) for percent in (50, 99, 100)]
     return [span(low, high), number(len(inside.values)), *cells]
 
 

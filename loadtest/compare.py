@@ -127,10 +127,15 @@ def _pairs(run: Result) -> list[tuple[str, str]]:
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [
-        f"{name} was {before.get(name)} and is {after.get(name)}"
+        f"{name} was {_named(before.get(name))} and is {_named(after.get(name))}"
         for name in names
         if before.get(name) != after.get(name)
     ]
+
+
+def _named(value: Any) -> str:
+    known = {None: "not given", True: "on", False: "off"}
+    return known[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _trusted(name: str, run: Result, *, is_judged: bool = False) -> Check:

@@ -12,6 +12,7 @@ import msgspec
 
 from loadtest.verdict import Verdict
 
+SCHEMAS = (1, 2, 3)
 Number = float | None  # null: nothing was measured
 
 
@@ -224,9 +225,19 @@ def read(path: Path) -> Result:
     """The result in a file (or in a run's folder); anything else raises DocumentError."""
     file = path / "result.json" if path.is_dir() else path
     try:
-        found = msgspec.convert(_newest(msgspec.json.decode(file.read_bytes())), Result)
+        made = msgspec.json.decode(file.read_bytes())
     except OSError as error:
         raise DocumentError(f"{file}: {error.strerror}: give a result.json, or the folder of a run") from error
+    except msgspec.MsgspecError as error:
+        raise DocumentError(f"{file} is no whole JSON file ({error}): run 'streamgauge bench' anew") from error
+    schema = made.get("schema") if isinstance(made, dict) else None
+    if isinstance(schema, int) and schema not in SCHEMAS:
+        known = ", ".join(map(str, SCHEMAS))
+        raise DocumentError(
+            f"{file} has schema {schema}, and this version reads {known}: take the version that wrote it"
+        )
+    try:
+        found = msgspec.convert(_newest(made), Result)
     except msgspec.MsgspecError as error:
         raise DocumentError(f"{file} is no result of this version ({error}): run 'streamgauge bench' anew") from error
     if wrong := _contradiction(found):

@@ -29,6 +29,8 @@ class HostSample(msgspec.Struct, frozen=True):
     idle_ticks: int | None
     cpu_pressure_us: int | None
     clock_resolution_ns: int = 0
+    watcher_cpu_ns: int = 0
+    """What the process that samples has used itself."""
 
 
 def sample() -> HostSample:
@@ -42,6 +44,7 @@ def sample() -> HostSample:
         idle_ticks=ticks[3] + ticks[4] if ticks else None,
         cpu_pressure_us=_pressure(),
         clock_resolution_ns=_clock_resolution(),
+        watcher_cpu_ns=time.process_time_ns(),
     )
 
 

@@ -9,7 +9,6 @@ Inside each quartet its outer backend plays both segments a second time (A A' B 
 but one: A' ÷ A ought to be 1, and how far it is from that is the noise floor of this run on this machine.
 """
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
@@ -89,7 +88,7 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The whole run."""
+    """The whole run; `chunk_rate` is that of every stream."""
 
     seed: int
     stream_timeout_s: float
@@ -98,13 +97,14 @@ class Plan(msgspec.Struct, frozen=True):
     soak_s: float | None = None
     protocol: Protocol = "streamgauge"
     flips: Timetable | None = None
+    chunk_rate: float | None = None
 
 
 class Shape(NamedTuple):
     """The size of a run: how many quartets, what a stream looks like, and how far apart streams start."""
 
     quartets: int
-    streams_per_block: int
+    conversations: int
     stream_s: float
     spread_s: float
     chunk_rate: float
@@ -123,21 +123,20 @@ def shape(
     quartets: int | None = None,
     stream_s: float | None = None,
 ) -> Shape:
-    """The shape of a steady run; `conversations` counts per backend and is rounded up to whole blocks."""
+    """The shape of a steady run; `conversations` counts per backend; a block plays at least one of them."""
     if not LEAST_CHUNKS_PER_S <= chunk_rate <= MOST_CHUNKS_PER_S:
         raise ValueError(
             f"chunk rate {chunk_rate:g} is not between {LEAST_CHUNKS_PER_S:g} and {MOST_CHUNKS_PER_S:g}: "
             "give the chunks per second of one stream"
         )
-    default = QUICK_CONVERSATIONS if quick else CONVERSATIONS
-    wanted = default if conversations is None else conversations
+    wanted = conversations if conversations is not None else (QUICK_CONVERSATIONS if quick else CONVERSATIONS)
     if wanted < 1:
         raise ValueError(f"{wanted} conversations is not enough: give 1 or more")
     most = (QUICK_QUARTETS if quick else QUARTETS) if quartets is None else quartets
     quartets = max(1, min(most, wanted // BLOCKS_EACH))
     return Shape(
         quartets=quartets,
-        streams_per_block=math.ceil(wanted / (quartets * BLOCKS_EACH)),
+        conversations=max(wanted, BLOCKS_EACH),
         stream_s=stream_s or (QUICK_STREAM_S if quick else STREAM_S),
         spread_s=0.3 if quick else 1.0,
         chunk_rate=chunk_rate,
@@ -152,8 +151,10 @@ def scheduled(size: Shape, backends: Sequence[str], schedule: Schedule, watch: W
     rng = random.Random(size.seed)  # noqa: S311
     chunks = max(2, round(size.stream_s * size.chunk_rate))
     segments = []
-    for _ in range(1 + BLOCKS_EACH * size.quartets):
-        starts = schedule(rng, size.streams_per_block, size.spread_s)
+    blocks = BLOCKS_EACH * size.quartets
+    each = [(one + 1) * size.conversations // blocks - one * size.conversations // blocks for one in range(blocks)]
+    for streams in (max(each), *each):
+        starts = schedule(rng, streams, size.spread_s)
         segments.append([_arrival(size, rng, LEAD_S + at_s, chunks) for at_s in starts])
     return _arrange(size, rng, _watched(size, segments, watch), backends)
 
@@ -219,7 +220,7 @@ def _play(size: Shape, segments: list[list[Arrival]], turns: "Sequence[Turn]") -
         for index, turn in enumerate(turns)
     )
     longest = max(arrival.chunks or 0 for block in blocks for arrival in block.arrivals) / size.chunk_rate
-    return Plan(size.seed, MODEL_TTFT_S + 2 * longest + size.slack_s, blocks)
+    return Plan(size.seed, MODEL_TTFT_S + 2 * longest + size.slack_s, blocks, chunk_rate=size.chunk_rate)
 
 
 class Turn(NamedTuple):

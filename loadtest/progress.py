@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtest import generator, summary
+from loadtest import generator, remaining, summary
 from loadtest.clock import Offset
 from loadtest.plan import Plan
 from loadtest.recorder import StreamRow
@@ -70,7 +70,8 @@ class Display:
         self._total = sum(len(block.arrivals) for block in plan.blocks)
         self._before: dict[int, generator.Progress] = {}
         self._figures = Figures(rows, showing.offset)
-        self._began = self._rated = time.monotonic()
+        self._rated = time.monotonic()
+        self._left = remaining.Remaining(plan, self._rated)
         self._chunks, self._chunks_per_s = 0, 0.0
         # Four times a second: drawing competes with the system under test for the processor.
         self._progress = Progress(
@@ -107,6 +108,7 @@ class Display:
             self._before[seen.block] = seen
         elif seen.event == "over":
             self._figures.catch_up()
+        self._left.heard(seen, time.monotonic())
         facts = self._facts(seen)
         if self._mode == "json":
             say(**facts)
@@ -130,10 +132,11 @@ class Display:
             self._chunks_per_s = (chunks - self._chunks) / (now - self._rated)
             self._chunks, self._rated = chunks, now
         spreads = self._figures.by_backend.items()
+        block = len(self._plan.blocks) - 1 if seen.event == "end" else seen.block
         return {
             "event": seen.event,
-            "block": seen.block,
-            "backend": self._plan.blocks[seen.block].backend,
+            "block": block,
+            "backend": self._plan.blocks[block].backend,
             "open": seen.open,
             "done": done,
             "total": self._total,
@@ -142,7 +145,7 @@ class Display:
             "delivery_p50_s": {name: spread.percentile_s(50) for name, spread in spreads},
             "delivery_p99_s": {name: spread.percentile_s(99) for name, spread in spreads},
             "errors": self._figures.errors,
-            "left_s": round((now - self._began) * (self._total - done) / done, 1) if done else None,
+            "left_s": round(self._left.left_s(now), 1) if done < self._total else 0.0,
         }
 
     def _said(self, facts: Mapping[str, Any]) -> str:

@@ -97,9 +97,10 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, justify="right")
     for label, cells in headline(result):
         table.add_row(label, *cells)
-    console.print(table)
+    has_any = any(figures["streams"] for figures in result["backends"].values())
+    console.print(table if has_any else "No stream that counts had begun: there is nothing to show.")
     for line in [*comparison_lines(result), *_uncounted(result), *_over_time(result)]:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line.rstrip(), highlight=False, soft_wrap=True)
     flips_report.show(result, console)
     colour = "green" if result["verdict"] == "VALID" else "red"
     console.print(f"verdict: [bold {colour}]{result['verdict']}[/]")

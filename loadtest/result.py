@@ -10,6 +10,7 @@ from loadtest.clock import Offset
 from loadtest.drift import ProcessSample
 from loadtest.flips import Done
 from loadtest.host import HostSample
+from loadtest.others import others_share
 from loadtest.plan import Plan
 from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.stats import Distribution
@@ -51,10 +52,13 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     }
     for name, figures in backends.items():
         figures["by_quartet"] |= costs.units(name, raw)
-    found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after)
+    others = others_share(raw.counters, raw.host, raw.generator)
+    found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after, others)
     floor = summary.noise_floor(streams, raw.offset)
     comparisons = [_comparison(names[0], name, streams, raw.offset) for name in names[1:]]
-    also = [*verdict.broken(backends), *verdict.too_few(backends, comparisons, floor)]
+    # Of a run that was stopped nobody asks whether it was planned large enough.
+    too_few = [] if raw.interrupted else verdict.too_few(backends, comparisons, floor)
+    also = [*verdict.broken(backends), *too_few]
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted, also=also)
     return {
         "schema": 3,

@@ -116,7 +116,8 @@ def run_bench(
     if not load.interrupted or not (options.out / "latest").exists():
         folders.point_latest(options.out, folder)
     else:
-        console.print(f"{options.out / 'latest'} stays as it was; what there is of this run is in {folder}.")
+        console.print(f"{options.out / 'latest'} stays as it was.", soft_wrap=True)
+    console.print(f"Report: {folder / bench_page.NAME}", soft_wrap=True, highlight=False)
     if options.progress == "json":
         say(event="result", verdict=made["verdict"], reasons=made["verdict_reasons"], folder=str(folder))
     if load.failure is not None:
@@ -132,9 +133,9 @@ def check_whole(made: Mapping[str, Any], folder: Path) -> None:
     """Raise BrokenRunError if a stream broke, or if none ended intact."""
     intact = sum(figures["integrity"]["intact"] for figures in made["backends"].values())
     if made["verdict"] == Verdict.BROKEN or not intact:
-        kind = f"{made['verdict']}: "
-        why = "; ".join(one.removeprefix(kind) for one in made["verdict_reasons"] if one.startswith(kind))
-        raise BrokenRunError(f"{why}. All rows are in {folder}: mend the cause, and measure anew.")
+        whole = sum(figures["streams"] for figures in made["backends"].values())
+        said = f"{intact} of {whole} streams came whole, for the reasons above"
+        raise BrokenRunError(f"{said}. All rows are in {folder}: mend the cause, and measure anew.")
 
 
 def check_continuity(made: Mapping[str, Any], folder: Path) -> None:

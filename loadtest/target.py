@@ -33,7 +33,9 @@ def check_target(target: str, protocol: Protocol = "streamgauge") -> None:
         error.close()
         raise BenchError(f"{target}{path} answered {error.code}: {fix}") from error
     except (URLError, OSError) as error:
-        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
+        raise BenchError(
+            f"{target} does not answer ({_why(error)}): start it with 'streamgauge up', or check it"
+        ) from error
     if protocol == "streamgauge":
         _check_key(target)
 
@@ -51,4 +53,12 @@ def _check_key(target: str) -> None:
                 f"{target} lets nobody in without a key: set {VARIABLE} to one; 'streamgauge key NAME' makes one"
             ) from error
     except (URLError, OSError) as error:
-        raise BenchError(f"{target} does not answer ({error}): start it with 'streamgauge up', or check it") from error
+        raise BenchError(
+            f"{target} does not answer ({_why(error)}): start it with 'streamgauge up', or check it"
+        ) from error
+
+
+def _why(error: OSError) -> str:
+    """What the system said, without what Python wraps around it."""
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or str(reason)

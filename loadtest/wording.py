@@ -38,6 +38,11 @@ def percentile(spread: Mapping[str, Any], column: str) -> str:
     return "–" if spread["count"] < LEAST_VALUES.get(column, 1) else seconds(spread[column])
 
 
+def enough(count: int, percent: float) -> bool:
+    """Whether a percentile of so many values is another than the largest of them."""
+    return percent >= 100 or round(count * (100 - percent), 6) >= 100
+
+
 def adjusted(spread: Mapping[str, Any], column: str) -> str:
     """The percentile with what never came whole counted as infinite, if there are enough of all."""
     if spread["count"] + spread["adjusted"]["lost"] < LEAST_VALUES.get(column, 1):

@@ -16,6 +16,7 @@ from ops.stack import StackOptions
 from ops.usage import UsageError
 
 INTERRUPTED = 130
+BACKENDS = "polling,pubsub"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False)
@@ -32,15 +33,19 @@ def bench(
         ),
     ] = False,
     num_conversations: Annotated[
-        int | None, typer.Option(min=1, help="Conversations per backend, rounded up to fill its turns evenly.")
+        int | None, typer.Option(min=1, help="Conversations per backend, at least two.")
     ] = None,
     quartets: Annotated[
         int | None, typer.Option(min=1, help="Turns of every backend: more make narrower intervals (5, quick 3).")
     ] = None,
     backends: Annotated[
-        str, typer.Option(help="With commas between them, or all; others are held against polling, or the first.")
-    ] = "polling,pubsub",
-    chunk_rate: Annotated[float, typer.Option(help="Chunks per second of one stream.")] = 20.0,
+        str | None,
+        typer.Option(
+            help="With commas between them, or all; others are held against polling, or the first.  "
+            "[default: polling,pubsub]"
+        ),
+    ] = None,
+    chunk_rate: Annotated[float, typer.Option(help="Chunks per second of one stream, 0.01 to 1000.")] = 20.0,
     stream_seconds: Annotated[
         float | None, typer.Option(min=0.1, max=3600, help="How long an answer takes (5, quick 1.2).")
     ] = None,
@@ -95,11 +100,13 @@ def bench(
     Exit 0: a result, trusted or not; 1: streams broke or a part failed; 2: usage; 130: interrupted. With --target the
     servers' own counters are read if DATABASE_URL and REDIS_URL name its servers.
     """
+    if protocol == "openai" and backends is not None:
+        raise UsageError("A model that is asked directly has no backend: leave out --backends or --protocol openai.")
     options = BenchOptions(
         quick=quick,
         num_conversations=num_conversations,
         quartets_at_most=quartets,
-        backends=chosen_backends(backends),
+        backends=chosen_backends(BACKENDS if backends is None else backends),
         chunk_rate=chunk_rate,
         stream_s=stream_seconds,
         out=out,

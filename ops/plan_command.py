@@ -64,6 +64,6 @@ def _plans(source: Path, wanted: Wanted, names: tuple[str, ...]) -> list[Sizing]
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror}: {fix}.") from error
     except (msgspec.MsgspecError, AttributeError) as error:
-        raise UsageError(f"{source} has no measured costs ({error}): {fix}.") from error
+        raise UsageError(f"{source} has no measured costs: {fix}.") from error
     except SizingError as error:
         raise UsageError(f"{source}: {error}.") from error

@@ -58,10 +58,10 @@ def test_whom_it_asked_and_who_asked_is_in_it(tmp_path: Path) -> None:
 
 
 def test_a_model_is_asked_by_its_protocol_and_not_as_a_backend() -> None:
-    """`--backends openai` would be refused."""
+    """`--backends` would be refused."""
     options = BenchOptions(backends=("openai",), protocol="openai")
     given = understood(again.settings(options, TARGET, 5) | {"own_system": False})
-    assert (given["protocol"], given["backends"], given["target"]) == ("openai", "polling,pubsub", TARGET)
+    assert (given["protocol"], given["backends"], given["target"]) == ("openai", None, TARGET)
 
 
 def test_a_trace_is_replayed_at_the_same_speed(tmp_path: Path) -> None:

@@ -127,6 +127,35 @@ def test_a_result_without_its_rows_says_what_is_missing(tmp_path: Path) -> None:
     assert "delivery_latency: producer held" in html
 
 
+def test_a_report_whose_rows_are_gone_keeps_its_pictures(folder: Path) -> None:
+    """Its page is made anew, and report.md left as it was."""
+    html_of(folder)
+    before = (folder / "report.md").read_text()
+    assert "pictures/" in before
+    (folder / "streams.jsonl").unlink()
+    html_of(folder)
+    assert (folder / "report.md").read_text() == before
+
+
+def test_a_plots_table_has_no_percentile_of_too_few_values(folder: Path) -> None:
+    """Of eight streams p90 would be the largest; p50 is one of them."""
+    html = html_of(folder)
+    table = html[html.index("Time to first byte, cumulative</h3>") :]
+    header, row = (re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", line) for line in table.split("<tr>")[1:3])
+    shown = dict(zip(header, row, strict=True))
+    assert (shown["p50"], shown["p90"], shown["p99"], shown["max"]) == ("5 ms", "–", "–", "5 ms")
+
+
+def test_how_it_was_made_is_for_people(folder: Path) -> None:
+    """Sizes with their unit, and nothing of flips where none was."""
+    machine = {**run_of()["machine"], "memory_bytes": 2**30}
+    settings = {**run_of(quartets=2)["settings"], "flipping": {"every_s": None}, "clock_of": {"same_host": True}}
+    html = html_of(folder, machine=machine, settings=settings)
+    assert "1024 MiB" in html
+    assert "flipping" not in html
+    assert "same_host True" in html
+
+
 def test_a_rows_label_is_a_name_and_its_meaning_stands_above_the_table(folder: Path) -> None:
     """A sentence in a label that does not wrap would push the numbers off the screen, and off the paper."""
     html = html_of(folder)

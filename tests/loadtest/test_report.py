@@ -138,7 +138,7 @@ def test_a_broken_run_shows_what_broke_and_what_its_figures_would_be_with_it(tmp
     html = bench_page.write_report(document, tmp_path).read_text()
     assert '<th scope="row">delivery_latency, polling, adjusted</th>' in html
     assert "`" not in html
-    with pytest.raises(BrokenRunError, match=r"1 of 8 streams of polling.*mend the cause"):
+    with pytest.raises(BrokenRunError, match=r"13 of 16 streams came whole.*mend the cause"):
         check_whole(document, tmp_path)
     check_whole(run_of(), tmp_path)
 
@@ -163,7 +163,7 @@ def test_a_run_of_which_nothing_came_is_no_success(tmp_path: Path) -> None:
     """Whatever its verdict."""
     with pytest.raises(BrokenRunError):
         check_whole(run_of(failed=16), tmp_path)
-    cut = {**run_of(), "verdict": "CENSORED", "backends": {"polling": {"integrity": {"intact": 0}}}}
+    cut = {**run_of(), "verdict": "CENSORED", "backends": {"polling": {"streams": 3, "integrity": {"intact": 0}}}}
     with pytest.raises(BrokenRunError):
         check_whole(cut, tmp_path)
 

@@ -103,7 +103,10 @@ def test_what_was_cut_off_does_not_take_the_place_of_what_is_there(
         run_bench(options, target, None, None, Console(file=output, width=1000))
     assert (tmp_path / "latest").resolve() == tmp_path / "earlier"
     (folder,) = (path.parent for path in tmp_path.glob("*/result.json"))
-    assert f"latest stays as it was; what there is of this run is in {folder}" in output.getvalue()
+    assert f"{tmp_path / 'latest'} stays as it was." in output.getvalue()
+    assert f"Report: {folder / 'report.html'}" in output.getvalue()
+    assert "No stream that counts had begun" in output.getvalue()
+    assert "TOO-FEW" not in output.getvalue()
 
 
 def test_a_place_that_is_no_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:

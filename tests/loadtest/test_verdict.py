@@ -43,11 +43,12 @@ def test_an_undisturbed_run_is_valid_without_reasons() -> None:
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [
-        ({"start_lag_p99_s": 0.06}, Verdict.GENERATOR_LIMITED, "p99 of start_lag was 0.06 s, above 0.05 s"),
-        ({"loop_lag_p99_s": 0.02}, Verdict.GENERATOR_LIMITED, "loop lag was 0.02 s, above 0.0125 s"),
+        ({"start_lag_p99_s": 0.06}, Verdict.GENERATOR_LIMITED, "p99 of all streams' start_lag was 60 ms, above 50 ms"),
+        ({"loop_lag_p99_s": 0.02}, Verdict.GENERATOR_LIMITED, "loop lag was 20 ms, above 12.5 ms"),
         ({"generator_cpu_share": 0.95}, Verdict.GENERATOR_LIMITED, "share of a core was 0.95, above 0.9"),
         ({"steal_share": 0.2}, Verdict.NOISY, "stolen"),
         ({"cpu_pressure_share": 0.9}, Verdict.NOISY, "waited for a processor"),
+        ({"others_share": 0.4}, Verdict.NOISY, "processor time that other programs took was 0.4, above 0.25"),
         ({"clock_step_s": 0.5}, Verdict.NOISY, "step of the wall clock"),
         ({"clock_resolution_s": 0.001}, Verdict.NOISY, "smallest step that the clock shows"),
         ({"clock_bound_s": 0.02}, Verdict.NOISY, "bound of the clocks' offset"),
@@ -63,11 +64,12 @@ def test_each_disturbance_has_its_name_and_its_figure(changes: dict[str, float],
 
 
 def test_a_cut_run_is_censored_whatever_else_it_was() -> None:
-    """The worst finding names the run; all are listed."""
+    """The worst finding names the run; all are listed, the worst first."""
     noisy = msgspec.structs.replace(QUIET, steal_share=0.5)
-    found, reasons = judge(noisy, backends(censored=3), None, interrupted=True)
+    small = [(Verdict.TOO_FEW, "one quartet")]
+    found, reasons = judge(noisy, backends(censored=3), None, interrupted=True, also=small)
     assert found == Verdict.CENSORED
-    assert len(reasons) == 3
+    assert [one.partition(":")[0] for one in reasons] == ["CENSORED", "CENSORED", "NOISY", "TOO-FEW"]
 
 
 def test_a_backend_without_an_intact_stream_is_not_valid() -> None:

@@ -66,6 +66,7 @@ def test_migrate_wants_to_know_which_database(tmp_path: Path) -> None:
         (("--time-scale", "nan"), "only a trace has a --time-scale"),
         (("--time-scale", "0"), "only a trace has a --time-scale"),
         (("--scenario", "soak", "--time-scale", "2"), "only a trace has a --time-scale"),
+        (("--protocol", "openai", "--backends", "notify"), "has no backend: leave out --backends"),
         (("--flip-every", "5"), "add --scenario rollback, or leave out --flip-every"),
         (("--scenario", "spike", "--no-kill"), "add --scenario rollback"),
         (("--out", "file"), "name another with --out"),
