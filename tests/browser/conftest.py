@@ -13,7 +13,7 @@ from tests.support.up import ALONE, Up, streamgauge_up
 
 MISSING = "Chromium is not here, so the page was not looked at: `make debian` as root, or `apt-get install chromium`"
 WINDOW: ViewportSize = {"width": 900, "height": 600}
-"""A small one: without a graphics card each pixel of a frame is the processor's work."""
+"""A small one, and of somebody who wants little motion: without a graphics card all of it is the processor's work."""
 QUICK = {"STREAMGAUGE_KEEP_ALIVE_S": "1", "STREAMGAUGE_TIDY_EVERY_S": "3600"}
 
 
@@ -45,7 +45,7 @@ async def browser(anyio_backend: object) -> AsyncIterator[Browser]:
 @pytest.fixture(scope="package")
 async def profile(browser: Browser, up: Up) -> AsyncIterator[BrowserContext]:
     """A browser profile that visitors share one after the other: opening a tab of it costs half."""
-    context = await browser.new_context(viewport=WINDOW)
+    context = await browser.new_context(viewport=WINDOW, reduced_motion="reduce")
     kept = await context.new_page()  # so is its process, for the tabs to come
     await kept.goto(f"{up.api_url}/health")
     yield context
@@ -68,7 +68,7 @@ async def visitor(profile: BrowserContext, up: Up) -> AsyncIterator[Visitor]:
 @pytest.fixture
 async def loner(browser: Browser, up: Up) -> AsyncIterator[Visitor]:
     """The same with a profile of his own, for tests that change it for good: its clock, its scripts."""
-    context = await browser.new_context(viewport=WINDOW)
+    context = await browser.new_context(viewport=WINDOW, reduced_motion="reduce")
     visitor = Visitor(context, up.api_url, up.line("Look:"))
     yield visitor
     await context.close()
