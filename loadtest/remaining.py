@@ -30,6 +30,6 @@ class Remaining:
 
 
 def _planned_s(block: Block, chunk_rate: float | None) -> float:
-    """When its last answer ends, as the model paces it; one whose length nobody knows counts as short."""
-    rate = chunk_rate or 1.0
-    return max((one.at_s + MODEL_TTFT_S + (one.chunks or 0) / rate for one in block.arrivals), default=0.0)
+    """When its last answer ends, as the model paces it; where the pace is not known, when it begins."""
+    chunk_s = 1 / chunk_rate if chunk_rate else 0.0
+    return max((one.at_s + MODEL_TTFT_S + chunk_s * (one.chunks or 0) for one in block.arrivals), default=0.0)

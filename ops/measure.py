@@ -49,10 +49,14 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
         with errors_say_what_to_do(), crash_interrupts(stack):
             target = stack.openai_base_url if options.protocol == "openai" else stack.api_url
             database_url, redis_url, system = stack.database_url, stack.redis_url, seen_of(stack)
-            if options.scenario != ROLLBACK:
-                return run_bench(options, target, database_url, redis_url, console, known, system)
-            with flipping.controls_of(stack, load_settings().default_backend) as controls:
-                return run_bench(options, target, database_url, redis_url, console, known, controls=controls)
+            try:
+                if options.scenario != ROLLBACK:
+                    return run_bench(options, target, database_url, redis_url, console, known, system)
+                with flipping.controls_of(stack, load_settings().default_backend) as controls:
+                    return run_bench(options, target, database_url, redis_url, console, known, controls=controls)
+            except KeyboardInterrupt:
+                stack.give_up()  # what the workers still answer is heard by nobody
+                raise
 
 
 def seen_of(stack: Stack) -> System:

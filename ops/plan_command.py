@@ -63,7 +63,9 @@ def _plans(source: Path, wanted: Wanted, names: tuple[str, ...]) -> list[Sizing]
         return sizing.from_perf(msgspec.json.decode(data, type=Results), wanted, names)
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror}: {fix}.") from error
-    except (msgspec.MsgspecError, AttributeError) as error:
+    except (msgspec.ValidationError, AttributeError) as error:
         raise UsageError(f"{source} has no measured costs: {fix}.") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{source} is no whole JSON file ({error}): {fix}.") from error
     except SizingError as error:
         raise UsageError(f"{source}: {error}.") from error

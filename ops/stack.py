@@ -128,6 +128,11 @@ class Stack:
         """Raise `PartFailedError`, with the tail of its log, if a part has ended by itself."""
         self._supervisor.check()
 
+    def give_up(self) -> None:
+        """End workers and APIs at once, with their streams; not where servers that outlive us would keep those open."""
+        if not self._options.keep_data and {"valkey", "postgres"} <= self.processes.keys():
+            self._supervisor.kill("worker", "api")
+
     def watch(self, act: Callable[[], None]) -> None:
         """Call `act` again and again while every part runs; raises `PartFailedError` when one ends by itself."""
         self._supervisor.watch(act)

@@ -118,6 +118,12 @@ class Supervisor:
             act()
             time.sleep(10 * POLL_SECONDS)
 
+    def kill(self, *kinds: str) -> None:
+        """End all parts of these kinds at once, whatever they are at."""
+        for process in self.processes:
+            if process.command.kind in kinds:
+                process.kill()
+
     def stop_all(self) -> None:
         """End every part, last started first, the parts of one kind together; each has its own time to do so."""
         for _, group in groupby(reversed(self.processes), key=lambda process: process.command.kind):

@@ -5,6 +5,7 @@ import { events } from "./sse.js";
 import { isWanted, take } from "./turns.js";
 
 const TURN_MS = 1000;
+const HURRY_MS = 300; // who waits less than that for a connection need not hear of it
 const SILENCE_MS = 35_000; // more than two keep-alives: the connection is dead, whatever the network says
 const LONGEST_WAIT_MS = 8000;
 const TERMINAL = new Set(["done", "failed", "cancelled"]);
@@ -62,8 +63,9 @@ export class Following {
   async #connect() {
     if (this.away > performance.now()) await this.#sleep(this.away - performance.now());
     await this.#untilShown();
-    const hurry = setTimeout(() => this.on.state("queued"), 300);
-    const release = await take(this.closing.signal).finally(() => clearTimeout(hurry));
+    let hurry;
+    const waits = () => (hurry = setTimeout(() => this.on.state("queued"), HURRY_MS));
+    const release = await take(this.closing.signal, waits).finally(() => clearTimeout(hurry));
     this.connection = new AbortController();
     const watching = setInterval(() => this.#giveWay(), TURN_MS / 2);
     this.since = this.bytesAt = performance.now();

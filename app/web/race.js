@@ -11,7 +11,8 @@ const LENGTH_S = 12;
 const FEWEST_CHUNKS = 40;
 const FIGURES_MS = 250;
 const ASK_MS = 700;
-const DRAW_MS = 30; // the charts move by less than a pixel meanwhile
+const DRAW_MS = 25; // the charts move by less than a pixel meanwhile
+const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 const RACING = "Racing.";
 const HINT = "To pause the worker or restart Valkey, open the page by the address that `streamgauge up` prints.";
 const STRIKES = {
@@ -116,12 +117,10 @@ export class Race {
   #draw() {
     if (!this.isShown || this.isDrawing) return;
     this.isDrawing = true;
-    let due = 0;
-    const draw = (at) => {
-      if (at >= due) for (const lane of this.lanes) lane.draw();
-      if (at >= due) due = at + DRAW_MS;
+    const draw = () => {
+      for (const lane of this.lanes) lane.draw();
       this.isDrawing = this.isRunning && this.isShown;
-      if (this.isDrawing) requestAnimationFrame(draw);
+      if (this.isDrawing) setTimeout(() => requestAnimationFrame(draw), CALM.matches ? FIGURES_MS : DRAW_MS);
     };
     requestAnimationFrame(draw);
   }

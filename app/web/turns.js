@@ -6,12 +6,13 @@ const MOST = 5;
 const NAME = "streamgauge-connection-";
 const NAMES = Array.from({ length: MOST }, (_, place) => NAME + place);
 
-/** Wait for a connection of this browser's; call the function that is returned to let it go. */
-export async function take(signal) {
+/** Wait for a connection of this browser's, after `waits()` if none is free; call the function that is returned to let it go. */
+export async function take(signal, waits) {
   for (const name of NAMES) {
     const free = await request(name, { ifAvailable: true });
     if (free) return free;
   }
+  waits?.();
   return queue(signal);
 }
 

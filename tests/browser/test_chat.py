@@ -88,17 +88,17 @@ async def test_a_lost_network_in_mid_answer_costs_nothing(visitor: Visitor) -> N
     await expect(said).to_be_empty()
 
 
-async def test_what_the_server_resets_is_discarded(visitor: Visitor) -> None:
+async def test_what_the_server_resets_is_discarded(loner: Visitor) -> None:
     """A tab that remembers an id beyond the stream's end is told to begin again, and shows none of what it had."""
-    tab = await visitor.tab()
+    tab = await loner.tab()
     await tab.ask()
     await tab.grown_to(5)
-    task = visitor.streams[-1].url.rpartition("/")[2]
+    task = loner.streams[-1].url.rpartition("/")[2]
     wrong = json.dumps({"task": task, "last": "4000", "next": 4001, "text": "Of another stream. "})
     script = (
         f"if (sessionStorage.getItem('once') !== '1') sessionStorage.setItem('streamgauge.read', {json.dumps(wrong)})"
     )
-    await visitor.context.add_init_script(f"{script}; sessionStorage.setItem('once', '1')")
+    await loner.context.add_init_script(f"{script}; sessionStorage.setItem('once', '1')")
     await tab.page.reload()
     await tab.is_complete()
     assert "another" not in await tab.text()

@@ -13,7 +13,7 @@ from tests.browser.visitor import ANSWER_MS, Tab, Visitor
 CHATS = 3
 CONNECTIONS = 6
 """What a browser grants a host."""
-LONG = "scripted?ttft=0.05&gap=0.1&chunks=100"
+LONG = "scripted?ttft=0.05&gap=0.1&chunks=80"
 """Longer than it takes a busy machine to ask in every tab."""
 
 
@@ -57,10 +57,10 @@ async def test_seven_streams_of_four_tabs_take_turns_at_five_connections(visitor
     assert len(visitor.streams) > CHATS + len(NAMES), "turns were taken"
 
 
-async def test_a_browser_without_web_locks_takes_turns_within_a_tab(visitor: Visitor) -> None:
+async def test_a_browser_without_web_locks_takes_turns_within_a_tab(loner: Visitor) -> None:
     """Where the page came over plain HTTP from another machine there are none."""
-    await visitor.context.add_init_script("delete Navigator.prototype.locks")
-    tab = await visitor.tab("race")
+    await loner.context.add_init_script("delete Navigator.prototype.locks")
+    tab = await loner.tab("race")
     found = await tab.page.evaluate(
         """async () => {
           const { take, isWanted } = await import("/web/turns.js");

@@ -70,14 +70,20 @@ async def watch(clients: Sequence[Client], task_id: str, seen: list[Event] | Non
     return seen
 
 
-async def until_chunks(seen: list[Event], count: int) -> None:
-    """Wait until a viewer has seen so many more."""
-    wanted = len(seen) + count
+async def until_said(seen: list[Event], deltas: int) -> None:
+    """Wait until a viewer has seen so much more of what the model said; a busy worker joins some of it in one chunk."""
 
-    async def has_them() -> bool:
-        return len(seen) >= wanted
+    def said() -> int:
+        return sum(event.record["deltas"] for event in seen if event.record["chunk_type"] == "content")
 
-    await until_awaited(has_them, f"{count} more chunks come", AGAIN_IN_S)
+    wanted = said() + deltas
+
+    async def has_it() -> bool:
+        has_ended = bool(seen) and seen[-1].is_terminal
+        assert said() >= wanted or not has_ended, f"it has ended: {seen[-1].record}"
+        return said() >= wanted
+
+    await until_awaited(has_it, f"{deltas} more deltas come", AGAIN_IN_S)
 
 
 def is_whole(events: Sequence[Event], deltas: int) -> bool:

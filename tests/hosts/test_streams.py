@@ -9,7 +9,7 @@ from app.database import Database, DatabaseUnavailableError
 from app.records import Records
 from app.streaming.backends import NAMES
 from tests.hosts.network import Host, parted
-from tests.hosts.streams import AGAIN_IN_S, insist, is_whole, posted_to, reaching, until_chunks, watch
+from tests.hosts.streams import AGAIN_IN_S, insist, is_whole, posted_to, reaching, until_said, watch
 from tests.hosts.system import KEEP_ALIVE_S, System
 from tests.support.client import Client, Event, Posted, text_of
 from tests.support.waiting import until_awaited
@@ -61,7 +61,7 @@ async def test_a_viewer_goes_on_at_another_host(hosts: System, at: dict[str, Cli
     seen = list[Event]()
     async with reaching(hosts, DEAD_S) as clients:
         viewer = asyncio.create_task(watch([clients["api-a"], clients["api-b"]], posted.task_id, seen))
-        await until_chunks(seen, 5)
+        await until_said(seen, 5)
         with hosts.host("api-a").cut_off():
             await viewer
     assert is_whole(seen, CHUNKS)
@@ -73,7 +73,7 @@ async def test_an_api_that_loses_the_store_catches_up(hosts: System, at: dict[st
     posted = await at["api-a"].post(SCRIPT, backend="pubsub")
     seen = {name: list[Event]() for name in at}
     viewers = {name: asyncio.create_task(watch([client], posted.task_id, seen[name])) for name, client in at.items()}
-    await asyncio.gather(*(until_chunks(events, 5) for events in seen.values()))
+    await asyncio.gather(*(until_said(events, 5) for events in seen.values()))
     with parted(hosts.host("api-a"), hosts.host("store")):
         await viewers["api-b"]
         assert not viewers["api-a"].done()
@@ -89,7 +89,7 @@ async def test_workers_that_lose_the_store_hand_their_streams_over(hosts: System
     posted = await posted_to(hosts, client, "worker-a", SCRIPT)
     seen = list[Event]()
     viewer = asyncio.create_task(watch([client, at["api-b"]], posted.task_id, seen))
-    await until_chunks(seen, 5)
+    await until_said(seen, 5)
     with hosts.host("store").cut_off():
         await viewer
     assert is_whole(seen, CHUNKS)
@@ -103,9 +103,9 @@ async def test_a_database_out_of_reach_stops_no_stream(hosts: System, at: dict[s
     posted = await posted_to(hosts, client, "worker-a", SCRIPT)
     seen = list[Event]()
     viewer = asyncio.create_task(watch([client], posted.task_id, seen))
-    await until_chunks(seen, 5)
+    await until_said(seen, 5)
     with hosts.host("database").cut_off():
-        await until_chunks(seen, CHUNKS - 10)
+        await until_said(seen, CHUNKS - 20)
     await viewer
     assert is_whole(seen, CHUNKS)
     assert text_of(seen) == (await at["api-b"].answer(posted))["content"]
@@ -118,9 +118,9 @@ async def test_a_stream_is_begun_anew_on_another_host(hosts: System, at: dict[st
     before = await hosts.metric(client.http, "worker-a", "fenced_attempts_total")
     seen = list[Event]()
     viewer = asyncio.create_task(watch([client], posted.task_id, seen))
-    await until_chunks(seen, 5)
+    await until_said(seen, 5)
     with hosts.host("worker-a").cut_off():
-        await until_chunks(seen, 20)
+        await until_said(seen, 20)
     await until_fenced(hosts, client, "worker-a", before)
     await viewer
     assert is_whole(seen, CHUNKS)
@@ -150,7 +150,7 @@ async def test_a_stream_that_no_host_can_go_on_with_is_ended(hosts: System, at: 
     before = await hosts.metric(client.http, "worker-b", "fenced_attempts_total")
     seen = list[Event]()
     viewer = asyncio.create_task(watch([client], posted.task_id, seen))
-    await until_chunks(seen, 5)
+    await until_said(seen, 5)
     with hosts.host("worker-a").cut_off(), hosts.host("worker-b").cut_off():
         await viewer
         async with Database.connect(hosts.database_url, 1) as database:

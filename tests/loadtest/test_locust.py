@@ -59,8 +59,10 @@ def test_what_the_end_of_the_run_cuts_off_is_no_failure(tmp_path: Path) -> None:
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
-            until(lambda: read(f"{target}/open") == "2", "both streams are open", 60)
-            process.terminate()
+            try:
+                until(lambda: read(f"{target}/open") == "2", "both streams are open", 60)
+            finally:
+                process.terminate()
             printed, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     counted = {one["name"]: (one["num_requests"], one["num_failures"]) for one in json.loads(printed)}

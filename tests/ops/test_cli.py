@@ -118,7 +118,7 @@ def test_a_target_that_does_not_answer_is_named(tmp_path: Path) -> None:
     """Measuring a system that is not there says how to start one."""
     refused = streamgauge_here("bench", "--target", "http://127.0.0.1:9", folder=tmp_path)
     assert refused.returncode == 1
-    assert "http://127.0.0.1:9 does not answer" in refused.stderr
+    assert "http://127.0.0.1:9 does not answer (Connection refused)" in refused.stderr
     assert "streamgauge up" in refused.stderr
 
 

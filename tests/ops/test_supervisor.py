@@ -103,6 +103,16 @@ def test_a_second_signal_ends_the_patience(tmp_path: Path, number: int) -> None:
     assert time.monotonic() - before < 10
 
 
+def test_parts_of_a_kind_are_killed_at_once_and_that_is_no_crash(tmp_path: Path) -> None:
+    """However long they would take; the others go on."""
+    with Supervisor(tmp_path) as supervisor:
+        deaf = started(supervisor, python("deaf", DEAF, kind="worker", stop_seconds=60))
+        other = started(supervisor, python("other", FOREVER))
+        supervisor.kill("worker")
+        supervisor.check()
+        assert (deaf.running, other.running) == (False, True)
+
+
 def test_a_paused_part_can_be_stopped(tmp_path: Path) -> None:
     """A part that a test has paused still ends in its orderly way."""
     notes = tmp_path / "notes"
