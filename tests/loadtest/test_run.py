@@ -59,7 +59,7 @@ from rich.console import Console
 from loadtest import document
 from loadtest.options import BenchOptions
 from loadtest.run import run_bench
-options = BenchOptions(quick=True, num_conversations=24, out=pathlib.Path(sys.argv[2]), seed=1)
+options = BenchOptions(quick=True, num_conversations=12, out=pathlib.Path(sys.argv[2]), seed=1)
 run_bench(options, sys.argv[1], None, None, Console())
 """
 
