@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests mostly wait for servers, so more of them than there are cores.
-AT_ONCE ?= 5
+AT_ONCE ?= 3
 .DEFAULT_GOAL := help
 
 .PHONY: help bench up test check debian format lock clean

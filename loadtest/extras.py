@@ -51,7 +51,7 @@ def _catch_up(streams: Sequence[Measured], offset: Offset) -> Distribution:
 
 def _cancel(streams: Sequence[Measured], _offset: Offset) -> Distribution:
     def waits(row: StreamRow) -> Iterable[int]:
-        if row.terminal_ns and row.cancelled_ns:
+        if row.terminal_ns and row.cancelled_ns and row.kinds[-1] == "cancelled":
             yield row.terminal_ns - row.cancelled_ns
 
     return _of(waits, (one for one in streams if one.row.cancelled_ns))

@@ -87,9 +87,18 @@ def why_failed(row: StreamRow) -> str | None:
     if any(name != str(index) for name, index in zip(row.event_ids, row.indexes, strict=True) if index >= 0):
         return "an event's id differs from its chunk_index"
     terminals = [kind for kind in row.kinds if kind in TERMINALS]
-    wanted = "done" if row.cancelled_ns is None else "cancelled"
+    is_cancelled = row.cancelled_ns is not None and not _had_been_said(row)
+    wanted = "cancelled" if is_cancelled else "done"
     if terminals and (terminals[0] != wanted or row.kinds[-1] != wanted):
-        return f"ended with {row.kinds[-1]}" + (", though it was cancelled" if row.cancelled_ns is not None else "")
-    if row.cancelled_ns is not None and row.committed is not None and row.committed.status != "cancelled":
+        return f"ended with {row.kinds[-1]}" + (", though it was cancelled" if is_cancelled else "")
+    if is_cancelled and row.committed is not None and row.committed.status != "cancelled":
         return f"cancelled, but its message was committed as {row.committed.status}"
     return None
+
+
+def _had_been_said(row: StreamRow) -> bool:
+    """Whether the answer was complete but for its end when the cancel was taken; a chunk may have been on its way."""
+    taken_ns = row.cancel_taken_ns
+    if taken_ns is None or row.committed is None or row.committed.status != "complete":
+        return False
+    return sum(at > taken_ns for kind, at in zip(row.kinds, row.received_ns, strict=True) if kind == "content") <= 1

@@ -13,7 +13,7 @@ from loadtest.recorder import Resume, StreamRow
 
 INSTANTS = (
     "intended_ns", "sent_ns", "accepted_ns", "opened_ns", "first_byte_ns", "terminal_ns", "closed_ns", "verified_ns",
-    "cancelled_ns",
+    "cancelled_ns", "cancel_taken_ns",
 )  # fmt: skip
 
 

@@ -94,6 +94,7 @@ class StreamRow(msgspec.Struct, frozen=True):
     slow: bool = False
     resumes: tuple[Resume, ...] = ()
     cancelled_ns: int | None = None
+    cancel_taken_ns: int | None = None
     protocol: Protocol = "streamgauge"
     flagged: bool = False
     served: tuple[str | None, ...] = ()
@@ -128,6 +129,7 @@ class Recording:
         self.intended_ns = intended_ns
         self.resumes: list[Resume] = []
         self.cancelled_ns: int | None = None
+        self.cancel_taken_ns: int | None = None
         self.chosen: str | None = None
         self.served: list[str | None] = []
         self.task_id: str | None = None
@@ -198,6 +200,7 @@ class Recording:
             slow=self.viewer.slow is not None,
             resumes=tuple(self.resumes),
             cancelled_ns=self.cancelled_ns,
+            cancel_taken_ns=self.cancel_taken_ns,
             protocol=self.protocol,
             flagged=not self.arrival.backend,
             served=tuple(self.served),

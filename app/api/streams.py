@@ -151,7 +151,7 @@ async def follow_stream(
 
 
 class Cancelling(BaseModel):
-    """The stream's state when the cancel arrived; an `open` one will end with `cancelled`."""
+    """The stream's state when the cancel arrived; an `open` one ends with `cancelled`, unless all was said by then."""
 
     task_id: UUID
     state: str

@@ -180,7 +180,7 @@ def _cancel(client: FastHttpSession, recording: Recording) -> None:
     name = "POST /stream/[task_id]/cancel"
     with client.request("POST", path, name=name, headers=KEY, catch_response=True) as response:
         if _decoded(response, 202, _Cancelling).state == OPEN:  # one that is over stays what it is
-            recording.cancelled_ns = asked_ns
+            recording.cancelled_ns, recording.cancel_taken_ns = asked_ns, time.time_ns()
 
 
 def _verify(client: FastHttpSession, recording: Recording, conversation: str) -> None:

@@ -13,7 +13,7 @@ from tests.browser.visitor import ANSWER_MS, Tab, Visitor
 CHATS = 3
 CONNECTIONS = 6
 """What a browser grants a host."""
-LONG = "scripted?ttft=0.05&gap=0.1&chunks=80"
+LONG = "scripted?ttft=0.05&gap=0.1&chunks=120"
 """Longer than it takes a busy machine to ask in every tab."""
 
 

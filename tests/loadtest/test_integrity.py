@@ -74,6 +74,14 @@ def test_a_cancelled_stream_must_end_so(terminal: str, status: str, why: str | N
     assert Fault.CONTENT_MISMATCH in faults(msgspec.structs.replace(row, committed=longer))
 
 
+@pytest.mark.parametrize(("later", "why"), [(0, None), (1, None), (2, "ended with done, though it was cancelled")])
+def test_an_answer_that_was_complete_when_it_was_cancelled_may_say_so(later: int, why: str | None) -> None:
+    """A chunk may have been on its way then; where more comes the cancel was not obeyed."""
+    chunks = [at for kind, at in zip(ROW.kinds, ROW.received_ns, strict=True) if kind == "content"]
+    taken_ns = sorted(chunks)[-later - 1]
+    assert why_failed(msgspec.structs.replace(ROW, cancelled_ns=taken_ns - 1, cancel_taken_ns=taken_ns)) == why
+
+
 def test_an_answer_from_the_wrong_backend_is_a_failure() -> None:
     """Otherwise two names could be compared that are one backend."""
     assert ROW.committed is not None

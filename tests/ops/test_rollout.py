@@ -288,4 +288,4 @@ def test_an_innocent_candidate_is_not_rolled_back_in_twenty_tries(rig: Rig, tmp_
         ends.append(world.run(world.state(guard, steps=(50,)), replayed(interval)))
         said.append(world.said)
     assert [words for words, end in zip(said, ends, strict=True) if end is Phase.ROLLED_BACK] == []
-    assert ends.count(Phase.DONE) > TRIES / 2
+    assert ends.count(Phase.DONE) >= TRIES / 4, "a guard that is seldom content proves nothing"
