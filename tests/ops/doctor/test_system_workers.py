@@ -7,6 +7,7 @@ import pytest
 
 from app.broker import make_celery
 from app.settings import Settings
+from ops.doctor import workers
 from ops.doctor.canary import follow_canary
 from ops.doctor.finding import Finding
 from ops.doctor.processes import examine_page
@@ -18,6 +19,12 @@ from tests.ops.doctor.planted import started
 pytestmark = pytest.mark.anyio
 FEW_FILES = 1000
 """Fewer than a worker's slots, and more than it has open."""
+
+
+async def test_workers_that_all_answer_keep_nobody_waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patience is for those that are silent."""
+    monkeypatch.setattr(workers, "PING_S", 600.0)
+    assert await troubles(examine_workers(settings)) == {}
 
 
 async def test_a_stopped_worker_beside_one_that_works(stack: Stack, settings: Settings) -> None:
@@ -35,14 +42,14 @@ async def test_no_worker_goes_on(
     stack: Stack, settings: Settings, http: httpx2.AsyncClient, database: asyncpg.Connection, hasty: None
 ) -> None:
     """The canary stops between queue and worker, and says so."""
-    workers = [stack.processes[f"worker-{number}"] for number in (1, 2)]
-    for worker in workers:
+    both = [stack.processes[f"worker-{number}"] for number in (1, 2)]
+    for worker in both:
         worker.pause()
     try:
         found = await troubles(examine_workers(settings))
         stopped = await follow_canary(http, stack.api_url, settings, database)
     finally:
-        for worker in workers:
+        for worker in both:
             worker.resume()
     only(found, "workers.answer", "worker-1", "celery -A app.worker worker")
     assert stopped.finding.startswith(("stops in the queue", "stops in a worker"))  # as far as the pause let it come
