@@ -14,6 +14,7 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from app.broker import BrokerUnavailableError, Queue
+from app.database import DataRefusedError
 from app.records import Final, Pending, Records
 from app.settings import Settings
 from app.streaming.contract import OPEN, Chunk, ChunkType, Entry, Status, StoreUnavailableError, decode, text_of
@@ -71,7 +72,7 @@ def final_of(entries: Sequence[Entry], backend: str) -> Final:
     has_failed = status == "failed"
     return Final(
         status,
-        text_of(chunks),
+        text_of(chunks).replace("\0", "\ufffd"),  # PostgreSQL holds no NUL
         finish_reason=_given(end.finish_reason),
         usage=_given(end.usage),
         timings=None,
@@ -156,4 +157,7 @@ class Repair:
                 return bool(entries) and await self._records.mend(task_id, final_of(entries, backend))
             return await self._records.close_lost(task_id)
         except (StoreUnavailableError, BrokerUnavailableError):
+            return False
+        except DataRefusedError:  # which must not keep the others waiting
+            log.exception("message of stream %s can't be mended", task_id)
             return False

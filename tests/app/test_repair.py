@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from app.broker import Queue
+from app.database import Database
 from app.generation import Services, generate
 from app.records import Pin
 from app.repair import ALONE, Finding, Repair
@@ -102,6 +103,19 @@ async def test_a_whole_answer_that_could_not_be_committed_is_committed_from_its_
         "complete", "high water", "stop", USAGE,
     )  # fmt: skip
     assert (pin.state, message.code, message.retryable) == ("done", None, None)
+
+
+async def test_what_the_database_can_not_hold_stops_no_repair(system: Stack) -> None:
+    """A NUL in a text becomes U+FFFD; a message that can't be mended is passed over, and does not hold up the rest."""
+    async with producing(hasty(system)) as services:
+        ends = (Chunk(1, ChunkType.FAILED, "", 1, 0, 5, reason, code="persist") for reason in ("st\0p", "stop"))
+        refused, mended = [await left_behind(services, "pubsub", said(0, "high \0 water"), end) for end in ends]
+        message = (await repaired(services, mended)).message
+        before = (await pin_of(services, refused)).message.status
+        async with Database.connect(system.database_url, 1) as database, database.driver() as connection:
+            await connection.execute("UPDATE message SET status = 'failed' WHERE task_id = $1", refused)
+    assert (message.status, message.content) == ("complete", "high \ufffd water")
+    assert before == "pending"
 
 
 @on_each
