@@ -84,7 +84,7 @@ def test_streams_that_can_not_run_are_given_up(suffering: Stack) -> None:
     async def begun() -> int:
         async with Crowd.gather(suffering.api_urls, "pubsub", 60) as crowd:
             with pytest.raises(TimeoutError):
-                await crowd.fill_up(["pubsub"], 1, "fault=refuse", None, 2)
+                await crowd.fill_up(["pubsub"], 1, "fault=refuse", None, 5)
             return len(crowd.streams)
 
     assert asyncio.run(begun()) > 1
