@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from app.generation import generate
+from app.generation import Services, generate
 from app.llm import Delta, Hear, Question
 from app.records import Final
 from app.streaming.contract import Chunk, ChunkType
@@ -121,6 +121,14 @@ async def test_a_failure_that_was_committed_is_told_as_it_was(system: Stack, bac
     assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "upstream", False)
 
 
+async def asked(services: Services, backend: str) -> UUID:
+    """Post a question, and give the task, which nobody has taken yet."""
+    conversation = await services.records.add_conversation(None)
+    posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 60)
+    assert posted is not None
+    return posted.task_id
+
+
 class Unwritable:
     """A model that says what PostgreSQL can't hold."""
 
@@ -132,14 +140,12 @@ async def test_what_the_database_can_not_hold_is_not_tried_again(system: Stack) 
     """No wait mends it: the stream ends at once, however long a database that is away would be waited for."""
     settings = settings_of(system, commit_budget_s=3600)
     async with producing(settings) as services, serving(settings) as client:
-        conversation = await services.records.add_conversation(None)
-        posted = await services.records.post(conversation.id, "hello", "scripted", None, "pubsub", 60)
-        assert posted is not None
-        await services.backends.writers["pubsub"].create(posted.task_id)
+        task_id = await asked(services, "pubsub")
+        await services.backends.writers["pubsub"].create(task_id)
         model: Any = Unwritable()
         async with asyncio.timeout(30):
-            await generate(replace(services, model=model), posted.task_id, time_ns())
-        end = (await client.whole(str(posted.task_id)))[-1].record
+            await generate(replace(services, model=model), task_id, time_ns())
+        end = (await client.whole(str(task_id)))[-1].record
     assert (end["chunk_type"], end["code"]) == ("failed", "persist")
 
 
@@ -147,11 +153,9 @@ async def test_a_message_that_brings_down_every_attempt_is_given_up(system: Stac
     """One that freezes or kills its worker each time fails with `internal`, instead of killing workers for ever."""
     settings = settings_of(system, max_attempts=2)
     async with producing(settings) as services, serving(settings) as client:
-        conversation = await services.records.add_conversation(None)
-        posted = await services.records.post(conversation.id, "hello", "scripted", None, "polling", 60)
-        assert posted is not None
+        task_id = await asked(services, "polling")
         for _ in range(2):
-            await begin(services, posted.task_id)
-        await generate(services, posted.task_id, time_ns())
-        end = (await client.whole(str(posted.task_id)))[-1].record
+            await begin(services, task_id)
+        await generate(services, task_id, time_ns())
+        end = (await client.whole(str(task_id)))[-1].record
     assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "internal", False)
