@@ -59,7 +59,8 @@ def configure(
         broker_transport_options={
             **(celery_app.conf.broker_transport_options or {}),
             "visibility_timeout": visibility_timeout_s,
-            "unacked_mutex_expire": 10,  # stock 300: a worker killed in a sweep would stop all sweeps for that long
+            # Stock 300: a worker that is lost in a sweep would stop all others' for that long.
+            "unacked_mutex_expire": visibility_timeout_s / 2,
             "socket_timeout": broker_timeout_s,
             "socket_connect_timeout": broker_timeout_s,
             "socket_keepalive": True,

@@ -1,12 +1,16 @@
 """At least once, and once while a worker lives: kills, long tasks and redeliveries."""
 
 import json
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from typing import Any
 
 from tests.support.pool_worker import Workers, assert_each_ran_once, hold, pass_time, pool_workers
 from tests.support.waiting import until
 
 VISIBILITY_S = 2.0
+SEEN = 10_000
+"""Commands that the broker is watched for, at most."""
 
 
 def test_a_killed_workers_messages_run_elsewhere_within_seconds() -> None:
@@ -21,6 +25,20 @@ def test_a_killed_workers_messages_run_elsewhere_within_seconds() -> None:
         for task_id in ids:
             workers.wait_for(f"end {task_id}")
         workers.wait_settled()
+
+
+def test_a_worker_lost_in_a_sweep_soon_lets_others_sweep() -> None:
+    """One sweeps at a time, under a lock that ends by itself before the lost worker's messages may be restored."""
+    with pool_workers(visibility_timeout_s=VISIBILITY_S) as workers, workers.valkey.client() as client:
+        with client.monitor() as commands:
+            workers.start()
+            locking = next(words for words in islice(_words(commands), SEEN) if words[:2] == ["SET", "unacked_mutex"])
+        assert int(locking[locking.index("PX") + 1]) < VISIBILITY_S * 1000
+
+
+def _words(commands: Any) -> Iterator[list[str]]:
+    for command in commands.listen():
+        yield command["command"].split()
 
 
 def test_a_task_longer_than_the_visibility_timeout_runs_once() -> None:

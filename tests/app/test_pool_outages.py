@@ -5,8 +5,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app import pool
+from ops.ports import free_port
 from tests.support.pool_worker import assert_each_ran_once, hold, pass_time, pool_workers
-from tests.support.valkey import free_port
 from tests.support.waiting import until
 
 VISIBILITY_S = 2.0

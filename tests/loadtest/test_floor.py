@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from urllib.request import urlopen
 
 from ops.app_commands import ROOT
-from tests.support.valkey import free_port, running_valkey
+from ops.ports import free_port
+from tests.support.valkey import running_valkey
 from tests.support.waiting import until
 
 

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from loadtest import catalogue, recorder
+from ops.ports import free_port
 from ops.stack import Stack
 from tests.support.targets import ROOT, running_target
-from tests.support.valkey import free_port
 from tests.support.waiting import until
 
 FILES = (

@@ -28,9 +28,9 @@ from loadtest.recorder import StreamRow
 from loadtest.run import run_bench
 from loadtest.stats import Distribution
 from ops.load_worker import say_if_nobody_listens
+from ops.ports import free_port
 from tests.support.stream_rows import MS, intact
 from tests.support.targets import ROOT, own_address, running_target
-from tests.support.valkey import free_port
 from tests.support.waiting import until
 
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.support.valkey import free_port
+from ops.ports import free_port
 from tests.support.waiting import until
 
 
