@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -16,9 +18,9 @@ from rich.console import Console
 from loadtest import document
 from loadtest.generator import GeneratorError
 from loadtest.options import BenchOptions
-from loadtest.run import check, run_bench
+from loadtest.run import BrokenRunError, check, run_bench
 from loadtest.target import BenchError
-from tests.support.targets import ROOT, running_target
+from tests.support.targets import ROOT, mortal_target, running_target
 from tests.support.waiting import until
 
 SCHEMA = json.loads((ROOT / "docs/result.schema.json").read_text())
@@ -79,6 +81,36 @@ def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> No
     assert made["verdict"] == "CENSORED"
     rows = [json.loads(line) for line in (tmp_path / "latest" / "streams.jsonl").read_text().splitlines()]
     assert sum(row["outcome"] == "censored" for row in rows) >= 1
+
+
+def test_a_target_that_dies_ends_the_run_early_with_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the plan's end: BROKEN with the second since when, said as it happens; the files are written."""
+    monkeypatch.setattr("loadtest.reach.PATIENCE_S", 1.0)
+    output = io.StringIO()
+    options = BenchOptions(
+        quick=True, scenario="soak", duration="10m", backends=("pubsub",), stream_s=0.1, out=tmp_path, seed=1
+    )
+    with mortal_target() as (target, process), ThreadPoolExecutor(1) as aside:
+        running = aside.submit(run_bench, options, target, None, None, Console(file=output, width=1000))
+        until(lambda: whole_rows(tmp_path) >= 4, "a stream after those of the warm-up ended")
+        process.kill()
+        with pytest.raises(BrokenRunError, match="came whole, for the reasons above"):
+            running.result(timeout=30)
+    made = result_of(tmp_path / "latest")
+    assert made["verdict"] == "BROKEN"
+    assert re.fullmatch(
+        r"BROKEN: the target could not be reached any more since second \d+", made["verdict_reasons"][0]
+    )
+    assert made["backends"]["pubsub"]["integrity"]["intact"] >= 1
+    assert "the target can't be reached" in output.getvalue()
+    assert "stopping: the target could not be reached any more" in output.getvalue()
+    assert (tmp_path / "latest" / "report.html").exists()
+
+
+def whole_rows(out: Path) -> int:
+    return sum(path.read_text().count('"outcome":"ended"') for path in out.glob("*/streams.jsonl"))
 
 
 def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
