@@ -17,11 +17,7 @@ NOBODY_BEHIND = (502, 504)
 
 
 class UnreachableError(RuntimeError):
-    """No try has reached the target for too long; `since_s` counts from the beginning of the load."""
-
-    def __init__(self, since_s: float) -> None:
-        super().__init__(f"the target could not be reached any more since second {since_s:.0f}")
-        self.since_s = since_s
+    """No try has reached the target for too long; the message counts from the beginning of the load."""
 
 
 class Reach:
@@ -55,11 +51,12 @@ class Reach:
             return
         if self._answers(self._target):
             self._since_s = None
-        else:
-            self._since_s = now_s if self._since_s is None else self._since_s
+        elif self._since_s is None:
+            self._since_s = now_s
         self._next_s = self._now() + LOOK_S
         if self._since_s is not None and self._now() - self._since_s >= PATIENCE_S:
-            raise UnreachableError(self._since_s - self._began_s)
+            since_s = self._since_s - self._began_s
+            raise UnreachableError(f"the target could not be reached any more since second {since_s:.0f}")
 
 
 def is_there(target: str) -> bool:

@@ -228,7 +228,8 @@ def play(
 ) -> Load:
     """Run the load over the whole plan, reading all counters around each block and the processes all along.
 
-    A plan with flips needs the controls for them; `exposed` are options of a generator that shows its own figures.
+    It ends early where the target is gone. A plan with flips needs the controls for them; `exposed` are options of a
+    generator that shows its own figures.
     """
     load = Load([], [], [])
     before: Counters = meter.read()

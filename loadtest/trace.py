@@ -104,9 +104,7 @@ def _moment(where: str, text: str) -> datetime:
 
 def _tokens(where: str, column: str, text: str, least: int) -> int:
     stripped = text.strip()
-    # Python refuses to read a number of thousands of digits: how many there are is looked at first.
-    is_number = stripped.isascii() and stripped.isdigit() and len(stripped.lstrip("0")) <= len(str(MOST_TOKENS))
-    number = int(stripped.lstrip("0") or "0") if is_number else -1
-    if number < least:
+    is_number = stripped.isascii() and stripped.isdigit() and len(stripped) <= len(str(MOST_TOKENS))
+    if not is_number or int(stripped) < least:
         raise TraceError(f"{where}: {column} is {text[:40]!r}: write a whole number from {least} to {MOST_TOKENS}")
-    return number
+    return int(stripped)

@@ -1,12 +1,17 @@
 """A target that is gone is noticed, and one that is slow, or broken, or back in time is not taken for it."""
 
 import asyncio
+import io
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from loadtest.generator import Progress
+from loadtest.plan import Plan
+from loadtest.progress import Display
 from loadtest.reach import LOOK_S, PATIENCE_S, Reach, UnreachableError, is_there
 from tests.support.faulty_http import answering
 
@@ -73,6 +78,18 @@ def test_a_target_that_comes_back_in_time_goes_on(world: World) -> None:
         world.is_up = chunks is None
         world.go_on(2 * LOOK_S, chunks)
         assert world.reach.away_s is None
+
+
+def test_it_is_said_as_it_happens() -> None:
+    """Once when a target is away, and once when it is back."""
+    output = io.StringIO()
+    display = Display(Console(file=output, width=1000), Plan(1, 1.0, ()), Path("none"))
+    for away_s in (None, 0.5, 1.5, None, None):
+        display.away(away_s)
+    assert output.getvalue().splitlines() == [
+        "the target can't be reached: the run ends if that stays so for 10 s",
+        "the target can be reached again",
+    ]
 
 
 def test_silence_of_the_generator_counts_as_well(world: World) -> None:

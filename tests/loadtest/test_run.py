@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from loadtest import document
-from loadtest.generator import GeneratorError
+from loadtest.generator import Generator, GeneratorError
 from loadtest.options import BenchOptions
 from loadtest.run import BrokenRunError, check, run_bench
 from loadtest.target import BenchError
@@ -120,6 +120,13 @@ def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pyt
     with running_target() as target, pytest.raises(GeneratorError, match=r"missing\.py"):
         run_bench(options, target, None, None, Console(file=io.StringIO()))
     assert result_of(tmp_path / "latest")["verdict"] == "CENSORED"
+
+
+def test_a_generator_that_is_silent_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while it starts, or waits for a target that takes connections and says nothing: time passes all the same."""
+    monkeypatch.setattr("loadtest.generator.QUIET_S", 0.01)
+    with Generator("http://127.0.0.1:1", tmp_path / "plan.json", tmp_path) as generator:
+        assert next(generator.reports()) is None
 
 
 def test_what_was_cut_off_does_not_take_the_place_of_what_is_there(
