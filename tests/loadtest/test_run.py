@@ -87,7 +87,8 @@ def test_a_target_that_dies_ends_the_run_early_with_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long before the plan's end: BROKEN with the second since when, said as it happens; the files are written."""
-    monkeypatch.setattr("loadtest.reach.PATIENCE_S", 1.0)
+    monkeypatch.setattr("loadtest.reach.LOOK_S", 0.2)
+    monkeypatch.setattr("loadtest.reach.PATIENCE_S", 0.5)
     output = io.StringIO()
     options = BenchOptions(
         quick=True, scenario="soak", duration="10m", backends=("pubsub",), stream_s=0.1, out=tmp_path, seed=1
