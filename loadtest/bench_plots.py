@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from loadtest import series, summary
+from loadtest import series, summary, wording
 from loadtest.clock import Offset
 from loadtest.page import Figure, Table
 from loadtest.plots.forest import Line, forest
@@ -137,7 +137,8 @@ def heatmaps(shown: Shown) -> list[Figure]:
         )
         rows = [_part_row(found, until_s, part) for part in range(PARTS)]
         table = Table(["seconds", "chunks", "p50", "p99", "max"], rows)
-        says = f"{len(begins) - 1} blocks. The deeper the colour, the more of that moment's chunks took so long."
+        blocks = wording.counted(len(begins) - 1, "block")
+        says = f"{blocks}. The deeper the colour, the more of that moment's chunks took so long."
         figures.append(Figure(label, says, drawn, table))
     return figures
 

@@ -11,7 +11,7 @@ from loadtest.objective import Checked, Clause
 from loadtest.page import Table
 from loadtest.usl import Fit
 from loadtest.verdict import Verdict
-from loadtest.wording import number, seconds
+from loadtest.wording import counted, number, seconds
 
 NOT_SAID = (
     "The figure is this machine's, with every part and the load on it: compare it with other backends of the same run.",
@@ -46,11 +46,11 @@ def show(made: Document, console: Console) -> None:
 def held(found: Capacity) -> str:
     """How many streams held, and what that is worth."""
     if found.failed is None:
-        return f"{found.held:,} streams held, no failure in range: go higher with --limit"
+        return f"{counted(found.held, 'stream')} held, no failure in range: go higher with --limit"
     if not found.held:
-        return f"not even {found.failed:,} stream held" if found.failed == 1 else f"{found.failed:,} streams failed"
+        return "not even 1 stream held" if found.failed == 1 else f"{counted(found.failed, 'stream')} failed"
     tries = sum(level.streams == found.held for level in found.levels)
-    said = f"{found.held:,} streams held ({tries} of {tries} tries), {found.failed:,} did not"
+    said = f"{counted(found.held, 'stream')} held ({tries} of {tries} tries), {found.failed:,} did not"
     if not found.failed_by_load:
         return said
     return f"{said}, but there the load generator was at its own limit: the system may hold more"
@@ -101,7 +101,9 @@ def markdown(made: Document) -> str:
         parts += ["| " + " | ".join(row) + " |" for row in table.rows]
         parts += ["", "Universal Scalability Law, X(N) = λN / (1 + σ(N − 1) + κN(N − 1)), over open streams:", ""]
         parts += [f"- {sentence}" for sentence in law(found.law)]
-        parts += [f"- {level.streams} streams: {reason}" for level in found.levels for reason in level.reasons]
+        parts += [
+            f"- {counted(level.streams, 'stream')}: {reason}" for level in found.levels for reason in level.reasons
+        ]
     return "\n".join([*parts, "", "## What the numbers are not", "", *(f"- {one}" for one in NOT_SAID), ""])
 
 
@@ -134,5 +136,5 @@ def how(made: Document) -> list[str]:
     shape = made.shape
     return [
         f"Streams of {shape.chunks} chunks at {shape.chunk_rate:g}/s, counted for {shape.window_s:g} s a level, with "
-        f"POST and turnover; {made.settings['target']}, {made.machine.get('cores')} cores, made {made.made_at}.",
+        f"POST and turnover; {made.settings['target']}, {counted(made.machine['cores'], 'core')}, made {made.made_at}.",
     ]

@@ -14,7 +14,7 @@ from loadtest.capacity import Capacity, Document, Level, Played, Shape
 from loadtest.counters import Meter
 from loadtest.objective import Clause
 from loadtest.run import offset_again, play
-from loadtest.target import check_target
+from loadtest.target import BenchError, check_target
 
 QUICK_STREAM_S, STREAM_S = 1.5, 3.0
 QUICK_WINDOW_S, WINDOW_S = 2.0, 5.0
@@ -46,8 +46,8 @@ def find_capacity(
 ) -> Path:
     """Search for every backend in turn; returns the folder with capacity.json, .md and .html and every level's rows.
 
-    Ctrl-C and a generator that dies end the search without a result. `known` are settings that can't be seen over the
-    wire.
+    Ctrl-C, a generator that dies and a target that is gone end the search without a result. `known` are
+    settings that can't be seen over the wire.
     """
     target = target.rstrip("/")
     check_target(target)
@@ -110,6 +110,8 @@ def _played(shape: Shape, backend: str, streams: int, target: str, results: Path
         load = play(made, target, results, meter, Console(quiet=True))
     if load.failure is not None:
         raise load.failure
+    if load.unreachable is not None:
+        raise BenchError(f"{load.unreachable}: see why it ended, and search anew") from load.unreachable
     if load.interrupted:
         raise KeyboardInterrupt
     return Played(

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtest.claims import Finding, Level, Measured, Outcome
-from loadtest.wording import seconds
+from loadtest.wording import counted, seconds
 
 COLOURS = {
     Outcome.CONFIRMED: "green",
@@ -70,7 +70,7 @@ def markdown(made: Document) -> str:
     for backend, levels in made.levels.items():
         lines += ["", f"Streams tried on `{backend}`: " + "; ".join(_level(one) for one in levels) + "."]
     settings = ", ".join(f"{name} {value}" for name, value in made.settings.items() if name != "command")
-    machine = f"{made.machine.get('cores')} cores, {made.machine.get('cpu')}"
+    machine = f"{counted(made.machine['cores'], 'core')}, {made.machine.get('cpu')}"
     lines += ["", f"Made {made.made_at} by `{made.settings['command']}` on {machine}; {settings}.", ""]
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ from loadtest import summary
 from loadtest.document import Ratio, Result
 from loadtest.stats import MOST_QUARTETS, log_ratio_interval, quartets_to_tell, welch_log_ratio
 from loadtest.verdict import Verdict
+from loadtest.wording import counted
 
 # A run of another shape measures something else; of another machine, only ratios carry over.
 SHAPE = ("scenario", "quick", "chunk_rate", "num_conversations", "trace", "time_scale", "polling_interval_s")
@@ -158,7 +159,7 @@ def _intact(name: str, before: Result, after: Result) -> Check:
     if name not in after.backends:
         return Check(check, Outcome.INCONCLUSIVE, "not measured in this run: give it with --backends")
     was, now = ((one.backends[name].integrity.intact, one.backends[name].streams) for one in (before, after))
-    said = f"{now[0]} of {now[1]} streams intact, {was[0]} of {was[1]} in the baseline"
+    said = f"{now[0]} of {counted(now[1], 'stream')} intact, {was[0]} of {was[1]} in the baseline"
     # A stream is whole or it is not: where none may break, one that did needs no interval.
     broke = now[0] * was[1] < was[0] * now[1]
     return Check(check, Outcome.REGRESSION if broke else Outcome.PASS, said)

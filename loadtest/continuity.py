@@ -14,6 +14,7 @@ from loadtest.flips import Done, Flip, Timetable
 from loadtest.integrity import why_failed
 from loadtest.recorder import StreamRow
 from loadtest.summary import Measured
+from loadtest.wording import counted
 
 END_OF_TIME_NS = 1 << 63
 
@@ -105,7 +106,7 @@ def judge(streams: Sequence[Measured], times: Timetable, done: Done) -> dict[str
     ]
     if done.handovers is not None and handed_over > done.handovers:
         found.append(
-            Finding("not counted", f"{handed_over} streams moved, and {done.handovers} hand-overs were counted")
+            Finding("not counted", f"{counted(handed_over, 'stream')} moved; the workers counted {done.handovers}")
         )
     counts = Counter(finding.kind for finding in found)
     return {

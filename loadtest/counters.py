@@ -4,6 +4,7 @@ Neither the application nor the load generator is asked how much it queried: Pos
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,8 @@ NOT_STORE = frozenset({
     "brpop", "lpush", "rpop", "zadd", "zrem", "zrangebyscore", "zrevrangebyscore", "sadd", "smembers", "srem",
     "multi", "exec", "watch", "unwatch", "info", "ping", "hello", "auth", "select", "client", "config", "command",
 })  # fmt: skip
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, redis.RedisError)
+READ_S = 5.0
 
 
 class CountersError(RuntimeError):
@@ -43,6 +46,8 @@ class Counters(msgspec.Struct, frozen=True):
 class Meter:
     """Reads both servers and the system; without a URL, that side is null. Reading adds nothing to what it counts.
 
+    A server that answered at first and does so no longer is null too: the run goes on, and its streams tell more.
+
     Transactions stand for queries: on the hot path each statement is a transaction of its own, and so is each waking of
     a session that listens. A PostgreSQL process reports its transactions at most once a second, and what it holds back
     when it goes idle only ten seconds later (PGSTAT_MIN_INTERVAL, PGSTAT_IDLE_INTERVAL), so a reading lags by up to a
@@ -55,7 +60,7 @@ class Meter:
         self._database_url = database_url
         self._runner = asyncio.Runner()
         self._database: Any = None
-        self._store: Any = redis.Redis.from_url(redis_url) if redis_url else None
+        self._store: Any = redis.Redis.from_url(redis_url, socket_timeout=READ_S) if redis_url else None
 
     def __enter__(self) -> Self:
         try:
@@ -63,7 +68,7 @@ class Meter:
                 self._database = self._runner.run(_connect(self._database_url))
             if self._store is not None:
                 self._store.ping()
-        except (OSError, asyncpg.PostgresError, redis.RedisError) as error:
+        except AWAY as error:
             self._close()
             raise CountersError(
                 f"the servers' counters cannot be read ({error}): check DATABASE_URL and REDIS_URL"
@@ -77,7 +82,8 @@ class Meter:
 
     def _close(self) -> None:
         if self._database is not None:
-            self._runner.run(self._database.close())
+            with contextlib.suppress(*AWAY):
+                self._runner.run(self._database.close(timeout=READ_S))
         self._runner.close()
         if self._store is not None:
             self._store.close()
@@ -97,13 +103,17 @@ class Meter:
             return None
         name = urlsplit(self._database_url or "").path.lstrip("/")
         query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1"
-        return int(self._runner.run(self._database.fetchval(query, name)))
+        with contextlib.suppress(*AWAY):
+            return int(self._runner.run(self._database.fetchval(query, name, timeout=READ_S)))
+        return None
 
     def _store_calls(self) -> dict[str, int] | None:
         if self._store is None:
             return None
-        stats: Mapping[str, Mapping[str, Any]] = self._store.info("commandstats")
-        return {name.removeprefix("cmdstat_"): int(fields["calls"]) for name, fields in stats.items()}
+        with contextlib.suppress(*AWAY):
+            stats: Mapping[str, Mapping[str, Any]] = self._store.info("commandstats")
+            return {name.removeprefix("cmdstat_"): int(fields["calls"]) for name, fields in stats.items()}
+        return None
 
 
 def store_calls_between(before: Counters, after: Counters) -> dict[str, int] | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from loadtest.misfit import misfit
 from loadtest.verdict import Verdict
 
 SCHEMAS = (1, 2, 3)
@@ -236,10 +237,12 @@ def read(path: Path) -> Result:
         raise DocumentError(
             f"{file} has schema {schema}, and this version reads {known}: take the version that wrote it"
         )
-    try:
-        found = msgspec.convert(_newest(made), Result)
-    except msgspec.MsgspecError as error:
-        raise DocumentError(f"{file} is no result of this version ({error}): run 'streamgauge bench' anew") from error
+    made = _newest(made)
+    if wrong := misfit(made, Result):
+        raise DocumentError(
+            f"{file} is no result of this version ({wrong}): take it as it was written, or run 'streamgauge bench' anew"
+        )
+    found = msgspec.convert(made, Result)
     if wrong := _contradiction(found):
         raise DocumentError(f"{file} contradicts itself ({wrong}): run 'streamgauge bench' anew")
     return found

@@ -8,8 +8,11 @@ import msgspec
 
 from loadtest.clock import Offset
 from loadtest.summary import Measured, delivery_latency, per_stream, ttft_ns
+from loadtest.wording import enough
 
 SLICE_S, LEAST_SLICES = 60.0, 6
+LEAST_SLICE_S = 2.0
+"""The processes are looked at once a second: a shorter slice may have seen nothing of them."""
 
 
 class ProcessSample(msgspec.Struct, frozen=True):
@@ -23,11 +26,14 @@ class ProcessSample(msgspec.Struct, frozen=True):
 def slices(
     streams: Sequence[Measured], processes: Sequence[ProcessSample], offset: Offset, soak_s: float | None
 ) -> list[dict[str, Any]]:
-    """One entry a minute of a backend's block (of a short soak, a sixth of it), by the streams that began in it."""
+    """One entry a minute of a backend's block, by the streams that began in it.
+
+    Of a short soak, one a sixth of it, and of two seconds at least.
+    """
     if soak_s is None or not streams:
         return []
     began_ns = min(one.row.intended_ns for one in streams)
-    slice_s = min(SLICE_S, soak_s / LEAST_SLICES)
+    slice_s = min(SLICE_S, max(LEAST_SLICE_S, soak_s / LEAST_SLICES))
     found = []
     for number in range(math.ceil(soak_s / slice_s - 1e-9)):
         low, high = (began_ns + round(place * slice_s * 1e9) for place in (number, number + 1))
@@ -40,7 +46,7 @@ def slices(
                 "intact": sum(one.good for one in inside),
                 "ttft_p50_s": per_stream(inside, ttft_ns).percentile_s(50),
                 "delivery_latency_p50_s": latency.percentile_s(50),
-                "delivery_latency_p99_s": latency.percentile_s(99),
+                "delivery_latency_p99_s": latency.percentile_s(99) if enough(latency.count, 99) else None,
                 "rss_bytes": _most([one.rss_bytes for one in processes if low <= one.at_ns < high]),
             }
         )

@@ -9,7 +9,7 @@ from rich.table import Table as Shown
 from loadtest.continuity import KINDS
 from loadtest.flip_figures import EVERY
 from loadtest.page import Section, Table
-from loadtest.wording import number, seconds
+from loadtest.wording import counted, number, seconds
 
 PHASES = ("before", "during", "after")
 HEADS = [
@@ -45,12 +45,12 @@ def sentences(made: Mapping[str, Any]) -> list[str]:
     waits = [one["to_first_content_s"] for one in flips if one["to_first_content_s"] and one["store_lost_s"] is None]
     said = [
         verdict(made),
-        f"{len(flips)} flips over {len(account['pairs'])} ordered pairs of backends; {account['messages']} messages "
-        f"with {account['viewers']} viewers, {account['intact']} of them intact, {account['resumed']} resumed "
-        "connections.",
+        f"{counted(len(flips), 'flip')} over {counted(len(account['pairs']), 'ordered pair')} of backends; "
+        f"{counted(account['messages'], 'message')} with {counted(account['viewers'], 'viewer')}, "
+        f"{account['intact']} of them intact, {counted(account['resumed'], 'resumed connection')}.",
         "No message posted after a flip got the backend before it."
         if "late" not in account["broken"]
-        else f"{account['broken']['late']} messages posted after a flip got the backend before it.",
+        else f"{counted(account['broken']['late'], 'message')} posted after a flip got the backend before it.",
     ]
     if waits:
         said.append(
@@ -61,13 +61,13 @@ def sentences(made: Mapping[str, Any]) -> list[str]:
 
 
 def _loss(flip: Mapping[str, Any], account: Mapping[str, Any]) -> str:
-    counted = account["handovers_counted"]
-    agrees = "" if counted is None else f" (the workers counted {counted})"
+    told = account["handovers_counted"]
+    agrees = "" if told is None else f" (the workers counted {told})"
     return (
         f"The chunk store was killed at the flip {flip['before']} → {flip['backend']} and came back empty after "
-        f"{seconds(flip['store_lost_s'])}: {account['handed_over']} streams were handed over{agrees}, "
-        f"{account['rerouted']} new messages went to the safe backend, {account['begun_anew']} viewers were told to "
-        "begin anew."
+        f"{seconds(flip['store_lost_s'])}: that meant {counted(account['handed_over'], 'hand-over')}{agrees}, "
+        f"{counted(account['rerouted'], 'new message')} to the safe backend, and "
+        f"{counted(account['begun_anew'], 'viewer')} told to begin anew."
     )
 
 

@@ -19,6 +19,7 @@ EXPOSING = SCENARIO.with_name("exposing.py")
 ROOT = Path(__file__).parent.parent
 LOOPBACK = "127.0.0.1"
 STOP_WITHIN_S = 15.0
+QUIET_S = 1.0
 
 
 class GeneratorError(RuntimeError):
@@ -80,18 +81,34 @@ class Generator:
         self.stop()
         self._ours.close()
 
-    def reports(self) -> Iterator[Progress]:
-        """Every report in order, until the plan was played; a generator that dies before raises GeneratorError."""
+    def reports(self) -> Iterator[Progress | None]:
+        """Every report in order, until the plan was played; a generator that dies before raises GeneratorError.
+
+        None where a while passes without one.
+        """
         decoder = msgspec.json.Decoder(Progress)
         ended = False
-        with self._ours.makefile("rb") as lines:
-            for line in lines:
-                report = decoder.decode(line)
-                ended = ended or report.event == "end"  # a worker's last progress may come after it
-                yield report
+        for line in self._lines():
+            report = None if line is None else decoder.decode(line)
+            ended = ended or (report is not None and report.event == "end")  # a worker's progress may come after it
+            yield report
         if not ended:
             self._process.wait(STOP_WITHIN_S)
             raise GeneratorError(f"the load generator ended with code {self._process.returncode}: {self._tail()}")
+
+    def _lines(self) -> Iterator[bytes | None]:
+        self._ours.settimeout(QUIET_S)
+        rest = b""
+        while True:
+            try:
+                data = self._ours.recv(1 << 16)
+            except TimeoutError:
+                yield None
+                continue
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
 
     def go_on(self) -> None:
         """Answer `ready`, `over` or `end`: the generator waits for it."""

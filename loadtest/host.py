@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from loadtest import beside
+
 PACKAGES = (
     "streamgauge", "locust", "gevent", "geventhttpclient", "hdrhistogram", "msgspec",
     "fastapi", "starlette", "uvicorn", "uvloop", "celery", "kombu", "redis", "hiredis",
@@ -31,6 +33,8 @@ class HostSample(msgspec.Struct, frozen=True):
     clock_resolution_ns: int = 0
     watcher_cpu_ns: int = 0
     """What the process that samples has used itself."""
+    other_loads: int = 0
+    """How many other plans of streamgauge are played on it."""
 
 
 def sample() -> HostSample:
@@ -45,6 +49,7 @@ def sample() -> HostSample:
         cpu_pressure_us=_pressure(),
         clock_resolution_ns=_clock_resolution(),
         watcher_cpu_ns=time.process_time_ns(),
+        other_loads=len(beside.other_loads()),
     )
 
 

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from loadtest import generator, remaining, summary
 from loadtest.clock import Offset
 from loadtest.plan import Plan
+from loadtest.reach import PATIENCE_S
 from loadtest.recorder import StreamRow
 from loadtest.stats import Distribution
-from loadtest.wording import seconds
+from loadtest.wording import counted, seconds
 
 Mode = Literal["auto", "json", "none"]
 HERE = Offset(same_host=True, offset_ns=0, bound_ns=0)
@@ -73,6 +74,7 @@ class Display:
         self._rated = time.monotonic()
         self._left = remaining.Remaining(plan, self._rated)
         self._chunks, self._chunks_per_s = 0, 0.0
+        self._away_s: float | None = None
         # Four times a second: drawing competes with the system under test for the processor.
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -88,11 +90,11 @@ class Display:
         self._task = self._progress.add_task("starting the load", total=self._total, said="")
 
     def __enter__(self) -> Self:
-        streams = f"{len(self._plan.blocks)} blocks, {self._total} streams"
+        streams = f"{counted(len(self._plan.blocks), 'block')}, {counted(self._total, 'stream')}"
         flips = self._plan.flips
         names = list(dict.fromkeys(block.backend for block in self._plan.blocks))
         turns = "backends alternating" if len(names) > 1 else f"{', '.join(names)} alone"
-        turns = f"{len(flips.flips)} flips of the flag, from {flips.first}" if flips else turns
+        turns = f"{counted(len(flips.flips), 'flip')} of the flag, from {flips.first}" if flips else turns
         self.note(f"load: {streams}, {turns} (seed {self._plan.seed})")
         self._progress.start()
         return self
@@ -116,8 +118,20 @@ class Display:
             self._task, description=self._describe(seen), completed=facts["done"], said=self._said(facts)
         )
         if seen.event == "over" and self._mode == "auto" and not self._console.is_terminal:
-            line = f"{self._describe(seen)}: {facts['done']}/{self._total} streams, {self._said(facts)}"
+            line = f"{self._describe(seen)}: {facts['done']:,}/{counted(self._total, 'stream')}, {self._said(facts)}"
             self._console.print(line, highlight=False, soft_wrap=True)
+
+    def away(self, away_s: float | None) -> None:
+        """Take for how long the target could not be reached; said at once when that begins and when it is over."""
+        before, self._away_s = self._away_s, away_s
+        if (before is None) == (away_s is None):
+            return
+        if self._mode == "json":
+            say(event="unreachable" if before is None else "reachable")
+        if before is None:
+            self.note(f"the target can't be reached: the run ends if that stays so for {PATIENCE_S:g} s")
+        else:
+            self.note("the target can be reached again")
 
     def note(self, text: str) -> None:
         """Say something beside the bar."""
@@ -145,6 +159,7 @@ class Display:
             "delivery_p50_s": {name: spread.percentile_s(50) for name, spread in spreads},
             "delivery_p99_s": {name: spread.percentile_s(99) for name, spread in spreads},
             "errors": self._figures.errors,
+            "away_s": round(self._away_s or 0.0, 1),
             "left_s": round(self._left.left_s(now), 1) if done < self._total else 0.0,
         }
 
@@ -157,6 +172,7 @@ class Display:
         parts = [f"{facts['open']} open", f"{facts['chunks_per_s']:.0f} chunks/s"]
         parts += [f"p50 / p99: {', '.join(latencies)}"] if latencies else []
         parts += [f"{facts['errors']} not whole"] if facts["errors"] else []
+        parts += [f"target away for {facts['away_s']:.0f} s"] if facts["away_s"] else []
         parts += [f"{facts['left_s']:.0f} s left"] if facts["left_s"] else []
         return ", ".join(parts)
 

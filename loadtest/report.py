@@ -11,7 +11,7 @@ from rich.table import Table
 from loadtest import flips_report
 from loadtest.catalogue import ROLLBACK
 from loadtest.extras import EXTRAS
-from loadtest.wording import adjusted, mebibytes, number, percentile, seconds, signed_seconds
+from loadtest.wording import adjusted, counted, mebibytes, number, percentile, seconds, signed_seconds
 
 DISTRIBUTIONS = {
     "delivery_latency_s": "producer held the chunk's last delta → client parsed its event; no model time in it",
@@ -153,7 +153,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
     settings = result["settings"]
     facts = [
         f"Made {result['made_at']} against `{settings['target']}`, {settings['chunk_rate']:g} chunks/s a stream, "
-        f"seed {settings['seed']}, {result['machine']['cores']} cores.",
+        f"seed {settings['seed']}, {counted(result['machine']['cores'], 'core')}.",
     ]
     interval = settings.get("polling_interval_s")
     if "polling" in result["backends"]:

@@ -16,6 +16,7 @@ from loadtest.recorder import GeneratorRow, StreamRow
 from loadtest.stats import Distribution
 from loadtest.summary import Measured
 from loadtest.usage import BlockCounters
+from loadtest.verdict import Verdict
 
 BASELINE = "polling"
 """What the others are held against where it is among them; else the first that was named is."""
@@ -39,6 +40,8 @@ class Raw(msgspec.Struct, frozen=True):
     generators: int = 1
     """How many played the plan together."""
     flips: Done | None = None
+    unreachable: str | None = None
+    """Why the run was ended before its plan was played, if the target was gone."""
 
 
 def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made_at: str) -> dict[str, Any]:
@@ -56,9 +59,10 @@ def make(raw: Raw, settings: Mapping[str, Any], machine: Mapping[str, Any], made
     found = verdict.evidence(_start_lag(streams), raw.generator, raw.host, raw.offset, raw.offset_after, others)
     floor = summary.noise_floor(streams, raw.offset)
     comparisons = [_comparison(names[0], name, streams, raw.offset) for name in names[1:]]
+    gone = [] if raw.unreachable is None else [(Verdict.BROKEN, raw.unreachable)]
     # Of a run that was stopped nobody asks whether it was planned large enough.
-    too_few = [] if raw.interrupted else verdict.too_few(backends, comparisons, floor)
-    also = [*verdict.broken(backends), *too_few]
+    too_few = [] if raw.interrupted or gone else verdict.too_few(backends, comparisons, floor)
+    also = [*gone, *verdict.broken(backends), *too_few]
     judged, reasons = verdict.judge(found, backends, floor, interrupted=raw.interrupted, also=also)
     return {
         "schema": 3,

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +25,12 @@ from loadtest.generator import ALONE, Generator, GeneratorError, Team, exposing
 from loadtest.options import DIRECT, BenchOptions, make_plan
 from loadtest.plan import Plan
 from loadtest.progress import PLAINLY, Display, Showing, say
+from loadtest.reach import Reach, UnreachableError
 from loadtest.target import BenchError, check_target
 from loadtest.usage import BlockCounters
 from loadtest.verdict import Verdict
 from loadtest.watched import System
+from loadtest.wording import counted
 
 SAMPLE_EVERY_S = 1.0
 LOOPBACK = "127.0.0.1"
@@ -56,9 +58,10 @@ def run_bench(
 
     Ctrl-C ends the load; what was in flight is counted as censored, the results are written all the same, and then
     KeyboardInterrupt goes on; so it is when the generator dies (GeneratorError), when a flip cost something
-    (ContinuityError) and when streams broke (BrokenRunError). `known` are settings of the system (such as
-    `polling_interval_s`) that cannot be seen over the wire, `system` is what can be seen of it from beside, `controls`
-    what a plan with flips needs.
+    (ContinuityError), when streams broke and when the target could not be reached any more (BrokenRunError).
+
+    `known` are settings of the system (such as `polling_interval_s`) that cannot be seen over the wire, `system` is
+    what can be seen of it from beside, `controls` what a plan with flips needs.
     """
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.protocol == "openai":
@@ -77,7 +80,7 @@ def run_bench(
     plan.save(played, folder / "plan.json")
     if options.team.expect_workers:
         joining = f"streamgauge load-worker --master THIS_HOST --master-port {options.team.port}"
-        console.print(f"waiting for {options.team.expect_workers} load workers: {joining}", soft_wrap=True)
+        console.print(f"waiting for {counted(options.team.expect_workers, 'load worker')}: {joining}", soft_wrap=True)
     with Meter(database_url, redis_url, time.time_ns, system) as meter:
         showing = Showing(options.progress, offset if options.team == ALONE else Showing().offset)
         exposed = exposing(options.metrics_port, offset)
@@ -92,7 +95,7 @@ def run_bench(
         "counted_store": redis_url is not None,
         **(known or {}),
     }
-    offset_after = offset_again(target, offset, options.protocol)
+    offset_after = offset if load.unreachable else offset_again(target, offset, options.protocol)
     if clocks := list(recorder.read(folder / "clocks.jsonl", merging.Clocks)):
         offset, offset_after = merging.combined(clocks)
     raw = result.Raw(
@@ -109,6 +112,7 @@ def run_bench(
         processes=load.processes,
         generators=options.team.size,
         flips=load.flips,
+        unreachable=None if load.unreachable is None else str(load.unreachable),
     )
     made = result.make(raw, settings, host.machine(), began_at.isoformat(timespec="seconds"))
     report.show(made, console)  # first, so that no full disk hides it
@@ -134,7 +138,7 @@ def check_whole(made: Mapping[str, Any], folder: Path) -> None:
     intact = sum(figures["integrity"]["intact"] for figures in made["backends"].values())
     if made["verdict"] == Verdict.BROKEN or not intact:
         whole = sum(figures["streams"] for figures in made["backends"].values())
-        said = f"{intact} of {whole} streams came whole, for the reasons above"
+        said = f"{intact} of {counted(whole, 'stream')} came whole, for the reasons above"
         raise BrokenRunError(f"{said}. All rows are in {folder}: mend the cause, and measure anew.")
 
 
@@ -182,6 +186,7 @@ class Load:
     started: list[int]
     interrupted: bool = False
     failure: GeneratorError | None = None
+    unreachable: UnreachableError | None = None
     processes: list[ProcessSample] = field(default_factory=list)
     flips: Done | None = None
 
@@ -192,6 +197,13 @@ class Load:
         for name, rows in (("counters", self.counters), ("host", self.host), ("processes", self.processes)):
             with (folder / f"{name}.jsonl").open("wb") as file:
                 recorder.append(file, rows)
+
+    def look_around(self, tell: Callable[[str], object]) -> None:
+        """Sample the machine, and say so if another load has begun on it since."""
+        before = self.host[-1].other_loads if self.host else 0
+        self.host.append(host.sample())
+        if self.host[-1].other_loads > before:
+            tell("another load of streamgauge runs on this machine: both runs are NOISY, so end one and measure anew")
 
     def sample(self, system: System) -> None:
         """Note what its processes use, seldom enough to cost nothing."""
@@ -216,18 +228,24 @@ def play(
 ) -> Load:
     """Run the load over the whole plan, reading all counters around each block and the processes all along.
 
-    A plan with flips needs the controls for them; `exposed` are options of a generator that shows its own figures.
+    It ends early where the target is gone. A plan with flips needs the controls for them; `exposed` are options of a
+    generator that shows its own figures.
     """
-    load = Load([], [host.sample()], [])
+    load = Load([], [], [])
     before: Counters = meter.read()
     with (
         Display(console, played, folder / "streams.jsonl", showing) as display,
         Generator(target, folder / "plan.json", folder, team, exposed) as generator,
     ):
-        flipper = Flipper(played, controls, display.note)
+        load.look_around(display.note)
+        flipper, reach = Flipper(played, controls, display.note), Reach(target)
         try:
             flipper.prepare()
             for seen in generator.reports():
+                reach.heard(seen)
+                display.away(reach.away_s)
+                if seen is None:
+                    continue
                 display.update(seen)
                 if meter.system.processes:
                     load.sample(meter.system)
@@ -237,15 +255,19 @@ def play(
                     before = meter.read()
                 elif seen.event == "over":
                     load.counters.append(BlockCounters(seen.block, before, meter.read()))
-                    load.host.append(host.sample())
+                    load.look_around(display.note)
                 if seen.event != "progress":
                     generator.go_on()
         except KeyboardInterrupt:
             load.interrupted = True
             display.note("stopping: what is in flight is counted as censored")
             generator.stop()
+        except UnreachableError as error:
+            load.unreachable = error
+            display.note(f"stopping: {error}")
+            generator.stop()
         except GeneratorError as error:
             load.interrupted, load.failure = True, error
         load.flips = flipper.end()
-    load.host.append(host.sample())
+        load.look_around(display.note)
     return load

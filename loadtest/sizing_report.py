@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from loadtest.sizing import GIB, NAMES, Line, Link, Sizing, Systems, Wanted
+from loadtest.wording import counted
 
 
 def markdown(plans: Sequence[Sizing | Systems], wanted: Wanted) -> str:
     """The load, what it takes by backend, and everything that was assumed."""
-    heading = f"# {wanted.streams:,} streams × {wanted.chunk_rate:g} chunks/s: {wanted.chunks_per_s:,.0f} chunks/s"
+    heading = (
+        f"# {counted(wanted.streams, 'stream')} × {wanted.chunk_rate:g} chunks/s: {wanted.chunks_per_s:,.0f} chunks/s"
+    )
     parts = [heading, f"Planned at {wanted.utilisation:.0%} utilisation. An estimate from costs, not a measurement."]
     for plan in plans:
         parts += [f"## {plan.backend}", f"Measured: {plan.measured}."]
@@ -20,7 +23,7 @@ def _systems(plan: Systems) -> str:
     if plan.count is None:
         return "It held too little for one stream at this utilisation: no number of such systems will do."
     mark = f" **Extrapolated**: {plan.extrapolated}." if plan.extrapolated else " Within the measured range."
-    return f"**{plan.count:,} such systems**, {plan.streams_each:,} streams each.{mark}"
+    return f"**{counted(plan.count, 'such system')}**, {counted(plan.streams_each, 'stream')} each.{mark}"
 
 
 def _sizing(plan: Sizing) -> str:

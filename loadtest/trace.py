@@ -12,8 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from loadtest.wording import counted
+
 HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
-MOST_DIGITS = 12
+MOST_TOKENS = 999_999_999_999
 TIME = re.compile(r"(?P<stem>.*?)(\.(?P<fraction>[0-9]*))?(?P<offset>Z|[+-][0-9]{2}:?[0-9]{2})?", re.DOTALL)
 
 
@@ -51,7 +53,8 @@ def split(requests: list[Request], parts: int) -> list[list[Request]]:
     """The trace in so many parts of about the same number, one after the other."""
     if len(requests) < parts:
         raise ValueError(
-            f"{len(requests)} requests are too few for {parts} segments: give a longer trace or --num-conversations"
+            f"{counted(len(requests), 'request')} can't fill {parts} segments: "
+            "give a longer trace or more --num-conversations"
         )
     bounds = [round(part * len(requests) / parts) for part in range(parts + 1)]
     return [requests[low:high] for low, high in pairwise(bounds)]
@@ -85,7 +88,7 @@ def _requests(path: Path, lines: object, limit: int, time_scale: float) -> list[
 
 def _fields(where: str, row: list[str]) -> tuple[datetime, int, int]:
     if len(row) != len(HEADER):
-        raise TraceError(f"{where}: {len(row)} columns instead of 3: write {','.join(HEADER)}")
+        raise TraceError(f"{where}: {counted(len(row), 'column')} instead of 3: write {','.join(HEADER)}")
     return _moment(where, row[0]), _tokens(where, HEADER[1], row[1], 0), _tokens(where, HEADER[2], row[2], 1)
 
 
@@ -101,7 +104,7 @@ def _moment(where: str, text: str) -> datetime:
 
 def _tokens(where: str, column: str, text: str, least: int) -> int:
     stripped = text.strip()
-    is_number = stripped.isascii() and stripped.isdigit() and len(stripped) <= MOST_DIGITS
+    is_number = stripped.isascii() and stripped.isdigit() and len(stripped) <= len(str(MOST_TOKENS))
     if not is_number or int(stripped) < least:
-        raise TraceError(f"{where}: {column} is {text[:40]!r}: write a whole number, {least} or more")
+        raise TraceError(f"{where}: {column} is {text[:40]!r}: write a whole number from {least} to {MOST_TOKENS}")
     return int(stripped)

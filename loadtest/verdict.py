@@ -10,7 +10,7 @@ from loadtest.clock import Offset
 from loadtest.host import HostSample
 from loadtest.recorder import GeneratorRow
 from loadtest.stats import Distribution
-from loadtest.wording import seconds
+from loadtest.wording import counted, seconds
 
 # What a reader of a chat notices: a first word after more than a second, a pause of more than a quarter second.
 FIRST_TOKEN_OBJECTIVE_S = 1.0
@@ -75,6 +75,7 @@ class Evidence(msgspec.Struct, frozen=True):
     clock_bound_s: float = 0.0
     clock_drift_s: float = 0.0
     others_share: float | None = None
+    other_loads: int = 0
 
 
 def evidence(
@@ -105,6 +106,7 @@ def evidence(
         clock_drift_s=max(0, abs(offset_after.offset_ns - offset.offset_ns) - offset.bound_ns - offset_after.bound_ns)
         / 1e9,
         others_share=others_share,
+        other_loads=max(one.other_loads for one in host),
     )
 
 
@@ -134,7 +136,7 @@ def judge(
         *also,
         *((Verdict.CENSORED, reason) for reason in _censored(backends, interrupted=interrupted)),
         *((Verdict.GENERATOR_LIMITED, reason) for reason in _generator(found)),
-        *((Verdict.NOISY, reason) for reason in [*_noise(found, backends), *_floor(noise_floor)]),
+        *((Verdict.NOISY, reason) for reason in [*_beside(found), *_noise(found, backends), *_floor(noise_floor)]),
     ]
     reasons.sort(key=lambda reason: _WORST_FIRST.index(reason[0]))
     verdict = reasons[0][0] if reasons else Verdict.VALID
@@ -147,7 +149,10 @@ def broken(backends: Mapping[str, Mapping[str, Any]]) -> list[tuple[Verdict, str
     One is enough: no backend may lose or repeat anything, and the percentiles are those of the survivors.
     """
     return [
-        (Verdict.BROKEN, f"{count} of {figures['streams']} streams of {name} did not come whole: {_how(figures)}")
+        (
+            Verdict.BROKEN,
+            f"{count} of {counted(figures['streams'], 'stream')} of {name} did not come whole: {_how(figures)}",
+        )
         for name, figures in backends.items()
         if (count := _broken(figures["integrity"], figures["streams"]))
     ]
@@ -171,7 +176,8 @@ def too_few(
 ) -> list[tuple[Verdict, str]]:
     """A sentence for each way in which the run is too small to tell anything."""
     reasons = [
-        f"{count} streams of {name}, and {LEAST_STREAMS} are the fewest that tell: more with --num-conversations"
+        f"{counted(count, 'stream')} of {name}, and {LEAST_STREAMS} are the fewest that tell: "
+        "more with --num-conversations"
         for name, figures in backends.items()
         if (count := figures["streams"]) < LEAST_STREAMS
     ]
@@ -191,7 +197,7 @@ def _censored(backends: Mapping[str, Mapping[str, Any]], *, interrupted: bool) -
     for name, figures in backends.items():
         cut = figures["integrity"]["censored"]
         if cut:
-            reasons.append(f"{cut} streams of {name} were cut off in flight")
+            reasons.append(f"{counted(cut, 'stream')} of {name} {'was' if cut == 1 else 'were'} cut off in flight")
         if not any(count for kind, count in figures["integrity"].items() if kind != "censored"):
             reasons.append(f"no stream of {name} ended intact, so nothing was measured there")
     return reasons
@@ -210,6 +216,14 @@ def _generator(found: Evidence) -> list[str]:
             ("the generator's share of a core", found.generator_cpu_share, GENERATOR_CPU, _as_share),
         ]
     )
+
+
+def _beside(found: Evidence) -> list[str]:
+    if not found.other_loads:
+        return []
+    return [
+        f"{counted(found.other_loads, 'other load')} of streamgauge ran on this machine: measure one after the other"
+    ]
 
 
 def _noise(found: Evidence, backends: Mapping[str, Mapping[str, Any]]) -> list[str]:

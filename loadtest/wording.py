@@ -28,6 +28,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of them, as they are counted in English: 1 stream, 1,000 streams."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def mebibytes(value: int | None) -> str:
     """An amount of memory fit to read."""
     return "–" if value is None else f"{value / 2**20:.0f} MiB"

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from loadtest import bench_page, capacity, capacity_page, comparison_report, document, summary
 from loadtest import compare as comparing
+from loadtest.misfit import misfit
 from ops.usage import USAGE, check_writable
 
 REGRESSION, INCONCLUSIVE = 1, 3
@@ -109,13 +110,15 @@ def _no_crash_is_a_regression() -> Iterator[None]:
 
 
 def _search(file: Path) -> capacity.Document:
+    data = file.read_bytes()
     try:
-        return capacity.read(file.read_bytes())
-    except msgspec.MsgspecError as error:
-        errors.print(
-            f"[bold red]streamgauge:[/] {escape(f'{file} is no search of this version ({error})')}: run it anew."
-        )
-        raise typer.Exit(USAGE) from error
+        return capacity.read(data)
+    except msgspec.ValidationError:
+        said = f"{file} is no search of this version ({misfit(msgspec.json.decode(data), capacity.Document)})"
+    except msgspec.DecodeError as error:
+        said = f"{file} is no whole JSON file ({error})"
+    errors.print(f"[bold red]streamgauge:[/] {escape(said)}: run 'streamgauge capacity' anew.")
+    raise typer.Exit(USAGE)
 
 
 def _read(path: Path) -> document.Result:

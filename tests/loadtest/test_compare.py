@@ -2,6 +2,8 @@
 
 import json
 import math
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml  # noqa: N813
@@ -203,6 +205,37 @@ def test_a_run_that_contradicts_itself_is_no_regression(tmp_path: Path) -> None:
         assert done.exit_code == 2, done.output
         assert f"{name}.json contradicts itself" in done.output
         assert wrong in done.output
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "wrong"),
+    [
+        (("streams",), "many", 'backends.pubsub.streams is "many" where a whole number belongs'),
+        (("by_quartet", "ttfb.p50"), [1, {}], "by_quartet.ttfb.p50.1 is an object where a number or null belongs"),
+        (("ttft_s", "adjusted"), {}, "backends.pubsub.ttft_s.adjusted has no p50"),
+        (("integrity",), [], "backends.pubsub.integrity is a list where an object belongs"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named_with_the_way_to_it(
+    place: tuple[str, ...], value: object, wrong: str, tmp_path: Path
+) -> None:
+    """Which backend's too, in our own words; and what to do."""
+    made = run_of()
+    *way, last = place
+    reduce(getitem, way, made["backends"]["pubsub"])[last] = value
+    file = saved(tmp_path, "run", made)
+    with pytest.raises(document.DocumentError) as refused:
+        document.read(Path(file))
+    said = str(refused.value)
+    assert said.startswith(f"{file} is no result of this version (")
+    assert wrong in said
+    assert said.endswith("take it as it was written, or run 'streamgauge bench' anew")
+
+
+def test_a_verdict_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """What is no choice of a few has its value in the error."""
+    with pytest.raises(document.DocumentError, match='verdict can\'t be "GOOD"'):
+        document.read(Path(saved(tmp_path, "run", run_of() | {"verdict": "GOOD"})))
 
 
 def test_whatever_else_goes_wrong_in_the_gate_is_no_regression(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The servers' own counters, read from real servers."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,15 @@ def test_a_scripts_inner_commands_count(store_url: str) -> None:
         client.eval("server.call('set', KEYS[1], 1, 'EX', 60) return server.call('get', KEYS[1])", 1, "key")
         after = meter.read()
     assert store_calls_between(before, after) == {"eval": 1, "set": 1, "get": 1}
+
+
+def test_a_server_that_goes_away_has_no_counts_from_then_on(tmp_path: Path) -> None:
+    """The measurement goes on: what its streams met is what it is about."""
+    with contextlib.ExitStack() as stack:
+        with running_valkey(tmp_path) as server:
+            meter = stack.enter_context(Meter(None, server.url, lambda: 7))
+            assert meter.read().store_calls
+        assert meter.read().store_calls is None
 
 
 def test_without_a_server_there_is_no_count() -> None:

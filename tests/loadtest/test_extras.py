@@ -116,4 +116,14 @@ def test_a_soaks_slices_hold_the_streams_that_began_in_them() -> None:
     ]  # fmt: skip
     assert made[1]["delivery_latency_p50_s"] == pytest.approx(0.05, rel=1e-3)
     assert [one["at_s"] for one in drift.slices(summary.measure(rows), [], HERE, 120.0)] == [0, 20, 40, 60, 80, 100]
+    assert [one["at_s"] for one in drift.slices(summary.measure(rows), [], HERE, 3.0)] == [0, 2]
     assert drift.slices(summary.measure(rows), memory, HERE, None) == []
+
+
+def test_a_slice_has_no_p99_of_fewer_chunks_than_tell_one() -> None:
+    """It would be the slowest chunk, as everywhere else."""
+    few, many = ([intact(latency_ms=5, chunks=50) for _ in range(streams)] for streams in (1, 2))
+    for rows, known in ((few, False), (many, True)):
+        (made, *_) = drift.slices(summary.measure(rows), [], HERE, 12.0)
+        assert made["delivery_latency_p50_s"] is not None
+        assert (made["delivery_latency_p99_s"] is not None) is known

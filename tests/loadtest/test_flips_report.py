@@ -77,7 +77,7 @@ def test_continuity_is_said_first_and_the_loss_is_explained() -> None:
     for text in (shown(made), report.markdown(made)):
         assert "Continuity held: the flips cost no stream anything." in text
         assert "No message posted after a flip got the backend before it." in text
-        assert "1 streams were handed over (the workers counted 1), 1 new messages went to the safe backend" in text
+        assert "that meant 1 hand-over (the workers counted 1), 1 new message to the safe backend" in text
     assert "| 2 | 19.0 s | polling → streams, store killed |" in report.markdown(made)
 
 

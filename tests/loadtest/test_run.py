@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -14,11 +16,11 @@ import pytest
 from rich.console import Console
 
 from loadtest import document
-from loadtest.generator import GeneratorError
+from loadtest.generator import Generator, GeneratorError
 from loadtest.options import BenchOptions
-from loadtest.run import check, run_bench
+from loadtest.run import BrokenRunError, check, run_bench
 from loadtest.target import BenchError
-from tests.support.targets import ROOT, running_target
+from tests.support.targets import ROOT, mortal_target, running_target
 from tests.support.waiting import until
 
 SCHEMA = json.loads((ROOT / "docs/result.schema.json").read_text())
@@ -81,6 +83,37 @@ def test_ctrl_c_counts_what_was_in_flight_and_still_writes(tmp_path: Path) -> No
     assert sum(row["outcome"] == "censored" for row in rows) >= 1
 
 
+def test_a_target_that_dies_ends_the_run_early_with_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the plan's end: BROKEN with the second since when, said as it happens; the files are written."""
+    monkeypatch.setattr("loadtest.reach.LOOK_S", 0.2)
+    monkeypatch.setattr("loadtest.reach.PATIENCE_S", 0.5)
+    output = io.StringIO()
+    options = BenchOptions(
+        quick=True, scenario="soak", duration="10m", backends=("pubsub",), stream_s=0.1, out=tmp_path, seed=1
+    )
+    with mortal_target() as (target, process), ThreadPoolExecutor(1) as aside:
+        running = aside.submit(run_bench, options, target, None, None, Console(file=output, width=1000))
+        until(lambda: whole_rows(tmp_path) >= 4, "a stream after those of the warm-up ended")
+        process.kill()
+        with pytest.raises(BrokenRunError, match="came whole, for the reasons above"):
+            running.result(timeout=30)
+    made = result_of(tmp_path / "latest")
+    assert made["verdict"] == "BROKEN"
+    assert re.fullmatch(
+        r"BROKEN: the target could not be reached any more since second \d+", made["verdict_reasons"][0]
+    )
+    assert made["backends"]["pubsub"]["integrity"]["intact"] >= 1
+    assert "the target can't be reached" in output.getvalue()
+    assert "stopping: the target could not be reached any more" in output.getvalue()
+    assert (tmp_path / "latest" / "report.html").exists()
+
+
+def whole_rows(out: Path) -> int:
+    return sum(path.read_text().count('"outcome":"ended"') for path in out.glob("*/streams.jsonl"))
+
+
 def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of its log is in the error, and the results that exist are written."""
     monkeypatch.setattr("loadtest.generator.SCENARIO", tmp_path / "missing.py")
@@ -88,6 +121,13 @@ def test_a_generator_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pyt
     with running_target() as target, pytest.raises(GeneratorError, match=r"missing\.py"):
         run_bench(options, target, None, None, Console(file=io.StringIO()))
     assert result_of(tmp_path / "latest")["verdict"] == "CENSORED"
+
+
+def test_a_generator_that_is_silent_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while it starts, or waits for a target that takes connections and says nothing: time passes all the same."""
+    monkeypatch.setattr("loadtest.generator.QUIET_S", 0.01)
+    with Generator("http://127.0.0.1:1", tmp_path / "plan.json", tmp_path) as generator:
+        assert next(generator.reports()) is None
 
 
 def test_what_was_cut_off_does_not_take_the_place_of_what_is_there(

@@ -193,9 +193,9 @@ def test_a_soak_shows_each_slice_and_the_memory_of_every_process(system: Stack, 
     made = json.loads((folder / "result.json").read_text())
     jsonschema.validate(made, json.loads((ROOT / "docs/result.schema.json").read_text()))
     slices = made["backends"]["pubsub"]["over_time"]
-    assert [one["at_s"] for one in slices] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert [one["at_s"] for one in slices] == [0.0, 2.0]
     assert sum(one["intact"] for one in slices) == sum(one["streams"] for one in slices) == 12
-    assert any(set(one["rss_bytes"]) == set(processes) for one in slices)
+    assert set(slices[0]["rss_bytes"]) == set(processes)
     used, hops = made["backends"]["pubsub"]["cpu_us_per_chunk"], made["backends"]["pubsub"]["hops_s"]
     assert used["api"] > 0
     assert used["worker"] > 0

@@ -53,6 +53,11 @@ def test_an_offset_from_utc_counts(file: Path) -> None:
         (GOOD + "2023-11-16 18:15:51,x,2\n", "line 4: ContextTokens is 'x'"),
         (GOOD + "2023-11-16 18:15:51,1,0\n", "line 4: GeneratedTokens is '0'"),
         (GOOD + "2023-11-16 18:15:51,1,-4\n", "line 4: GeneratedTokens is '-4'"),
+        (
+            GOOD + f"2023-11-16 18:15:51,1,{'9' * 20}\n",
+            f"line 4: GeneratedTokens is '{'9' * 20}': write a whole number from 1 to 999999999999",
+        ),
+        (GOOD + f"2023-11-16 18:15:51,{'9' * 5000},1\n", "line 4: ContextTokens is '9+': .* from 0 to 999999999999"),
         (GOOD + "2023-11-16 18:15:47,1,2\n", "line 4: .* earlier than the line before"),
     ],
 )

@@ -49,6 +49,7 @@ def test_an_undisturbed_run_is_valid_without_reasons() -> None:
         ({"steal_share": 0.2}, Verdict.NOISY, "stolen"),
         ({"cpu_pressure_share": 0.9}, Verdict.NOISY, "waited for a processor"),
         ({"others_share": 0.4}, Verdict.NOISY, "processor time that other programs took was 0.4, above 0.25"),
+        ({"other_loads": 1}, Verdict.NOISY, "1 other load of streamgauge ran on this machine"),
         ({"clock_step_s": 0.5}, Verdict.NOISY, "step of the wall clock"),
         ({"clock_resolution_s": 0.001}, Verdict.NOISY, "smallest step that the clock shows"),
         ({"clock_bound_s": 0.02}, Verdict.NOISY, "bound of the clocks' offset"),
@@ -87,7 +88,7 @@ def test_streams_that_broke_break_the_run_whatever_else_it_was() -> None:
     assert reasons == [
         "BROKEN: 15 of 24 streams of polling did not come whole: 4 missing_terminal, 12 failed "
         "(most often: POST answered 0: Connection refused)",
-        "CENSORED: 1 streams of polling were cut off in flight",
+        "CENSORED: 1 stream of polling was cut off in flight",
     ]
 
 

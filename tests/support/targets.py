@@ -18,6 +18,15 @@ def running_target(
 
     With a certificate: over TLS.
     """
+    with mortal_target(certificate, host, skew, **behind) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def mortal_target(
+    certificate: Path | None = None, host: str = "127.0.0.1", skew: float = 0.0, **behind: float
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The same with its process, for a test that takes it away."""
     options = [f"--host={host}", f"--skew={skew}"]
     options += [f"--behind={name}={seconds}" for name, seconds in behind.items()]
     if certificate is not None:
@@ -26,7 +35,7 @@ def running_target(
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield f"http{'s' if certificate else ''}://{host}:{int(process.stdout.readline())}"
+            yield f"http{'s' if certificate else ''}://{host}:{int(process.stdout.readline())}", process
         finally:
             process.terminate()
 
