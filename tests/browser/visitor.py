@@ -2,13 +2,16 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, Locator, Page, Request, expect
 
 ANSWER_MS = 30_000
 SCRIPT = "scripted?ttft=0.05&gap=0.03&chunks=70"
+SCHEMES: dict[Literal["light", "dark"], dict[str, list[str]]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
+"""With the rules of axe for each: all of them once."""
 
 
 @dataclass
@@ -103,6 +106,14 @@ class Tab:
     async def is_complete(self, says: str = "Complete") -> None:
         """Wait for the answer's end."""
         await expect(self.state).to_contain_text(says, timeout=ANSWER_MS)
+
+    async def faults(self, **options: list[str]) -> list[str]:
+        """What axe finds."""
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(Axe().axe_script)
+        run = "(options) => axe.run({ ...options, resultTypes: ['violations'] })"
+        violations = (await self.page.evaluate(run, options))["violations"]
+        return [f"{found['help']}: {found['nodes']}" for found in violations]
 
     async def committed(self) -> dict[str, Any]:
         """The answer as the server has it in its database."""
