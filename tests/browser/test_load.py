@@ -47,7 +47,8 @@ async def test_two_hundred_chunks_a_second_leave_the_page_fluent(visitor: Visito
     """Text is written once a frame, and a chunk costs less of the page's thread than the plainest frame in it does.
 
     Both in time of the processor, which says the same of the page however busy the machine is. For who wants little
-    motion the charts move with the figures beneath them.
+    motion the charts move with the figures beneath them. In a hidden tab nothing moves and nothing is asked, and all
+    that came is there when somebody comes back.
     """
     tab = await visitor.tab("race")
     await tab.page.emulate_media(reduced_motion="no-preference")
@@ -78,6 +79,16 @@ async def test_two_hundred_chunks_a_second_leave_the_page_fluent(visitor: Visito
     moving = await tab.page.evaluate(DRAWN)
     await tab.page.emulate_media(reduced_motion="reduce")
     assert 0 < 2 * await tab.page.evaluate(DRAWN) < moving
+    await tab.hide()
+    first = figure(tab, NAMES[0], "chunks")
+    was, before, asked = await first.inner_text(), await shown(), list[Request]()
+    tab.page.on("request", lambda request: asked.append(request))
+    assert await tab.page.evaluate(DRAWN) == 0
+    assert await tab.page.evaluate("framesDue.length") <= len(NAMES) + 1, "one of each text, one of the charts"
+    assert (await shown(), asked) == (before, [])
+    await tab.hide(False)
+    await expect(first).not_to_have_text(was)
+    assert await shown() - before > len(NAMES) * 25, "half of what came in a second or more"
     await tab.page.get_by_role("button", name="Stop", exact=True).click()
     await expect(lane(tab, NAMES[0])).to_contain_text("stopped", timeout=ANSWER_MS)
     await expect(tab.page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=ANSWER_MS)

@@ -13,6 +13,18 @@ SCRIPT = "scripted?ttft=0.05&gap=0.03&chunks=70"
 SCHEMES: dict[Literal["light", "dark"], dict[str, list[str]]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
 """With the rules of axe for each: all of them once."""
 
+HIDE = """(isHidden) => {
+  const tell = (name, value) => Object.defineProperty(document, name, { configurable: true, value });
+  tell("hidden", isHidden);
+  tell("visibilityState", isHidden ? "hidden" : "visible");
+  const due = (window.framesDue ??= []);
+  window.frame ??= window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = isHidden ? (draw) => due.push(draw) : window.frame;
+  if (!isHidden) due.splice(0).forEach(window.frame);
+  document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+}"""
+"""What a browser does to a tab that another one covers, but never without a screen: it says so, and draws no frame."""
+
 
 @dataclass
 class Visitor:
@@ -82,6 +94,10 @@ class Tab:
         if not await self.page.locator("#model").is_visible():
             await self.page.locator(".options summary").click()
         await self.page.locator("#model").fill(model)
+
+    async def hide(self, is_hidden: bool = True) -> None:
+        """Look at another tab, or come back."""
+        await self.page.evaluate(HIDE, is_hidden)
 
     @property
     def answer(self) -> Locator:
