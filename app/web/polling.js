@@ -49,6 +49,7 @@ export class Polling {
   stop() {
     this.running?.abort();
     clearTimeout(this.timer);
+    this.waits();
   }
 
   #turn() {

@@ -1,6 +1,7 @@
 """The chat: an answer is read to its last letter, whatever happens to the page, the network or the model meanwhile."""
 
 import asyncio
+import contextlib
 import json
 import re
 
@@ -246,8 +247,8 @@ async def test_a_slow_stream_is_told_from_a_dead_one(loner: Visitor) -> None:
     async def lost(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: keep-alive 20.0\n\n")
-        await heard.wait()
-        writer.close()
+        with contextlib.closing(writer):
+            await heard.wait()
 
     heard = asyncio.Event()
     async with await asyncio.start_server(lost, "127.0.0.1", 0) as server:

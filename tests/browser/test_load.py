@@ -101,10 +101,11 @@ async def test_background_load_is_real_and_needs_one_connection(visitor: Visitor
     """
     tab = await visitor.tab("race")
     alert = tab.page.locator("#race-alert")
-    await tab.page.route("**/messages", lambda route: route.fulfill(status=503, json={"detail": "check it"}), times=1)
+    await tab.page.route("**/messages", lambda route: route.fulfill(status=503, json={"detail": "check it"}))
     await slide(tab, "Background load", 1, "1 stream")
     await expect(alert).to_contain_text("A part of this system is away, so nothing was done.")
     await expect(alert).to_contain_text("The load goes on by itself; the next try is at ")
+    await tab.page.unroute("**/messages")
     await slide(tab, "Background load", 12, "12 streams")
     await expect(tab.page.locator("#load-shown")).to_have_text("12 streams")
     await expect(alert).to_be_empty()
