@@ -3,6 +3,7 @@
 import hashlib
 import mimetypes
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -42,16 +43,23 @@ class File:
 def _read(path: Path) -> File:
     content = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:20]}"')
+    return File(content, media_type, f'"{_digest(content)}"')
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:20]
 
 
 FILES = {path.name: _read(path) for path in FOLDER.iterdir() if path.is_file()}
 INDEX = "index.html"
+VERSION = f"{version('streamgauge')} {_digest(repr(sorted(FILES.items())).encode())}"
+"""Of the release and of the page's files: another one tells an open page of a deploy."""
 
 
 class System(BaseModel):
     """What the page needs to know of this system."""
 
+    version: str
     backends: tuple[str, ...]
     model: str
     scripted: bool
@@ -76,6 +84,7 @@ async def system(services: Open, response: Response) -> System:
     settings = services.settings
     response.headers["Cache-Control"] = "no-store"
     return System(
+        version=VERSION,
         backends=offered(settings),
         model=settings.openai_model,
         scripted=settings.allows_model(f"{SCRIPTED}?gap=0.05"),

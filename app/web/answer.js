@@ -96,27 +96,33 @@ export class Answer {
         this.paper.set("");
         this.#stand("reset");
       },
-      state: (name, detail) => this.#stand(name, detail),
+      state: (name, s) => this.#stand(name, s),
       end: (record, why) => this.#finish(record, why),
     };
   }
 
-  /** What was heard last of the stream, of which the age of its worker's last word in s counts on. */
-  #stand(standing, age = 0) {
-    Object.assign(this, { standing, age, stoodAt: performance.now() });
+  /** What was heard last of the stream, and the seconds that were told with it, which count on from then. */
+  #stand(standing, toldS = 0) {
+    Object.assign(this, { standing, toldS, stoodAt: performance.now() });
     this.count();
   }
 
   #progress() {
     if (this.isStopping) return ["Stopping…"];
-    const silence = Math.floor((performance.now() - this.stoodAt) / 1000);
+    const passed = (performance.now() - this.stoodAt) / 1000;
+    const silence = Math.floor(passed);
     if (this.standing === "queued") return ["Waiting its turn: this browser's connections are in use."];
-    if (this.standing === "lost") return ["Connection lost. The answer goes on at the server; reconnecting…", "warn"];
+    if (this.standing === "lost") return [this.#lost(Math.ceil(this.toldS - passed)), "warn"];
     if (this.standing === "reset") return ["A new attempt began: the text starts again.", "warn"];
-    if (this.age > LEASE_S) return [`Its worker has not been heard for ${Math.round(this.age) + silence} s.`, "warn"];
+    if (this.toldS > LEASE_S) return [`Its worker has not been heard for ${Math.round(this.toldS) + silence} s.`, "warn"];
     if (this.standing === "quiet") return ["The model is quiet; its worker is alive."];
     const reading = this.paper.text ? `Streaming, ${plural(this.chunks, "chunk")}${this.#resumed()}` : "Waiting for the first word…";
     return silence < SILENCE_S ? [reading] : [`${reading} Nothing came for ${silence} s.`];
+  }
+
+  #lost(left) {
+    const next = left > 0 ? `the next try is in ${left} s.` : "reconnecting…";
+    return `Connection lost. The answer goes on at the server; ${next}`;
   }
 
   #resumed() {

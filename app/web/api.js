@@ -21,7 +21,15 @@ export class Problem extends Error {
     super(message);
     Object.assign(this, { status, errors });
   }
+
+  /** Whether the server surely did nothing; of one that kept silent or failed nobody knows. */
+  get isRefusal() {
+    return (this.status >= 400 && this.status < 500) || this.status === 503;
+  }
 }
+
+const REACHED = "streamgauge-reached";
+let isAway = false;
 
 export const address = (path) => new URL(path, ROOT);
 
@@ -37,6 +45,14 @@ export async function reach(path, options = {}) {
   return hasAnother || (await askKey(Boolean(sent.Authorization))) ? reach(path, options) : response;
 }
 
+/** Call `then` when the server answers a request after one that it did not. */
+export const onReached = (then, signal) => addEventListener(REACHED, then, { signal });
+
+function tellReached(isReached) {
+  if (isReached && isAway) dispatchEvent(new Event(REACHED));
+  isAway = !isReached;
+}
+
 async function attempt(path, { isStream = false, signal, ...options }, keys) {
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), LIMIT_MS);
@@ -44,9 +60,12 @@ async function attempt(path, { isStream = false, signal, ...options }, keys) {
   const headers = { ...keys, ...options.headers };
   try {
     const response = await fetch(address(path), { cache: "no-store", ...options, headers, signal: either });
-    return isStream ? response : await whole(response);
+    const answer = isStream ? response : await whole(response);
+    tellReached(true);
+    return answer;
   } catch (error) {
     if (error.name === "AbortError" && !limit.signal.aborted) throw error;
+    tellReached(false);
     throw new Problem(either.aborted ? SILENT : UNREACHED);
   } finally {
     clearTimeout(timer);

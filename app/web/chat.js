@@ -9,6 +9,7 @@ import { entitle } from "./title.js";
 
 const TITLE_CHARS = 60;
 const ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
+const NEW = "New conversation";
 const STATES = { pending: "Answering", failed: "Failed", cancelled: "Stopped" };
 const WELCOME = "Ask something. The answer streams word by word; reload the page, or lose the network, and it goes on where it was.";
 
@@ -22,6 +23,11 @@ export class Chat {
     $("new-conversation").addEventListener("click", () => this.#startNew());
     $("show-past").addEventListener("click", () => this.#unfold());
     onChange(() => this.#heardOfAnother());
+  }
+
+  /** Whether a question or its answer is under way. */
+  get isBusy() {
+    return Boolean(this.isSending || this.open);
   }
 
   get open() {
@@ -45,7 +51,7 @@ export class Chat {
     this.#list();
     const found = id && (await telling($("chat-alert"), () => this.#read(id)));
     if (this.loading !== loading) return; // another was opened meanwhile
-    this.#entitle(found ? (found.title ?? "Conversation") : "New conversation");
+    this.#entitle(found ? (found.title ?? "Conversation") : NEW);
     for (const message of found?.messages ?? []) this.#add(message);
     if (!found?.messages?.length) $("messages").append(make("p", { className: "empty" }, WELCOME));
   }
@@ -63,12 +69,18 @@ export class Chat {
 
   /** There is no such conversation: what is asked next begins a new one. */
   #without(id, told) {
+    this.#drop(id);
+    return new Problem(told, 404);
+  }
+
+  /** Stand at a new conversation, if this one is open. */
+  #drop(id) {
     if (this.id === id) {
       this.id = "";
-      history.replaceState(null, "", "#chat");
+      if (location.hash === `#chat/${id}`) history.replaceState(null, "", "#chat");
+      this.#entitle(NEW);
     }
     this.#list();
-    return new Problem(told, 404);
   }
 
   #clear(id) {
@@ -112,7 +124,7 @@ export class Chat {
   #settle() {
     const focused = document.activeElement;
     $("send").disabled = Boolean(this.open);
-    $("stop").disabled = !this.open && !this.isSending;
+    $("stop").disabled = !this.isBusy;
     if (focused?.disabled) (this.open ? $("stop") : $("send")).focus(); // a disabled button loses the keyboard
     this.#entitle();
   }
@@ -147,7 +159,7 @@ export class Chat {
 
   /** Post a question; tell whether that went well. */
   async #ask(content) {
-    if (this.open || this.isSending) return false;
+    if (this.isBusy) return false;
     Object.assign(this, { isSending: true, mustStop: false });
     this.question.tellSending();
     this.#settle();
@@ -167,13 +179,14 @@ export class Chat {
   async #post(content) {
     const { loading, id: known } = this; // another conversation may be opened meanwhile
     const title = known ? $("chat-title").textContent : content.slice(0, TITLE_CHARS);
-    const id = known || (await begin(title)).id;
+    const id = known || (await this.#begin(title));
     if (!known && this.loading === loading) {
       this.id = id;
       history.replaceState(null, "", `#chat/${id}`);
       this.#entitle(title);
     }
     const posted = await post(id, content, this.question.chosen).catch((error) => {
+      if (!known && error.isRefusal) this.#takeBack(id, title, error);
       const isModel = error.errors?.some(({ where }) => where === "body.model");
       throw isModel ? new Problem(this.question.refuseModel(), error.status) : error;
     });
@@ -185,6 +198,19 @@ export class Chat {
     this.#add({ id: posted.message_id, task_id: posted.task_id, status: "pending", content: "" });
     $("chat-said").textContent = "The answer is under way.";
     return posted;
+  }
+
+  /** Begin a conversation, or go on with the empty one of the same question, which was refused. */
+  async #begin(title) {
+    const { empty } = this;
+    this.empty = undefined;
+    return empty?.title === title ? empty.id : (await begin(title)).id;
+  }
+
+  /** A question that was refused leaves no conversation behind. */
+  #takeBack(id, title, { status }) {
+    if (status !== 404) this.empty = { id, title };
+    this.#drop(id);
   }
 
   #startNew() {
@@ -213,6 +239,6 @@ export class Chat {
   /** Another tab has asked something, perhaps here. */
   #heardOfAnother() {
     this.#list();
-    if (this.id && !this.open && !this.isSending) this.#load(this.id);
+    if (this.id && !this.isBusy) this.#load(this.id);
   }
 }

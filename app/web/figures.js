@@ -13,6 +13,9 @@ export function count(value, digits = 0) {
   return Number.isFinite(value) ? value.toLocaleString("en", { maximumFractionDigits: digits }) : "–";
 }
 
+/** A moment, in ms since 1970, as the clock on the wall has it. */
+export const clockTime = (at) => new Date(at).toLocaleTimeString();
+
 /** "1 chunk", "2 chunks". */
 export const plural = (value, what) => `${count(value)} ${what}${value === 1 ? "" : "s"}`;
 

@@ -2,8 +2,9 @@
 
 import { Problem, ask } from "./api.js";
 import { $, make, telling, tellSlider } from "./elements.js";
-import { count, series } from "./figures.js";
+import { clockTime, count, series } from "./figures.js";
 import { forgetToken, token, tokenHeaders } from "./operator.js";
+import { Polling } from "./polling.js";
 import { showRollout } from "./rollout.js";
 
 const EVERY_MS = 2000;
@@ -17,6 +18,11 @@ const operate = (path, options = {}) => ask(path, { ...options, headers: tokenHe
 export class Flag {
   constructor(system) {
     this.backends = system.backends;
+    this.polling = new Polling({
+      everyMs: EVERY_MS,
+      look: () => this.#read(),
+      waits: (at) => ($("flag-again").textContent = at ? `The next try is at ${clockTime(at)}.` : ""),
+    });
     this.#welcome();
     $("share").addEventListener("input", () => this.#showShare());
     $("candidate").addEventListener("change", () => this.#showCandidate());
@@ -32,20 +38,16 @@ export class Flag {
   }
 
   show() {
-    if (!token()) return;
-    this.#read();
-    this.reading = setInterval(() => this.isReading || this.#read(), EVERY_MS);
+    if (token()) this.polling.start();
   }
 
   hide() {
-    clearInterval(this.reading);
+    this.polling.stop();
   }
 
-  /** Look at what is in force; what somebody is setting meanwhile is left alone. */
+  /** Look at what is in force; what somebody is setting meanwhile is left alone. Tell whether it could be seen. */
   async #read() {
-    if (!token() || document.visibilityState !== "visible") return;
-    this.isReading = true;
-    await telling($("flag-alert"), () => this.#take()).finally(() => (this.isReading = false));
+    return Boolean(token() && (await telling($("flag-alert"), () => this.#take())));
   }
 
   async #take() {
@@ -56,6 +58,7 @@ export class Flag {
     showRollout(flag.rollout, flag.generation);
     if (flag.generation !== this.saidOf) $("flag-said").textContent = "";
     if (isNew) await this.#showGeneration();
+    return true;
   }
 
   async #showGeneration() {

@@ -1,6 +1,7 @@
 // One stream, followed to its end over as many connections as that takes, each chunk exactly once.
 
 import { problemOf, reach } from "./api.js";
+import { hopefully, patience } from "./polling.js";
 import { events } from "./sse.js";
 import { isWanted, take } from "./turns.js";
 
@@ -14,7 +15,8 @@ export class Following {
   /**
    * `seen` is {last, next}: the last event id, and the index that follows it. `on` hears, in order, `opened(at, isResumed)`,
    * `content(record, at)`, `reset(record)`, `end(record, why)` with the terminal, or null where it was seen before or the
-   * stream is unknown, and `state(name, detail)`: queued, yielded (its connection, to another), quiet or lost. `at` is in ms of this machine's wall clock.
+   * stream is unknown, and `state(name, s)`: queued, yielded (its connection, to another), quiet (and how old its worker's last
+   * word is) or lost (and when the next try is). `at` is in ms of this machine's wall clock.
    */
   constructor(task, on, seen = {}) {
     this.task = task;
@@ -39,7 +41,7 @@ export class Following {
       } catch (error) {
         if (this.closing.signal.aborted) return;
         if (error.status === 404) return this.#end(null, error.message);
-        await this.#wait(error);
+        await this.#wait();
       }
     }
   }
@@ -61,7 +63,9 @@ export class Following {
 
   /** Hold one connection for as long as it lasts; tell whether the stream is over. */
   async #connect() {
-    if (this.away > performance.now()) await this.#sleep(this.away - performance.now());
+    while (this.away > performance.now() && !this.closing.signal.aborted) {
+      await hopefully(this.away - performance.now(), this.closing.signal);
+    }
     await this.#untilShown();
     let hurry;
     const waits = () => (hurry = setTimeout(() => this.on.state("queued"), HURRY_MS));
@@ -131,21 +135,11 @@ export class Following {
     return false;
   }
 
-  async #wait(error) {
+  async #wait() {
     this.failures += 1;
-    this.on.state("lost", error.message);
-    const wait = Math.min(this.retry * 2 ** (this.failures - 1), LONGEST_WAIT_MS);
-    await this.#sleep(wait, "online");
-  }
-
-  /** Sleep so long, until `close`, or until the window has this event. */
-  #sleep(ms, event) {
-    const over = AbortSignal.any([this.closing.signal, AbortSignal.timeout(ms)]);
-    return new Promise((wake) => {
-      if (over.aborted) return wake();
-      over.addEventListener("abort", wake, { once: true });
-      if (event) addEventListener(event, wake, { once: true, signal: over });
-    });
+    const wait = patience(this.failures, this.retry, LONGEST_WAIT_MS);
+    this.on.state("lost", wait / 1000);
+    await hopefully(wait, this.closing.signal);
   }
 
   #isSeen() {
@@ -154,6 +148,6 @@ export class Following {
 
   /** One that gave way while nobody looks comes back when somebody does. */
   async #untilShown() {
-    while (this.gaveWay && !this.#isSeen()) await this.#sleep(250, "visibilitychange");
+    while (this.gaveWay && !this.#isSeen() && !this.closing.signal.aborted) await hopefully(250, this.closing.signal);
   }
 }

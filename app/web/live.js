@@ -4,31 +4,39 @@ import { LIMIT_MS, Problem, problemOf, reach } from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, make, telling } from "./elements.js";
-import { count, duration, series } from "./figures.js";
+import { clockTime, count, duration, series } from "./figures.js";
 import { Flag } from "./flag.js";
 import { parse, quantile, rise, total } from "./metrics.js";
 import { tokenHeaders } from "./operator.js";
+import { Polling } from "./polling.js";
 import { entitle } from "./title.js";
 
 const EVERY_MS = 2000;
 const REFUSED = "These figures are their operator's: open the page by the address with the operator's token.";
-const WINDOW = 5; // readings: ten seconds
+const WINDOW_S = 10;
+const SURE_S = WINDOW_S - 2; // less of a minute would tell nothing of it
 const SHOWN_S = 120;
 const DELIVERY = "streamgauge_delivery_seconds";
 const FIRST_WORD = "streamgauge_first_token_seconds";
 const TILES = [
   ["Viewers", ({ after }) => count(total(after, "streamgauge_viewers"))],
   ["Chunks a second", ({ before, after, s }) => count(rise(before, after, "streamgauge_events_sent_total") / s)],
-  ["Messages a minute", ({ before, after, s }) => count((60 * rise(before, after, "streamgauge_messages_posted_total")) / s)],
+  ["Messages a minute", messagesAMinute],
   ["Resumes so far", ({ after }) => count(total(after, "streamgauge_resumes_total"))],
   ["Waiting for a worker", ({ after }) => count(total(after, "streamgauge_queue_depth"))],
   ["Event loop late by", ({ after }) => duration(1000 * total(after, "streamgauge_api_loop_lag_seconds"))],
 ];
 
+function messagesAMinute({ before, after, s }) {
+  return s < SURE_S ? "measuring" : count((60 * rise(before, after, "streamgauge_messages_posted_total")) / s);
+}
+
 export class Live {
   constructor(system) {
     Object.assign(this, { readings: [], rates: [], tails: [], backends: system.backends });
     this.flag = new Flag(system);
+    this.polling = new Polling({ everyMs: EVERY_MS, look: () => this.#read(), waits: (at) => (this.nextAt = at) });
+    addEventListener("visibilitychange", () => this.#rest());
     this.tiles = TILES.map(([name]) => {
       const figure = make("dd", {}, "–");
       $("tiles").append(make("dl", { className: "panel tile" }, make("dt", {}, name), figure));
@@ -65,8 +73,7 @@ export class Live {
 
   show() {
     this.flag.show();
-    this.#read();
-    this.reading = setInterval(() => this.#read(), EVERY_MS);
+    this.polling.start();
     this.listening = setInterval(() => this.#tellSilence(), 1000);
   }
 
@@ -76,24 +83,29 @@ export class Live {
   }
 
   #stopReading() {
-    clearInterval(this.reading);
+    this.polling.stop();
     clearInterval(this.listening);
     this.unheard = undefined;
     this.#tellSilence();
   }
 
+  /** While nobody sees the tab nothing is asked, and so nothing can be missed. */
+  #rest() {
+    if (document.hidden) this.unheard = undefined;
+    this.#tellSilence();
+  }
+
+  /** Look once; tell whether a reading came. */
   async #read() {
-    if (this.isReading || document.visibilityState !== "visible") return;
-    this.isReading = true;
     this.unheard ??= { since: now(), failed: false };
     const read = await telling($("live-alert"), () => this.#take());
     if (read) this.unheard = undefined;
     else if (this.unheard) this.unheard.failed = true;
-    this.isReading = false;
     this.#tellSilence();
+    return Boolean(read);
   }
 
-  /** Take one reading; tell whether it came. */
+  /** Take one reading. What is from long before, as after a rest, says nothing of now. */
   async #take() {
     const response = await reach("metrics", { headers: tokenHeaders() });
     if ([401, 403].includes(response.status)) {
@@ -101,8 +113,9 @@ export class Live {
       throw new Problem(REFUSED, response.status);
     }
     if (!response.ok) throw await problemOf(response);
-    this.readings.push({ at: now() / 1000, metrics: parse(await response.text()) });
-    this.readings = this.readings.slice(-WINDOW - 1);
+    const metrics = parse(await response.text());
+    const at = now() / 1000;
+    this.readings = [...this.readings.filter((each) => each.at > at - WINDOW_S - 1), { at, metrics }];
     this.#show();
     return true;
   }
@@ -112,10 +125,16 @@ export class Live {
     const { since, failed } = this.unheard ?? {};
     const isSilent = failed || now() - since > LIMIT_MS;
     const last = this.readings.at(-1);
-    const silence = Math.round((now() - (last ? 1000 * last.at : since)) / 1000);
-    const kept = last ? ` The figures are of ${new Date(1000 * last.at).toLocaleTimeString()}.` : "";
-    $("live-silence").textContent = isSilent ? `No word for ${silence} s.${kept}` : "";
-    $("live").classList.toggle("is-stale", Boolean(isSilent));
+    const silence = Math.round((now() - since) / 1000);
+    const isOld = last && now() / 1000 - last.at > WINDOW_S;
+    const left = Math.ceil((this.nextAt - Date.now()) / 1000);
+    const told = [
+      isSilent && `No word for ${silence} s.`,
+      last && (isSilent || isOld) && `The figures are of ${clockTime(1000 * last.at)}.`,
+      isSilent && left > 0 && `The next try is in ${left} s.`,
+    ];
+    $("live-silence").textContent = told.filter(Boolean).join(" ");
+    $("live").classList.toggle("is-stale", Boolean(isSilent || isOld));
     entitle("live", isSilent && "No word", "Live");
   }
 

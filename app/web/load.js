@@ -3,15 +3,15 @@
 import { address, begin, cancel, post } from "./api.js";
 import { Following } from "./following.js";
 import { keyHeaders } from "./key.js";
+import { hopefully, patience } from "./polling.js";
 
 const MODEL = "scripted?ttft=0.2&gap=0.05&chunks=200"; // ten seconds each
-const AGAIN_MS = 2000;
 const PASSING = [0, 429, 503]; // not reached, too many, a part of it away: what may be well again in a moment
 
 export class Load {
-  /** `on` hears `failed(error)`, `well()` when that is over, and `changed(open)`. */
+  /** `on` hears `failed(error, at)`, with when it goes on if it does, `well()` when that is over, and `changed(open)`. */
   constructor(backends, { failed, well, changed }) {
-    Object.assign(this, { backends, failed, well, changed, wanted: 0, posted: 0, open: [] });
+    Object.assign(this, { backends, failed, well, changed, wanted: 0, posted: 0, failures: 0, open: [] });
     addEventListener("pagehide", () => this.#abandon());
   }
 
@@ -19,7 +19,7 @@ export class Load {
   set(wanted) {
     this.wanted = wanted;
     const surplus = this.open.splice(wanted);
-    for (const task of surplus) cancel(task).catch(this.failed);
+    for (const task of surplus) cancel(task).catch((error) => this.failed(error));
     if (surplus.includes(this.reading?.task)) this.reading.close();
     this.changed(this.open.length);
     this.#fill();
@@ -31,16 +31,22 @@ export class Load {
     this.isFilling = true;
     try {
       while (this.open.length < this.wanted) await this.#start();
-      if (this.isFailing) this.well();
-      this.isFailing = false;
+      if (this.failures) this.well();
+      this.failures = 0;
     } catch (error) {
-      this.isFailing = true;
-      this.failed(error);
-      if (PASSING.includes(error.status)) setTimeout(() => this.#fill(), AGAIN_MS);
-      else this.wanted = 0;
+      this.#fail(error);
     } finally {
       this.isFilling = false;
     }
+  }
+
+  #fail(error) {
+    this.failures += 1;
+    const wait = patience(this.failures);
+    const isPassing = PASSING.includes(error.status);
+    this.failed(error, isPassing ? Date.now() + wait : undefined);
+    if (isPassing) hopefully(wait).then(() => this.#fill());
+    else this.wanted = 0;
   }
 
   async #start() {

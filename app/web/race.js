@@ -3,9 +3,10 @@
 import { Clock, now } from "./clock.js";
 import { order, possible } from "./control.js";
 import { $, allow, mayAct, telling, tellSlider } from "./elements.js";
-import { count, duration, plural, ranking } from "./figures.js";
+import { clockTime, count, duration, plural, ranking } from "./figures.js";
 import { Lane } from "./lane.js";
 import { Load } from "./load.js";
+import { Polling } from "./polling.js";
 
 const LENGTH_S = 12;
 const FEWEST_CHUNKS = 40;
@@ -35,7 +36,7 @@ export class Race {
     $("lanes").replaceChildren(...this.lanes.map((lane) => lane.element));
     for (const each of document.querySelectorAll("#race [data-scripted]")) each.hidden = !system.scripted;
     this.load = new Load(system.backends, {
-      failed: (error) => ($("race-alert").textContent = error.message),
+      failed: (error, at) => this.#tellLoad(error, at),
       well: () => ($("race-alert").textContent = ""),
       changed: (open) => this.#showLoad(open),
     });
@@ -60,6 +61,11 @@ export class Race {
     this.isShown = false;
   }
 
+  /** Whether something runs that a reload would end. */
+  get isBusy() {
+    return Boolean(this.isRunning || this.load.wanted || this.load.open.length);
+  }
+
   get model() {
     if (!this.system.scripted) return undefined;
     const pace = Number($("pace").value);
@@ -70,19 +76,27 @@ export class Race {
     event.preventDefault();
     if (this.isRunning) return;
     this.#run(true);
+    this.#bringIntoView();
     $("race-struck").textContent = "";
     await telling($("race-alert"), async () => {
       $("race-said").textContent = "";
       const clock = await Clock.compared();
       $("race-said").textContent = RACING;
-      const asking = setInterval(() => this.#compare(clock), ASK_MS);
+      const asking = new Polling({ everyMs: ASK_MS, look: () => this.#compare(clock) });
+      asking.start();
       await this.#race($("prompt").value, this.model, clock).finally(() => {
-        clearInterval(asking);
+        asking.stop();
         this.#tellClock(clock);
         this.#sumUp(clock);
       });
     });
     this.#run(false);
+  }
+
+  /** On a small screen the lanes are below it, and what they say begins at once. */
+  #bringIntoView() {
+    const { bottom } = document.querySelector(".lane .lane-text").getBoundingClientRect();
+    if (bottom > innerHeight) $("race-outcome").scrollIntoView({ behavior: CALM.matches ? "instant" : "smooth" });
   }
 
   /** Run every lane to its end, whatever becomes of the others; then throw what went wrong in the first that failed. */
@@ -92,12 +106,11 @@ export class Race {
     if (failed) throw failed.reason;
   }
 
+  /** Ask the clock once more; where that fails, what is known already must do. */
   async #compare(clock) {
-    if (this.isComparing) return; // a server that hangs is asked once at a time
-    this.isComparing = true;
-    await clock.ask().catch(() => {}); // what is known already must do
-    this.isComparing = false;
+    const isWell = await clock.ask().then(() => true, () => false);
     this.#tellClock(clock);
+    return isWell;
   }
 
   #tellClock({ bound }) {
@@ -110,7 +123,7 @@ export class Race {
     allow($("cut"), isRunning);
     this.#mayStop();
     if (!isRunning) return clearInterval(this.showing);
-    this.showing = setInterval(() => this.lanes.forEach((lane) => lane.show()), FIGURES_MS);
+    this.showing = setInterval(() => document.hidden || this.lanes.forEach((lane) => lane.show()), FIGURES_MS);
     return this.#draw();
   }
 
@@ -140,7 +153,7 @@ export class Race {
   }
 
   #mayStop() {
-    allow($("race-stop"), this.isRunning || this.load.wanted || this.load.open.length);
+    allow($("race-stop"), this.isBusy);
   }
 
   /** Rank the lanes that ran to their end by their own backend, as far as the clock can tell; say why not the others. */
@@ -190,6 +203,11 @@ export class Race {
 
   #showPace() {
     tellSlider($("pace"), `${$("pace").value} tokens a second`);
+  }
+
+  #tellLoad(error, at) {
+    const next = at ? ` The load goes on by itself; the next try is at ${clockTime(at)}.` : "";
+    $("race-alert").textContent = error.message + next;
   }
 
   #showLoad(open) {

@@ -66,6 +66,7 @@ async def test_what_is_no_file_of_the_page_is_not_found(client: Client) -> None:
 async def test_the_page_learns_what_is_offered_here(client: Client) -> None:
     """The backends, the model and its limits; of secrets nothing."""
     told = (await client.http.get("/web/system.json")).json()
+    assert re.fullmatch(r"[\d.]+\S* [\da-f]{20}", told.pop("version"))
     assert told == {
         "backends": ["polling", "pubsub", "notify", "streams"],
         "model": "scripted",

@@ -1,16 +1,11 @@
 """The page is there for everybody: by keyboard, by screen reader, on a phone, in the dark."""
 
-from typing import Literal
-
 import anyio
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Route, expect
 
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import SCHEMES, Visitor
 
 VIEWS = ("chat", "race", "live")
-SCHEMES: dict[Literal["light", "dark"], dict[str, list[str]]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
-"""With the rules of axe for each: all of them once."""
 COLOURS = """() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const ground = getComputedStyle(document.querySelector(".top")).backgroundColor;
@@ -18,25 +13,18 @@ COLOURS = """() => {
   return [
     all("#legend li").map((entry) => getComputedStyle(entry, "::before").backgroundColor),
     all("nav a").filter(isUnderlined).map((link) => link.textContent),
+    all("button[id]").map((button) => [button.id, getComputedStyle(button).color]),
   ];
 }"""
-"""The colours of the charts' key, and the views that are underlined."""
+"""The colours of the charts' key, the views that are underlined, and the colours of some buttons."""
 HIGH = 700
 """A phone's height."""
-
-
-async def faults(page: Page, **options: list[str]) -> list[str]:
-    """What axe finds."""
-    if not await page.evaluate("'axe' in window"):
-        await page.evaluate(Axe().axe_script)
-    run = "(options) => axe.run({ ...options, resultTypes: ['violations'] })"
-    return [f"{found['help']}: {found['nodes']}" for found in (await page.evaluate(run, options))["violations"]]
 
 
 async def test_axe_finds_nothing(visitor: Visitor) -> None:
     """In each view, with something in it; in the dark it is the colours that differ.
 
-    In the system's own colours, too, the charts' key and the view that is shown can be told.
+    In the system's own colours, too, the charts' key, the view that is shown and what can't be pressed can be told.
     """
     tab = await visitor.tab(operator=True)
     page = tab.page
@@ -46,11 +34,14 @@ async def test_axe_finds_nothing(visitor: Visitor) -> None:
         await tab.turn_to(view)
         for scheme, rules in SCHEMES.items():
             await page.emulate_media(color_scheme=scheme)
-            assert await faults(page, **rules) == []
+            assert await tab.faults(**rules) == []
     await page.emulate_media(forced_colors="active")
-    key, underlined = await page.evaluate(COLOURS)
+    key, underlined, found = await page.evaluate(COLOURS)
     assert len(set(key)) == len(key) > 1
     assert underlined == ["Live"]
+    colour = dict(found)
+    assert colour["race-stop"] == colour["cut"] == colour["stop"]
+    assert colour["race-stop"] != colour["race-go"] == colour["new-conversation"]
 
 
 async def test_nothing_is_wider_than_a_phone(visitor: Visitor) -> None:

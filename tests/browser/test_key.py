@@ -2,12 +2,14 @@
 
 import re
 
+import pytest
 from playwright.async_api import Browser, expect
 
+from app.api import page
 from app.api.access import digest_of
 from ops.stack import Stack
 from tests.app.test_away import settings_of
-from tests.browser.visitor import Tab, Visitor
+from tests.browser.visitor import SCHEMES, Tab, Visitor
 from tests.support.serving import serving
 
 KEY = "the-key-of-ada"
@@ -15,8 +17,13 @@ TOKEN = "the+token/of=the-operator"
 REFUSED = "The server refused this tab's operator token, and the tab has forgotten it."
 
 
-async def test_a_key_is_asked_for_once_and_kept_for_the_tab(browser: Browser, system: Stack) -> None:
-    """A wrong one is asked for anew, and why; the right one brings the answer, after a reload too. No URL has it."""
+async def test_a_key_is_asked_for_once_and_kept_for_the_tab(
+    browser: Browser, system: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong one is asked for anew, and why; the right one brings the answer, after a reload too. No URL has it.
+
+    A server that was renewed meanwhile is noticed: once the answer has ended, the page offers to reload.
+    """
     settings = settings_of(system).model_copy(update={"api_keys": {digest_of(KEY): "ada"}})
     async with serving(settings) as client:
         url = str(client.http.base_url).rstrip("/")
@@ -30,9 +37,24 @@ async def test_a_key_is_asked_for_once_and_kept_for_the_tab(browser: Browser, sy
             await expect(tab.page.locator("#key-wanted")).to_contain_text(told)
             await tab.page.locator("#key").fill(given)
             await tab.page.locator("#key").press("Enter")
+        newer = tab.page.locator("#newer")
+        await tab.grown_to(3)
+        monkeypatch.setattr(page, "VERSION", "of tomorrow")
+        async with tab.page.expect_response("**/system.json"):
+            await tab.page.evaluate("dispatchEvent(new Event('online'))")
+        await expect(newer).to_be_empty()
+        await expect(tab.state).to_contain_text("Streaming")
         await tab.is_complete()
-        await tab.page.reload()
+        await expect(newer).to_contain_text("The server has a newer version of this page.")
+        await tab.page.set_viewport_size({"width": 320, "height": 700})
+        assert await tab.page.evaluate("document.documentElement.scrollWidth") <= 320
+        for scheme, rules in SCHEMES.items():
+            await tab.page.emulate_media(color_scheme=scheme)
+            assert await tab.faults(**rules) == []
+        async with tab.page.expect_event("load"):
+            await newer.get_by_role("button", name="Reload").click()
         await tab.is_complete()
+        await expect(newer).to_be_empty()
         await expect(tab.page.locator("#key-wanted")).to_be_hidden()
         assert not any(KEY in each for each in asked)
         await context.close()

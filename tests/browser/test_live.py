@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Route, expect
@@ -40,31 +39,6 @@ async def test_figures_of_a_backend_appear_while_it_streams(visitor: Visitor) ->
     await expect(live.page.locator(".tile", has_text="Viewers").locator("dd")).not_to_have_text("–")
     await chat.page.get_by_role("button", name="Stop").click()
     await chat.is_complete("Stopped")
-
-
-async def test_figures_of_a_server_that_fell_silent_are_marked_as_old(loner: Visitor) -> None:
-    """The page says how long it has heard nothing, and when it hears again the figures are of now."""
-    await loner.context.clock.install()
-    tab = await loner.tab("live")
-    silence, view = tab.page.locator("#live-silence"), tab.page.locator("#live")
-    await expect(tab.page.locator(".tile", has_text="Viewers").locator("dd")).not_to_have_text("–")
-    held, again = anyio.Event(), anyio.Event()
-
-    async def hold(route: Route) -> None:
-        held.set()
-        await again.wait()
-        await route.continue_()
-
-    await tab.page.route("**/metrics", hold)
-    await tab.page.clock.fast_forward(2000)
-    await held.wait()
-    await tab.page.clock.fast_forward(6000)
-    await expect(silence).to_contain_text(re.compile(r"^No word for \d+ s\. The figures are of "))
-    await expect(view).to_have_class(re.compile("is-stale"))
-    await expect(tab.page).to_have_title("No word · Live · streamgauge")
-    again.set()
-    await expect(silence).to_be_empty()
-    await expect(view).not_to_have_class(re.compile("is-stale"))
 
 
 async def test_percentiles_are_of_what_came_between_two_readings(visitor: Visitor) -> None:

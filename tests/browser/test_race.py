@@ -123,10 +123,13 @@ async def test_a_server_that_hangs_is_noticed(visitor: Visitor, up: Up) -> None:
 
 
 async def test_a_lane_that_lost_its_connection_is_whole_and_not_ranked(visitor: Visitor) -> None:
-    """It was slow for that, and not by its backend."""
+    """It was slow for that, and not by its backend. On a phone the start brings the lanes into view."""
     tab = await visitor.tab("race")
+    await tab.page.set_viewport_size({"width": 390, "height": 700})
     await shorten(tab)
+    await expect(lane(tab, NAMES[0]).locator(".lane-text")).not_to_be_in_viewport()
     await tab.page.get_by_role("button", name="Start", exact=True).click()
+    await expect(lane(tab, NAMES[0]).locator(".lane-text")).to_be_in_viewport(ratio=1)
     for name in NAMES:
         await expect(lane(tab, name).locator(".badge")).to_have_text("streaming")
     await visitor.context.set_offline(True)

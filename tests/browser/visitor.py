@@ -2,13 +2,28 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, Locator, Page, Request, expect
 
 ANSWER_MS = 30_000
 SCRIPT = "scripted?ttft=0.05&gap=0.03&chunks=70"
+SCHEMES: dict[Literal["light", "dark"], dict[str, list[str]]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
+"""With the rules of axe for each: all of them once."""
+
+HIDE = """(isHidden) => {
+  const tell = (name, value) => Object.defineProperty(document, name, { configurable: true, value });
+  tell("hidden", isHidden);
+  tell("visibilityState", isHidden ? "hidden" : "visible");
+  const due = (window.framesDue ??= []);
+  window.frame ??= window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = isHidden ? (draw) => due.push(draw) : window.frame;
+  if (!isHidden) due.splice(0).forEach(window.frame);
+  document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+}"""
+"""What a browser does to a tab that another one covers, but never without a screen: it says so, and draws no frame."""
 
 
 @dataclass
@@ -80,6 +95,10 @@ class Tab:
             await self.page.locator(".options summary").click()
         await self.page.locator("#model").fill(model)
 
+    async def hide(self, is_hidden: bool = True) -> None:
+        """Look at another tab, or come back."""
+        await self.page.evaluate(HIDE, is_hidden)
+
     @property
     def answer(self) -> Locator:
         """The last message."""
@@ -103,6 +122,14 @@ class Tab:
     async def is_complete(self, says: str = "Complete") -> None:
         """Wait for the answer's end."""
         await expect(self.state).to_contain_text(says, timeout=ANSWER_MS)
+
+    async def faults(self, **options: list[str]) -> list[str]:
+        """What axe finds."""
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(Axe().axe_script)
+        run = "(options) => axe.run({ ...options, resultTypes: ['violations'] })"
+        violations = (await self.page.evaluate(run, options))["violations"]
+        return [f"{found['help']}: {found['nodes']}" for found in violations]
 
     async def committed(self) -> dict[str, Any]:
         """The answer as the server has it in its database."""
