@@ -18,7 +18,7 @@ from app.telemetry import metrics
 LOST_S = 60.0
 """A process that the database can't reach for so long is lost, unless the settings say otherwise."""
 UNPREPARED = {"statement_cache_size": 0}
-"""What tells asyncpg to send each statement together with its arguments, and to leave nothing in the session."""
+"""What tells asyncpg to send each statement together with its arguments, and to prepare none in the session."""
 
 
 class DatabaseError(Exception):

@@ -235,7 +235,8 @@ class Records:
         The lock is a transaction's, since a session may be somebody else's at the next statement, and keep it for ever.
         """
         async with self._database.driver() as connection, connection.transaction():
-            yield bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock))
+            # Without arguments, hence without a portal: an open one keeps its snapshot, and that holds vacuum up.
+            yield await connection.execute(f"SELECT WHERE pg_try_advisory_xact_lock({lock:d})") == "SELECT 1"
 
     async def pending(self, older_than_s: float, after: Pending | None) -> list[Pending]:
         """Give a page of messages that are pending for longer than this, oldest first, beginning `after` one."""
