@@ -232,7 +232,7 @@ class Records:
     async def alone(self, lock: int) -> AsyncIterator[bool]:
         """Tell whether nobody else is in a block with this lock; it holds a connection for the length of the block.
 
-        The lock is a transaction's, since a session may be somebody else's at the next statement, and keep it for ever.
+        The lock is a transaction's, since behind a pooler the session is somebody else's from the next statement on.
         """
         async with self._database.driver() as connection, connection.transaction():
             # Without arguments, hence without a portal: an open one keeps its snapshot, and that holds vacuum up.

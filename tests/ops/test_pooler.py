@@ -36,7 +36,7 @@ from tests.support.waiting import until_awaited
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 SESSIONS = 3
 HELD_UP = "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL"
-BACKENDS = ("polling", "pubsub")
+BACKENDS = ("polling", "pubsub", "streams")
 
 
 @dataclass(frozen=True)
