@@ -44,7 +44,7 @@ test: check debian  ## check, then every test
 
 # No wheel carries these. RUNLEVEL=1: only the programs are wanted, not their services.
 debian:  ## install Debian's servers, tools and Chromium for the tests, where that is allowed
-	@for want in redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager nginx:nginx-light chromium:chromium \
+	@for want in redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager nginx:nginx-light pgbouncer:pgbouncer chromium:chromium \
 	    $(foreach of,redis postgres,prometheus-$(of)-exporter:prometheus-$(of)-exporter); do \
 	  PATH="$$PATH:/usr/sbin" command -v $${want%:*} >/dev/null && continue; package=$${want#*:}; \
 	  { test "$$(id -u)" = 0 && echo "==> installing Debian's $$package" && apt-get update -qq \

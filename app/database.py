@@ -17,6 +17,8 @@ from app.telemetry import metrics
 
 LOST_S = 60.0
 """A process that the database can't reach for so long is lost, unless the settings say otherwise."""
+UNPREPARED = {"statement_cache_size": 0}
+"""What tells asyncpg to send each statement together with its arguments, and to prepare none in the session."""
 
 
 class DatabaseError(Exception):
@@ -39,20 +41,24 @@ class Database:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, pool_size: int, lost_s: float = LOST_S) -> AsyncIterator["Database"]:
+    async def connect(
+        cls, url: str, pool_size: int, lost_s: float = LOST_S, *, pooler: bool = False
+    ) -> AsyncIterator["Database"]:
         """Own a pool for the length of the block; connections are made when first needed.
 
         If this host is cut off, the server ends its sessions after `lost_s`, and with them whatever they had locked.
+        Behind a `pooler` in transaction mode no session is ours: nothing is prepared in one, and nothing set.
         """
         engine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=10,
-            connect_args={"timeout": 5, "command_timeout": 10},
+            connect_args={"timeout": 5, "command_timeout": 10, **(UNPREPARED if pooler else {})},
             hide_parameters=True,  # they are what people wrote
         )
-        event.listen(engine.sync_engine, "connect", partial(_end_when_lost, lost_s))
+        if not pooler:
+            event.listen(engine.sync_engine, "connect", partial(_end_when_lost, lost_s))
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         metrics.DATABASE_POOL_SIZE.set(pool_size)
         metrics.DATABASE_CONNECTIONS.set_function(lambda: cast("QueuePool", engine.pool).checkedout())
@@ -150,6 +156,7 @@ _ERRORS = (
     asyncpg.InternalClientError,
     OSError,
 )
+_SHARED_SESSION = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 
 
 @contextlib.contextmanager
@@ -159,12 +166,13 @@ def translated_errors() -> Iterator[None]:
         yield
     except (*_ERRORS, TimeoutError) as error:
         said = str(error).partition("\n")[0]  # what follows may quote a row, and with it what somebody wrote
-        kind = DataRefusedError if _is_about_data(error) else DatabaseUnavailableError
-        raise kind(f"{type(error).__name__}: {said or 'no answer in time'}") from error
+        kind = DataRefusedError if _stems_from(error, asyncpg.DataError) else DatabaseUnavailableError
+        fix = ". Behind a pooler set STREAMGAUGE_DATABASE_POOLER=true" if _stems_from(error, _SHARED_SESSION) else ""
+        raise kind(f"{type(error).__name__}: {said or 'no answer in time'}{fix}") from error
 
 
-def _is_about_data(error: BaseException | None) -> bool:
-    """Tell whether this, or what an engine's error was made of, is about the data that was given."""
-    while error is not None and not isinstance(error, asyncpg.DataError):
+def _stems_from(error: BaseException | None, kinds: type | tuple[type, ...]) -> bool:
+    """Tell whether this, or what an engine's error was made of, is of one of these kinds."""
+    while error is not None and not isinstance(error, kinds):
         error = error.__cause__
     return error is not None

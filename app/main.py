@@ -91,7 +91,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Own everything that an API process holds open."""
     async with (
-        Database.connect(settings.database_url, settings.database_pool, settings.lost_s) as database,
+        Database.connect(
+            settings.database_url, settings.database_pool, settings.lost_s, pooler=settings.database_pooler
+        ) as database,
         open_backends(settings, database) as backends,
         Queue.connect(settings.broker_url) as queue,
         StoreHealth.watch(

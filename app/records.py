@@ -230,14 +230,13 @@ class Records:
 
     @contextlib.asynccontextmanager
     async def alone(self, lock: int) -> AsyncIterator[bool]:
-        """Tell whether nobody else is in a block with this lock; it holds a connection for the length of the block."""
-        async with self._database.driver() as connection:
-            is_alone = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock))
-            try:
-                yield is_alone
-            finally:
-                if is_alone:
-                    await connection.execute("SELECT pg_advisory_unlock($1)", lock)
+        """Tell whether nobody else is in a block with this lock; it holds a connection for the length of the block.
+
+        The lock is a transaction's, since behind a pooler the session is somebody else's from the next statement on.
+        """
+        async with self._database.driver() as connection, connection.transaction():
+            # Without arguments, hence without a portal: an open one keeps its snapshot, and that holds vacuum up.
+            yield await connection.execute(f"SELECT WHERE pg_try_advisory_xact_lock({lock:d})") == "SELECT 1"
 
     async def pending(self, older_than_s: float, after: Pending | None) -> list[Pending]:
         """Give a page of messages that are pending for longer than this, oldest first, beginning `after` one."""

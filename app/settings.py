@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "postgresql://streamgauge@127.0.0.1:5432/streamgauge", validation_alias=_named("DATABASE_URL")
     )
+    database_pooler: bool = False
+    """DATABASE_URL names a pooler in transaction mode."""
     openai_base_url: str = Field("https://api.openai.com/v1", validation_alias=_named("OPENAI_BASE_URL"))
     openai_api_key: str = Field("none", validation_alias=_named("OPENAI_API_KEY"), repr=False)
     openai_model: str = Field("gpt-4o-mini", validation_alias=_named("OPENAI_MODEL"))
@@ -201,6 +203,12 @@ class Settings(BaseSettings):
     def _streams_need_one_server(self) -> Self:
         if self.store_cluster and self.default_backend == "streams":
             raise ValueError("streams needs a single server: set STREAMGAUGE_DEFAULT_BACKEND=pubsub for a cluster")
+        return self
+
+    @model_validator(mode="after")
+    def _notify_needs_a_session(self) -> Self:
+        if self.database_pooler and self.default_backend == "notify":
+            raise ValueError("notify needs a session: set STREAMGAUGE_DEFAULT_BACKEND=polling behind a pooler")
         return self
 
     @property

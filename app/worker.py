@@ -39,7 +39,9 @@ async def open_services() -> AsyncIterator[None]:
     """Own everything that a worker process holds open, and let every task see it."""
     with _metrics_server(), tracing(settings, "worker"):
         async with (
-            Database.connect(settings.database_url, settings.database_pool, settings.lost_s) as database,
+            Database.connect(
+                settings.database_url, settings.database_pool, settings.lost_s, pooler=settings.database_pooler
+            ) as database,
             open_backends(settings, database) as backends,
             Model.connect(
                 base_url=settings.openai_base_url,

@@ -16,6 +16,12 @@ import redis
 
 from loadtest.watched import System
 
+NOT_TO_BE_HAD = (
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.ProtocolViolationError,  # PgBouncer's word for a database that it does not know
+)
 # What Celery's transport uses the server for, and what watching it costs: not operations of the stream store. The
 # two share one server in the embedded stack. Commands that a script runs inside the server are counted like others.
 NOT_STORE = frozenset({
@@ -125,11 +131,14 @@ def store_calls_between(before: Counters, after: Counters) -> dict[str, int] | N
 
 
 async def _connect(url: str) -> Any:
-    """A connection to the server's maintenance database, whose own transactions are not counted with the others."""
+    """A connection to the server's maintenance database, whose own transactions are not counted with the others.
+
+    A pooler may lead to the one database alone, and gives each statement any session: nothing is prepared in it.
+    """
     parts = urlsplit(url)
     plain = urlunsplit((parts.scheme.partition("+")[0], *parts[1:]))
     maintenance = urlunsplit((parts.scheme.partition("+")[0], parts.netloc, "/postgres", parts.query, ""))
     try:
-        return await asyncpg.connect(maintenance, timeout=10)
-    except (asyncpg.InvalidCatalogNameError, asyncpg.InsufficientPrivilegeError, asyncpg.InvalidPasswordError):
-        return await asyncpg.connect(plain, timeout=10)
+        return await asyncpg.connect(maintenance, timeout=10, statement_cache_size=0)
+    except NOT_TO_BE_HAD:
+        return await asyncpg.connect(plain, timeout=10, statement_cache_size=0)

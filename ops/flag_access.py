@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from app.database import Database, DatabaseUnavailableError
 from app.flag_records import FlagRecords
+from app.settings import load_settings
 from ops.processes import StackError
 
 T = TypeVar("T")
@@ -15,7 +16,7 @@ def recorded(database_url: str, ask: Callable[[FlagRecords], Awaitable[T]]) -> T
     """Ask the records of this database. Raises `StackError` when it is away, and whatever the asking raises."""
 
     async def run() -> T:
-        async with Database.connect(database_url, 1) as database:
+        async with Database.connect(database_url, 1, pooler=load_settings().database_pooler) as database:
             return await ask(FlagRecords(database))
 
     try:

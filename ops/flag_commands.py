@@ -18,7 +18,7 @@ from app.flag_records import FlagMovedError, FlagRecords, broken_at
 from app.flag_words import check_said, plain
 from app.flags import Change, Edit, Flags, Standing, said
 from app.settings import IN_ROWS, load_settings
-from app.streaming.backends import NAMES, SAFE, offered
+from app.streaming.backends import NAMES, SAFE, withheld
 from app.streaming.flag_document import Rules
 from app.telemetry.annotations import annotate
 from ops.flag_access import recorded
@@ -251,8 +251,8 @@ def _shares(text: str) -> dict[str, float]:
 def _check(backend: str) -> None:
     if backend not in NAMES:
         raise UsageError(f"There is no backend {backend!r}: use one of {', '.join(NAMES)}.")
-    if backend not in offered(load_settings()):
-        raise UsageError(f"{backend} needs a single server, and STREAMGAUGE_STORE_CLUSTER is set: use pubsub.")
+    if reason := withheld(load_settings()).get(backend):
+        raise UsageError(f"{backend} {reason}: use pubsub.")
 
 
 def _asked(ask: Callable[[Flags], Awaitable[T]]) -> T:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from app.settings import load_settings
-from app.streaming.backends import offered
+from app.streaming.backends import withheld
 from loadtest.catalogue import ROLLBACK
 from loadtest.counters import CountersError
 from loadtest.generator import GeneratorError
@@ -93,8 +93,9 @@ def with_flips(
         raise UsageError(
             "Only a chunk store of our own can be killed: leave out --target and REDIS_URL, or add --no-kill."
         )
-    if missing := set(options.backends) - set(offered(settings)):
-        raise UsageError(f"{', '.join(sorted(missing))} needs a single server, and STREAMGAUGE_STORE_CLUSTER is set.")
+    reasons = withheld(settings)
+    if missing := [f"{name} {reasons[name]}" for name in options.backends if name in reasons]:
+        raise UsageError(f"{'; '.join(missing)}.")
     return replace(options, flipping=flipping.flipping(settings, every_s, loses_store=kill))
 
 

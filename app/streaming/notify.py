@@ -35,20 +35,22 @@ BACKOFF_S = (0.05, 2.0)
 class Listener:
     """This process's one LISTEN, begun for its first listener, and made anew whenever it is lost.
 
-    A process without viewers, such as a worker, has none: each of its wakings would cost PostgreSQL a transaction.
+    A process without viewers, such as a worker, has none: each of its wakings would cost PostgreSQL a transaction. Nor
+    has one behind a pooler in transaction mode, which can't hear: its viewers look into the rows after each silence.
     """
 
-    def __init__(self, url: str, lost_s: float, boxes: Boxes) -> None:
-        self._url, self._lost_s, self._boxes = url, lost_s, boxes
+    def __init__(self, settings: Settings, boxes: Boxes) -> None:
+        self._url, self._lost_s, self._boxes = settings.database_url, settings.lost_s, boxes
+        self._is_deaf = settings.database_pooler
         self._listening = asyncio.Event()
         self._staying: asyncio.Task[None] | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, lost_s: float) -> AsyncIterator["Listener"]:
+    async def connect(cls, settings: Settings) -> AsyncIterator["Listener"]:
         """Listen for the length of the block."""
         async with Boxes.minded() as boxes:
-            listener = cls(url, lost_s, boxes)
+            listener = cls(settings, boxes)
             try:
                 yield listener
             finally:
@@ -59,6 +61,15 @@ class Listener:
     @contextlib.asynccontextmanager
     async def listen(self, name: str) -> AsyncIterator[Box]:
         """Give a box that gets every entry of the stream of this name that is announced from now on."""
+        if not self._is_deaf:
+            await self._begin()
+        box = self._boxes.add(name)
+        try:
+            yield box
+        finally:
+            self._boxes.remove(name, box)
+
+    async def _begin(self) -> None:
         if self._staying is None:
             self._staying = asyncio.create_task(self._stay_connected())
         try:
@@ -66,11 +77,6 @@ class Listener:
                 await self._listening.wait()
         except TimeoutError as error:
             raise StoreUnavailableError("not listening to the database; check DATABASE_URL and the server") from error
-        box = self._boxes.add(name)
-        try:
-            yield box
-        finally:
-            self._boxes.remove(name, box)
 
     async def _stay_connected(self) -> None:
         pause = BACKOFF_S[0]
@@ -132,6 +138,6 @@ async def open_notify(settings: Settings, database: Database) -> AsyncIterator[t
     """Own this process's listening connection; everything else goes through its pool."""
     async with (
         RowWriter.over(database, settings, announce) as writer,
-        Listener.connect(settings.database_url, settings.lost_s) as listener,
+        Listener.connect(settings) as listener,
     ):
         yield writer, NotifyReader(database, listener, settings)

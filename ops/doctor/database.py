@@ -8,6 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 import app.tables  # noqa: F401 - whose indexes are looked for
+from app.database import UNPREPARED
 from app.settings import Settings
 from ops.doctor.finding import Finding, Findings, error, shortened, warning, well
 
@@ -48,8 +49,8 @@ def unreachable(cause: BaseException) -> Finding:
 
 
 async def connect(settings: Settings) -> asyncpg.Connection:
-    """Open one connection. Raises one of `AWAY`."""
-    return await asyncpg.connect(settings.database_url, timeout=PATIENCE_S, command_timeout=PATIENCE_S)
+    """Open one connection, which a pooler may serve as well. Raises one of `AWAY`."""
+    return await asyncpg.connect(settings.database_url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, **UNPREPARED)
 
 
 async def examine_database(connection: asyncpg.Connection, settings: Settings, processes: int) -> Findings:
@@ -114,7 +115,7 @@ async def _connections(connection: asyncpg.Connection, settings: Settings, proce
     )
     if used > FULL * most:
         return warning(check, "is short of connections", evidence, "Raise max_connections, or put a pooler before it.")
-    if wanted > most:
+    if wanted > most and not settings.database_pooler:  # those pools are the pooler's to serve
         fix = (
             f"Set STREAMGAUGE_DATABASE_POOL to {max(1, most * 4 // 5 // processes)} at most, or raise max_connections."
         )

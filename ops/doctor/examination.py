@@ -14,6 +14,7 @@ from ops.doctor.clocks import examine_api_clock, examine_database_clock, examine
 from ops.doctor.finding import Finding, Findings, note, warning
 from ops.doctor.messages import examine_messages
 from ops.doctor.model import examine_model
+from ops.doctor.pooler import examine_pooler
 from ops.doctor.processes import examine_page, examine_ready
 from ops.doctor.proxy import examine_proxy
 from ops.doctor.store import examine_live_keys, examine_store
@@ -81,6 +82,7 @@ async def _examine_with_database(
 ) -> None:
     settings = subject.settings
     await _keep(found, databases.examine_database(connection, settings, len(subject.apis) + len(subject.workers)))
+    found.append(await examine_pooler(connection, settings))
     found.append(await examine_database_clock(connection))
     if not _has_schema(found):
         return

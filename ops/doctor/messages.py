@@ -24,7 +24,7 @@ async def examine_messages(settings: Settings, *, repair: bool) -> Findings:
     """Count the messages that wait in vain; with `repair`, mend them."""
     try:
         async with (
-            Database.connect(settings.database_url, 2) as database,
+            Database.connect(settings.database_url, 2, pooler=True) as database,  # also where the settings name none
             open_backends(settings, database) as backends,
             Queue.connect(settings.broker_url) as queue,
         ):

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlmodel import SQLModel
 
 from app import tables
-from app.database import DatabaseUnavailableError, translated_errors
+from app.database import UNPREPARED, DatabaseUnavailableError, translated_errors
 from app.settings import load_settings
 
 MIGRATION_LOCK = 7_265_170
@@ -37,7 +37,7 @@ async def _connected(engine: AsyncEngine) -> AsyncConnection:
 
 async def _run() -> None:
     url = load_settings().database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
-    engine = create_async_engine(url, connect_args={"timeout": CONNECT_S})
+    engine = create_async_engine(url, connect_args={"timeout": CONNECT_S, **UNPREPARED})
     try:
         async with contextlib.aclosing(await _connected(engine)) as connection:
             await connection.run_sync(_migrate)

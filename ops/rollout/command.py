@@ -192,7 +192,7 @@ def _run(state: State, journal: Journal, watch: Watch, *, is_new: bool) -> Phase
         journal.begin(state)
     with (
         Webhooks(state.guard.webhooks, console.print) as webhooks,
-        Display(settings.database_url, console.print) as display,
+        Display(settings.database_url, console.print, pooler=settings.database_pooler) as display,
     ):
         around = Surroundings(
             flag=SplitFlag(settings, state.candidate, state.baseline),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -29,8 +30,11 @@ class Display:
     A rollout neither hears nor waits whether that succeeds, but for seconds at the end of the block.
     """
 
-    def __init__(self, database_url: str, warn: Callable[[str], None], patience_s: float = PATIENCE_S) -> None:
-        self._database_url, self._warn, self._patience_s = database_url, warn, patience_s
+    def __init__(
+        self, database_url: str, warn: Callable[[str], None], patience_s: float = PATIENCE_S, *, pooler: bool = False
+    ) -> None:
+        self._warn, self._patience_s = warn, patience_s
+        self._connect = partial(Database.connect, database_url, 1, pooler=pooler)
         self._newest: RolloutWord | None = None
         self._is_ending = threading.Event()
         self._teller = ThreadPoolExecutor(1, "display")
@@ -73,7 +77,7 @@ class Display:
                 return
 
     async def _told(self, word: RolloutWord, at_s: float) -> None:
-        async with asyncio.timeout(self._patience_s), Database.connect(self._database_url, 1) as database:
+        async with asyncio.timeout(self._patience_s), self._connect() as database:
             await RolloutRecord(database).tell(word, time.monotonic() - at_s)
 
 

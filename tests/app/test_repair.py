@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from app.broker import Queue
-from app.database import Database
+from app.database import UNPREPARED, Database
 from app.generation import Services, generate
 from app.records import Pin
 from app.repair import ALONE, Finding, Repair
@@ -53,7 +53,7 @@ async def left_behind(services: Services, backend: str, *chunks: Chunk) -> UUID:
 
 async def age(services: Services, task_id: UUID) -> None:
     """Let a minute pass, after which a message that is still pending is suspicious."""
-    connection = await asyncpg.connect(services.settings.database_url)
+    connection = await asyncpg.connect(services.settings.database_url, **UNPREPARED)
     try:
         await connection.execute("UPDATE stream SET created_at = now() - interval '1 min' WHERE task_id = $1", task_id)
     finally:

@@ -91,6 +91,12 @@ def test_the_default_backend_must_suit_the_store() -> None:
     assert Settings(default_backend="streams").default_backend == "streams"
 
 
+def test_the_default_backend_must_suit_a_pooler() -> None:
+    """`notify` needs a session of its own: the error says what to set behind a pooler in transaction mode."""
+    with pytest.raises(ValidationError, match="STREAMGAUGE_DEFAULT_BACKEND=polling"):
+        Settings(database_pooler=True, default_backend="notify")
+
+
 def test_models_are_allowed_by_globs() -> None:
     """The default model always; others only if named."""
     settings = Settings(openai_model="main", allowed_models="scripted*, other")
