@@ -114,10 +114,11 @@ class Model:
         with _model_errors(), contextlib.suppress(_DoneError):
             async with self._client.chat.completions.with_streaming_response.create(
                 model=question.model,
-                messages=[_turn(role, content) for role, content in question.history],
+                messages=[],  # see `_turns`
                 max_tokens=question.max_tokens if question.max_tokens is not None else openai.omit,
                 stream=True,
                 stream_options={"include_usage": True},
+                extra_body={"messages": _turns(question.history)},
             ) as response:
                 await _hear_out(response, speech)
             if not speech.finished:
@@ -131,8 +132,15 @@ def _transport(base_url: str) -> LeanTransport | None:
     return None if is_proxied else LeanTransport(max_connections=MAX_CONNECTIONS)
 
 
-def _turn(role: str, content: str) -> ChatCompletionMessageParam:
-    return {"role": "assistant", "content": content} if role == "assistant" else {"role": "user", "content": content}
+def _turns(history: Sequence[tuple[str, str]]) -> list[ChatCompletionMessageParam]:
+    """Write the history as the wire has it, for `extra_body`, which the SDK sends as it is.
+
+    What it gets as `messages` it transforms first: 0.3 ms for each, while all streams of the process wait.
+    """
+    return [
+        {"role": "assistant", "content": content} if role == "assistant" else {"role": "user", "content": content}
+        for role, content in history
+    ]
 
 
 class _DoneError(Exception):

@@ -1,13 +1,17 @@
 """The model client understands each way in which a provider may stream, and says how one failed."""
 
+import asyncio
+import contextlib
 import gzip
+import json
+import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.llm import Delta, Model, ModelError, Question, _DoneError, _Speech
-from tests.support.raw_http import playing, says
+from tests.support.raw_http import playing, read_request, says
 
 QUESTION = Question("scripted", [("user", "How high is the river?")], None)
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -23,8 +27,12 @@ EVENTS = (
 ).encode()
 
 
+def connect(url: str) -> contextlib.AbstractAsyncContextManager[Model]:
+    return Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1)
+
+
 async def ask(url: str) -> list[Delta]:
-    async with Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1) as model:
+    async with connect(url) as model:
         deltas = list[Delta]()
         await model.answer(QUESTION, deltas.append)
         return deltas
@@ -35,6 +43,41 @@ def check(deltas: list[Delta]) -> None:
     assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["stop"]
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     assert [delta.usage for delta in deltas if delta.usage] == [usage]
+
+
+async def test_the_question_goes_out_as_the_sdk_would_write_it() -> None:
+    """Its whole history in order, what was asked for besides, and the operator's key."""
+    requests = list[bytes]()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await read_request(reader))
+        writer.write(STREAM + b"\r\n" + EVENTS)
+
+    history = [("user", "How high is the river?"), ("assistant", "Grüße"), ("user", "And now?")]
+    async with playing(play) as url, connect(url) as model:
+        await model.answer(Question("scripted", history, 7), lambda _: None)
+    head, _, body = requests[0].partition(b"\r\n\r\n")
+    assert b"authorization: bearer none" in head.lower()
+    assert json.loads(body) == {
+        "messages": [{"role": role, "content": content} for role, content in history],
+        "model": "scripted",
+        "max_tokens": 7,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def test_a_long_history_costs_little_more_than_a_short_one() -> None:
+    """Whatever a request costs, all streams of the process wait for it."""
+    costs = dict[int, list[float]]()
+    whole = STREAM + b"Content-Length: %d\r\n\r\n" % len(EVENTS) + EVENTS
+    async with playing(says(whole, keep_open=True)) as url, connect(url) as model:
+        for _ in range(5):
+            for count in (1, 300):
+                before = time.process_time()
+                await model.answer(Question("scripted", [("user", "hello")] * count, None), lambda _: None)
+                costs.setdefault(count, []).append(time.process_time() - before)
+    assert min(costs[300]) < 4 * min(costs[1])
 
 
 async def test_a_stream_cut_at_every_byte() -> None:
