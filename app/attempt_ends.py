@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from app.llm import ModelError
+from app.speech import ModelError
 from app.streaming.contract import Answer, FencedError, Outcome, StoreUnavailableError, StreamMissingError
 
 RENEW_AGAIN_S = 1.0

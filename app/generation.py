@@ -11,10 +11,11 @@ from uuid import UUID
 from app.attempt_ends import CancelledByUserError
 from app.database import DatabaseUnavailableError, DataRefusedError
 from app.leaving import Leaving
-from app.llm import Delta, Model, ModelError, Question
+from app.llm import Model, Question
 from app.producer import RETRY_S, Producer, Store
 from app.records import Final, Job, Records
 from app.settings import IN_ROWS, Settings
+from app.speech import Delta, ModelError
 from app.streaming.contract import (
     OPEN,
     Chunk,

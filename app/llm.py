@@ -1,78 +1,21 @@
-"""OpenAI-compatible streaming: the SDK makes the request, the response is read as bytes, only the delta is decoded."""
+"""OpenAI-compatible streaming: the SDK makes the request, the response is read as bytes (`app.speech`)."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from time import time_ns
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
-import msgspec
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
+from app.speech import DoneError, Hear, ModelError, Speech
 from app.telemetry.logs import quoted
 from app.transport import LeanTransport
 
-MAX_LINE = 1 << 20
 MAX_CONNECTIONS = 10_000
 """Requests in flight: above what one process can stream, so that `STREAMGAUGE_WORKER_CONCURRENCY` is the bound."""
-
-NUL, REPLACEMENT = "\0", "\ufffd"
-"""PostgreSQL holds no NUL: as rows are appended together, one would fail the appends of every stream beside it."""
-
-
-class Delta(msgspec.Struct, gc=False):
-    """One piece of the answer, stamped when this process held it. The last ones carry the ending."""
-
-    text: str
-    ts_ns: int
-    finish_reason: str | None = None
-    usage: dict[str, int] | None = None
-
-
-Hear = Callable[[Delta], "asyncio.Future[None] | None"]
-"""Gets each delta at once; when it gives a future, no more is read of the answer until that is done."""
-
-
-class ModelError(Exception):
-    """The model failed. `code` is the contract's; `retryable` says whether asking again may help.
-
-    `status` is what it answered, if that was an error; `retries` counts how often the SDK had asked again by then.
-    """
-
-    def __init__(
-        self, message: str, *, code: str = "upstream", retryable: bool, status: int | None = None, retries: int = 0
-    ) -> None:
-        super().__init__(message)
-        self.code, self.retryable, self.status, self.retries = code, retryable, status, retries
-
-
-class _Text(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Text | None = None
-    message: _Text | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-
-
-class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: dict[str, Any] | str | None = None
-
-
-_event = msgspec.json.Decoder(_Event).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +53,8 @@ class Model:
 
         `hear` is called in the socket's own callback and must not wait. The last deltas carry finish reason and usage.
         """
-        speech = _Speech(hear)
-        with _model_errors(), contextlib.suppress(_DoneError):
+        speech = Speech(hear)
+        with _model_errors(), contextlib.suppress(DoneError):
             async with self._client.chat.completions.with_streaming_response.create(
                 model=question.model,
                 messages=[],  # see `_turns`
@@ -143,70 +86,16 @@ def _turns(history: Sequence[tuple[str, str]]) -> list[ChatCompletionMessagePara
     ]
 
 
-class _DoneError(Exception):
-    """The provider has said `[DONE]`: whatever follows is no part of the answer."""
-
-
-class _Speech:
-    """Hears deltas out of an answer's bytes, however they were cut."""
-
-    def __init__(self, hear: Hear) -> None:
-        self._hear, self._rest = hear, b""
-        self.finished = False
-
-    def take(self, data: bytes) -> "asyncio.Future[None] | None":
-        """Hear the lines that these bytes complete; a future says when there is room for more."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE:
-            raise ModelError("the model sent a line of over 1 MiB", retryable=False)
-        room = None
-        for line in lines:
-            if line.startswith(b"data:"):
-                room = self.take_event(line[5:].strip())
-        return room
-
-    def take_event(self, event: bytes) -> "asyncio.Future[None] | None":
-        """Hear what one event says, which is JSON."""
-        if event == b"[DONE]":
-            raise _DoneError
-        delta = _delta(event)
-        self.finished = self.finished or delta.finish_reason is not None
-        return self._hear(delta) if delta.text or delta.finish_reason or delta.usage else None
-
-
-async def _hear_out(response: openai.AsyncAPIResponse[Any], speech: _Speech) -> None:
+async def _hear_out(response: openai.AsyncAPIResponse[Any], speech: Speech) -> None:
     """Hear an answer to its end, whether the provider streams, compresses the stream, or answers all at once."""
     http = response.http_response
-    if http.headers.get("content-type", "").startswith("application/json"):
-        speech.take_event(await response.read())
-    elif "deliver" in http.extensions and "content-encoding" not in http.headers:
+    if "deliver" in http.extensions and "content-encoding" not in http.headers:
         await http.extensions["deliver"](speech.take)
     else:
         async for data in response.iter_bytes():
             if room := speech.take(data):
                 await room
-
-
-def _delta(line: bytes) -> Delta:
-    now = time_ns()
-    try:
-        event = _event(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"the model sent a line that is no chunk: {quoted(line[:80])}", retryable=True) from error
-    if event.error is not None:
-        raise ModelError(f"the model reported an error: {quoted(str(event.error))}", retryable=True)
-    usage = msgspec.structs.asdict(event.usage) if event.usage else None
-    if not event.choices:
-        return Delta("", now, usage=usage)
-    choice = event.choices[0]
-    said = choice.delta or choice.message
-    text, reason = said.content if said else None, choice.finish_reason
-    return Delta(
-        text.replace(NUL, REPLACEMENT) if text else "",
-        now,
-        reason.replace(NUL, REPLACEMENT) if reason else reason,
-        usage,
-    )
+    speech.end()
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from app.attempt_ends import CancelledByUserError, deciding, failure_of, keep_lease, watch_cancel
 from app.attempt_figures import Figures
-from app.llm import Delta, Hear
 from app.settings import IN_ROWS
+from app.speech import Delta, Hear
 from app.streaming.backends import SAFE
 from app.streaming.contract import (
     STORED,

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 
 from app.generation import Services, generate
-from app.llm import Delta, Hear, Question
+from app.llm import Question
 from app.records import Final
+from app.speech import Delta, Hear
 from app.streaming.contract import Chunk, ChunkType
 from ops.stack import Stack
 from tests.app.test_away import settings_of

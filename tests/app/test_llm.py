@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.llm import Delta, Model, ModelError, Question, _DoneError, _Speech
+from app.llm import Model, Question
+from app.speech import MAX_WHOLE, Delta, DoneError, ModelError, Speech
 from tests.support.raw_http import playing, read_request, says
 
 QUESTION = Question("scripted", [("user", "How high is the river?")], None)
@@ -24,6 +25,10 @@ EVENTS = (
     'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
     'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
     "data: [DONE]\n\n"
+).encode()
+WHOLE = (
+    '{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Grüße, river"},'
+    '"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}'
 ).encode()
 
 
@@ -95,17 +100,32 @@ async def test_a_compressed_stream() -> None:
         check(await ask(url))
 
 
-async def test_a_provider_that_does_not_stream() -> None:
-    """One that ignores `stream` and sends its whole answer gives one delta with everything."""
-    body = (
-        '{"object":"chat.completion","choices":[{"message":{"role":"assistant","content":"Grüße, river"},'
-        '"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}'
-    ).encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    async with playing(says(head + body)) as url:
+@pytest.mark.parametrize("kind", [b"application/json", b"text/plain", b"text/event-stream"])
+async def test_a_provider_that_does_not_stream(kind: bytes) -> None:
+    """One that ignores `stream` and sends its whole answer, whatever it calls it, gives one delta with everything."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % kind
+    async with playing(says(head, WHOLE[:30], WHOLE[30:])) as url:
         deltas = await ask(url)
     assert len(deltas) == 1
     check(deltas)
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"application/x-ndjson", b""])
+async def test_a_stream_by_another_name(kind: bytes) -> None:
+    """Events are heard as they come, whatever the provider calls them."""
+    async with playing(says(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % kind, EVENTS, keep_open=True)) as url:
+        check(await ask(url))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [EVENTS[: EVENTS.index(b"\n\ndata: [DONE]")], b"\xef\xbb\xbf" + EVENTS[EVENTS.index(b"data:{") :]],
+    ids=["no-last-line-break", "byte-order-mark"],
+)
+async def test_the_edges_of_a_stream(body: bytes) -> None:
+    """Neither a last line that nothing ends nor what stands before the first loses a word."""
+    async with playing(says(STREAM + b"\r\n", body)) as url:
+        check(await ask(url))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +135,11 @@ async def test_a_provider_that_does_not_stream() -> None:
         (b'data: {"choices": oops}\n\n', "upstream", True),
         (b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n', "upstream", True),
         (b'data: {"error": {"message": "overloaded"}}\n\n', "upstream", True),
+        (WHOLE[:-9], "upstream", True),
         (b"data: " + b"x" * (1 << 21), "upstream", False),
+        (b"{" + b" " * (MAX_WHOLE + (1 << 20)), "upstream", False),
     ],
-    ids=["cut", "garbage", "no UTF-8", "error-in-the-stream", "endless-line"],
+    ids=["cut", "garbage", "no UTF-8", "error-in-the-stream", "cut-whole", "endless-line", "endless-whole"],
 )
 async def test_a_stream_that_goes_wrong(body: bytes, code: str, retryable: bool) -> None:
     """Each ends with an error that says whether asking again may help."""
@@ -157,11 +179,12 @@ PIECES = st.one_of(
 def heard(*reads: bytes) -> tuple[str, str]:
     """What is heard of an answer that comes in these reads, and how it ends."""
     deltas = list[Delta]()
-    speech = _Speech(deltas.append)
+    speech = Speech(deltas.append)
     try:
         for read in reads:
             speech.take(read)
-    except (ModelError, _DoneError) as end:
+        speech.end()
+    except (ModelError, DoneError) as end:
         ending = f"{type(end).__name__} {end}"
     else:
         ending = "open"

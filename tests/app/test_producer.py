@@ -11,9 +11,9 @@ import redis
 
 from app.attempt_ends import CancelledByUserError
 from app.generation import Services
-from app.llm import Delta, Hear, ModelError
 from app.producer import WAITING_CHARACTERS, Producer, Store
 from app.settings import Settings
+from app.speech import Delta, Hear, ModelError
 from app.streaming.backends import NAMES
 from app.streaming.contract import Chunk, ChunkType, decode
 from ops.stack import Stack

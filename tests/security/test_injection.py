@@ -8,8 +8,9 @@ from time import time_ns
 import pytest
 
 from app.generation import generate
-from app.llm import Model, ModelError, Question
+from app.llm import Model, Question
 from app.settings import Settings
+from app.speech import ModelError
 from ops.stack import Stack
 from tests.security.conftest import KEYS, METRICS_TOKEN, Guarded
 from tests.support.client import text_of
