@@ -10,6 +10,8 @@ import httpx2
 
 BUFFER_BYTES = 1 << 18
 """A reader that leaves more than this unread pauses the socket."""
+MAX_HEAD = 1 << 16
+"""Bytes of a response before its body, interim heads included. No read timeout would end an endless one."""
 Take = Callable[[bytes], "asyncio.Future[None] | None"]
 """Gets bytes of a body; when it gives a future, no more is read until that is done."""
 
@@ -104,7 +106,7 @@ class Connection(asyncio.Protocol):
     def _exchange(self, read_s: float | None) -> None:
         self._read_s = read_s
         self._parser = httptools.HttpResponseParser(self)
-        self._parts, self._buffered = list[bytes](), 0
+        self._parts, self._buffered, self._head_bytes = list[bytes](), 0, 0
         self._take = self._fault = None
         self._has_head = self._complete = self._keep_alive = self._is_sized = False
 
@@ -155,10 +157,14 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(httpx2.RemoteProtocolError(f"the server does not speak HTTP: {error}"))
             return
-        if self._take is None or self._complete or self._fault is not None:
-            self._wake()
-        else:
+        if self._take is not None and not self._complete and self._fault is None:
             self._read_at = self._loop.time()
+            return
+        if not self._has_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._fail(httpx2.RemoteProtocolError("the server sent a head of over 64 KiB"))
+        self._wake()
 
     def pause_writing(self) -> None:
         """Hold the request: the server takes it too slowly."""

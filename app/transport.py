@@ -12,10 +12,14 @@ import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from functools import cached_property
+from math import inf
 
 import httpx2
 
 from app.connection import Connection, Take, limited
+
+MAX_ERROR = 1 << 16
+"""Bytes that are read of the body of an error or a redirect, which the asker reads whole; what follows is dropped."""
 
 Origin = tuple[bytes, bytes, int | None]
 
@@ -103,7 +107,9 @@ class Body(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         connection = self._connection
-        while data := await connection.read():
+        left = MAX_ERROR if connection.status >= 300 else inf
+        while left > 0 and (data := await connection.read()):
+            left -= len(data)
             yield data
 
     async def deliver(self, take: Take) -> None:

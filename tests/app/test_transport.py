@@ -1,6 +1,7 @@
 """The lean transport keeps the promises of the one it stands in for, towards servers good and bad."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,7 @@ import pytest
 import trustme
 
 from app.connection import BUFFER_BYTES
-from app.transport import LeanTransport
+from app.transport import MAX_ERROR, LeanTransport
 from tests.support.raw_http import playing, read_request, says
 from tests.support.waiting import until_awaited
 
@@ -97,6 +98,48 @@ async def test_a_broken_answer_is_an_error_never_a_short_body(
     async with playing(says(*pieces)) as url:
         with pytest.raises(httpx2.RemoteProtocolError, match=broken):
             await http.post(url, content=b"question")
+
+
+async def keep_sending(piece: bytes, head: bytes, writer: asyncio.StreamWriter) -> None:
+    """Send a piece again and again, for as long as anybody takes it."""
+    writer.write(head)
+    while not writer.is_closing():
+        writer.write(piece)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [(OK, b"X-More: of the same\r\n" * 100), (OK + b"X-Long: ", b"x" * 1000), (b"", b"HTTP/1.1 103 Hint\r\n\r\n" * 50)],
+    ids=["headers", "one-header", "interim-heads"],
+)
+async def test_an_endless_head_is_an_error(http: httpx2.AsyncClient, head: bytes, piece: bytes) -> None:
+    """It keeps talking, so that no timeout would end it."""
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await keep_sending(piece, head, writer)
+
+    async with playing(play) as url, asyncio.timeout(5):
+        with pytest.raises(httpx2.RemoteProtocolError, match="head of over 64 KiB"):
+            await http.get(url)
+
+
+async def test_no_more_than_the_beginning_of_an_error_is_read(http: httpx2.AsyncClient) -> None:
+    """Its connection goes with the rest."""
+    closed = asyncio.Event()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        with contextlib.suppress(ConnectionError):
+            await keep_sending(b"x" * 1000, b"HTTP/1.1 400 Bad Request\r\n\r\n", writer)
+        closed.set()
+
+    async with playing(play) as url, asyncio.timeout(5):
+        response = await http.get(url)
+        await closed.wait()
+    assert response.status_code == 400
+    assert MAX_ERROR <= len(response.content) < MAX_ERROR + 8 * BUFFER_BYTES
 
 
 async def test_a_silent_server_runs_into_the_read_timeout(http: httpx2.AsyncClient) -> None:
