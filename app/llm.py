@@ -1,7 +1,8 @@
 """OpenAI-compatible streaming: the SDK makes the request, the response is read as bytes (`app.speech`)."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -10,9 +11,11 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from app.speech import DoneError, Hear, ModelError, Speech
+from app.speech import DoneError, Hear, ModelError, Speech, TooLongError
 from app.telemetry.logs import quoted
 from app.transport import LeanTransport
+
+log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 10_000
 """Requests in flight: above what one process can stream, so that `STREAMGAUGE_WORKER_CONCURRENCY` is the bound."""
@@ -30,13 +33,15 @@ class Question:
 class Model:
     """A client for one OpenAI-compatible server, shared by every stream of the process."""
 
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        self._client = client
+    def __init__(self, client: openai.AsyncOpenAI, max_chars: int) -> None:
+        self._client, self._max_chars = client, max_chars
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float) -> AsyncIterator["Model"]:
-        """Own the HTTP connections for the length of the block."""
+    async def connect(
+        cls, *, base_url: str, api_key: str, connect_s: float, stall_s: float, max_chars: int
+    ) -> AsyncIterator["Model"]:
+        """Own the HTTP connections for the length of the block. An answer of over `max_chars` is cut there."""
         timeout = httpx2.Timeout(stall_s, connect=connect_s)
         http = openai.DefaultAsyncHttpxClient(
             timeout=timeout,
@@ -46,15 +51,16 @@ class Model:
         async with openai.AsyncOpenAI(
             base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2, http_client=http
         ) as client:
-            yield cls(client)
+            yield cls(client, max_chars)
 
     async def answer(self, question: Question, hear: Hear) -> None:
         """Let `hear` have the answer's deltas as they arrive, and return at its end. Raises `ModelError`.
 
         `hear` is called in the socket's own callback and must not wait. The last deltas carry finish reason and usage.
+        An answer that is too long ends by `length`, as it does at the model's own bound, and the model is left.
         """
-        speech = Speech(hear)
-        with _model_errors(), contextlib.suppress(DoneError):
+        speech = Speech(hear, self._max_chars)
+        with _model_errors(), _ending_well(self._max_chars):
             async with self._client.chat.completions.with_streaming_response.create(
                 model=question.model,
                 messages=[],  # see `_turns`
@@ -84,6 +90,16 @@ def _turns(history: Sequence[tuple[str, str]]) -> list[ChatCompletionMessagePara
         {"role": "assistant", "content": content} if role == "assistant" else {"role": "user", "content": content}
         for role, content in history
     ]
+
+
+@contextlib.contextmanager
+def _ending_well(max_chars: int) -> Iterator[None]:
+    try:
+        yield
+    except DoneError:
+        pass
+    except TooLongError:
+        log.warning("an answer was ended at STREAMGAUGE_MAX_ANSWER_CHARS=%d", max_chars)
 
 
 async def _hear_out(response: openai.AsyncAPIResponse[Any], speech: Speech) -> None:

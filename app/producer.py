@@ -57,7 +57,7 @@ class Producer:
 
     One append is under way at a time; what the model says meanwhile shares the next chunk. While all is well no task
     wakes up for a chunk: a delta begins an append in the model's callback, and the store's answer ends it in its own. A
-    task settles the rest, such as a lost reply. It holds the whole log (an answer is small), so that the safe backend
+    task settles the rest, such as a lost reply. It holds the whole log (an answer is bounded), so that the safe backend
     can take the stream over from index 0.
     """
 

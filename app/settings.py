@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     grafana_token: str = Field("", repr=False)
     max_content_chars: int = Field(32_000, gt=0)
     max_tokens: int = Field(100_000, gt=0)
+    max_answer_chars: int = Field(2_000_000, gt=0)
+    """Twenty for each token that a message may ask for by default: far above what models say of themselves."""
     database_pool: int = Field(20, gt=0)
 
     polling_interval_s: float = Field(0.1, gt=0, le=10)

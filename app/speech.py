@@ -51,6 +51,10 @@ class DoneError(Exception):
     """The provider has said `[DONE]`: whatever follows is no part of the answer."""
 
 
+class TooLongError(Exception):
+    """The answer is as long as one may be, and was ended."""
+
+
 class _NoChunkError(ModelError):
     """A line can't be decoded."""
 
@@ -86,8 +90,9 @@ class Speech:
     Which of the two it is tells the first byte that says something, not what the provider's headers call it.
     """
 
-    def __init__(self, hear: Hear) -> None:
+    def __init__(self, hear: Hear, max_chars: int) -> None:
         self._hear, self._rest, self._whole = hear, b"", bytearray()
+        self._left = max_chars
         self._is_events = self.finished = False
 
     def take(self, data: bytes) -> "asyncio.Future[None] | None":
@@ -128,7 +133,12 @@ class Speech:
         if event == b"[DONE]":
             raise DoneError
         delta = _delta(event)
-        self.finished = self.finished or delta.finish_reason is not None
+        if delta.finish_reason is not None:
+            self.finished = True
+        self._left -= len(delta.text)
+        if self._left < 0:
+            self._hear(Delta(delta.text[: self._left], delta.ts_ns, "length"))
+            raise TooLongError
         return self._hear(delta) if delta.text or delta.finish_reason or delta.usage else None
 
 

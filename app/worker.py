@@ -48,6 +48,7 @@ async def open_services() -> AsyncIterator[None]:
                 api_key=settings.openai_api_key,
                 connect_s=settings.model_connect_s,
                 stall_s=settings.model_stall_s,
+                max_chars=settings.max_answer_chars,
             ) as model,
         ):
             metrics.WORKER_SLOTS.set(settings.worker_concurrency)

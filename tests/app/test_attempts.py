@@ -122,12 +122,25 @@ async def test_a_failure_that_was_committed_is_told_as_it_was(system: Stack, bac
     assert (end["chunk_type"], end["code"], end["retryable"]) == ("failed", "upstream", False)
 
 
-async def asked(services: Services, backend: str) -> UUID:
+async def asked(services: Services, backend: str, script: str = "scripted") -> UUID:
     """Post a question, and give the task, which nobody has taken yet."""
     conversation = await services.records.add_conversation(None)
-    posted = await services.records.post(conversation.id, "hello", "scripted", None, backend, 60)
+    posted = await services.records.post(conversation.id, "hello", script, None, backend, 60)
     assert posted is not None
     return posted.task_id
+
+
+async def test_an_answer_that_is_too_long_ends_as_one_that_ran_into_its_bound(system: Stack) -> None:
+    """What was said until then is the message, whole, and asking again is not called for."""
+    settings = settings_of(system, max_answer_chars=40)
+    async with producing(settings) as services, serving(settings) as client:
+        task_id = await asked(services, "pubsub", "scripted?ttft=0&gap=0&chunks=60")
+        await services.backends.writers["pubsub"].create(task_id)
+        await generate(services, task_id, time_ns())
+        events = await client.whole(str(task_id))
+    end = events[-1].record
+    assert (end["chunk_type"], end["finish_reason"]) == ("done", "length")
+    assert len(text_of(events)) == 40
 
 
 class Unwritable:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.llm import Model, Question
-from app.speech import MAX_WHOLE, Delta, DoneError, ModelError, Speech
+from app.speech import MAX_WHOLE, Delta, DoneError, ModelError, Speech, TooLongError
 from tests.support.raw_http import playing, read_request, says
 
 QUESTION = Question("scripted", [("user", "How high is the river?")], None)
@@ -32,12 +32,12 @@ WHOLE = (
 ).encode()
 
 
-def connect(url: str) -> contextlib.AbstractAsyncContextManager[Model]:
-    return Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1)
+def connect(url: str, max_chars: int = 100_000) -> contextlib.AbstractAsyncContextManager[Model]:
+    return Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1, max_chars=max_chars)
 
 
-async def ask(url: str) -> list[Delta]:
-    async with connect(url) as model:
+async def ask(url: str, max_chars: int = 100_000) -> list[Delta]:
+    async with connect(url, max_chars) as model:
         deltas = list[Delta]()
         await model.answer(QUESTION, deltas.append)
         return deltas
@@ -128,6 +128,33 @@ async def test_the_edges_of_a_stream(body: bytes) -> None:
         check(await ask(url))
 
 
+async def test_an_answer_that_does_not_end_is_ended() -> None:
+    """At the longest that one may be, as at a model's own bound; the model need not go on, as nobody hears it."""
+    left = asyncio.Event()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(STREAM + b"\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b'data: {"choices":[{"delta":{"content":"again "}}]}\n\n')
+                await writer.drain()
+        left.set()
+
+    async with playing(play) as url, asyncio.timeout(5):
+        deltas = await ask(url, max_chars=1000)
+        await left.wait()
+    assert "".join(delta.text for delta in deltas) == ("again " * 200)[:1000]
+    assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["length"]
+
+
+async def test_a_whole_answer_that_is_too_long_is_cut() -> None:
+    """One of just the longest length is not."""
+    async with playing(says(STREAM + b"\r\n", WHOLE)) as url:
+        assert [(delta.text, delta.finish_reason) for delta in await ask(url, max_chars=5)] == [(TEXT[:5], "length")]
+        assert [(delta.text, delta.finish_reason) for delta in await ask(url, max_chars=len(TEXT))] == [(TEXT, "stop")]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "retryable"),
     [
@@ -179,12 +206,12 @@ PIECES = st.one_of(
 def heard(*reads: bytes) -> tuple[str, str]:
     """What is heard of an answer that comes in these reads, and how it ends."""
     deltas = list[Delta]()
-    speech = Speech(deltas.append)
+    speech = Speech(deltas.append, max_chars=3)
     try:
         for read in reads:
             speech.take(read)
         speech.end()
-    except (ModelError, DoneError) as end:
+    except (ModelError, DoneError, TooLongError) as end:
         ending = f"{type(end).__name__} {end}"
     else:
         ending = "open"

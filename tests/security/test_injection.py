@@ -33,7 +33,7 @@ ELSEWHERE = (
 
 
 def connect(url: str) -> contextlib.AbstractAsyncContextManager[Model]:
-    return Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1)
+    return Model.connect(base_url=f"{url}/v1", api_key="none", connect_s=5, stall_s=1, max_chars=100_000)
 
 
 def says_nasty(requests: list[bytes]) -> Play:

@@ -50,6 +50,7 @@ async def producing(settings: Settings) -> AsyncIterator[generation.Services]:
         api_key=settings.openai_api_key,
         connect_s=settings.model_connect_s,
         stall_s=settings.model_stall_s,
+        max_chars=settings.max_answer_chars,
     )
     async with open_services(settings) as services, model as connected:
         yield generation.Services(settings, services.records, services.backends, connected, Leaving())
