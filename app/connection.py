@@ -16,6 +16,10 @@ Take = Callable[[bytes], "asyncio.Future[None] | None"]
 """Gets bytes of a body; when it gives a future, no more is read until that is done."""
 
 
+class HeardOutError(Exception):
+    """Raised by a `Take` that wants no more of a body, whose end is near."""
+
+
 class Connection(asyncio.Protocol):
     """One connection, which carries one exchange at a time."""
 
@@ -33,6 +37,11 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         self._exchange(None)
         self._complete = True
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the reader has all that it wanted, and the body's end may follow by itself."""
+        return isinstance(self._fault, HeardOutError) and not self._complete and self._is_sized
 
     @property
     def is_reusable(self) -> bool:
@@ -67,7 +76,7 @@ class Connection(asyncio.Protocol):
         """Hand what comes of the body to `take`, which must not wait; return at the end. Raises what `take` raised."""
         come = b"".join(self._parts)
         self._parts.clear()
-        self._take = take
+        self._take, self._fault = take, None
         if self._buffered > BUFFER_BYTES:
             self._transport.resume_reading()
         self._buffered = 0
@@ -98,6 +107,14 @@ class Connection(asyncio.Protocol):
         self._held, self._read_at = False, self._loop.time()
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    async def read_out(self, seconds: float) -> None:
+        """Let the little that is left of a body go by, so that the connection may be used again; else close it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.deliver(_ignore)
+        except (TimeoutError, httpx2.TransportError):
+            self.close()
 
     def close(self) -> None:
         """Close at once; what is under way is lost."""
@@ -219,6 +236,10 @@ class Connection(asyncio.Protocol):
         """Know that the exchange is over."""
         if self._has_head:
             self._complete, self._keep_alive = True, self._parser.should_keep_alive()
+
+
+def _ignore(_data: bytes) -> None:
+    """Take a piece of a body that nobody wants."""
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from app.connection import HeardOutError
 from app.telemetry.logs import quoted
 
 MAX_LINE = 1 << 20
@@ -47,7 +48,7 @@ class ModelError(Exception):
         self.code, self.retryable, self.status, self.retries = code, retryable, status, retries
 
 
-class DoneError(Exception):
+class DoneError(HeardOutError):
     """The provider has said `[DONE]`: whatever follows is no part of the answer."""
 
 

@@ -21,6 +21,9 @@ from app.connection import Connection, Take, limited
 MAX_ERROR = 1 << 16
 """Bytes that are read of the body of an error or a redirect, which the asker reads whole; what follows is dropped."""
 
+END_S = 0.5
+"""For a body's end to follow the word that nothing follows: usually it is the next packet."""
+
 Origin = tuple[bytes, bytes, int | None]
 
 
@@ -38,6 +41,7 @@ class LeanTransport(httpx2.AsyncBaseTransport):
         self._slots = asyncio.Semaphore(max_connections)
         self._idle = defaultdict[Origin, deque[Connection]](deque)
         self._open = set[Connection]()
+        self._ending = set[asyncio.Task[None]]()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request and give its response as soon as the head is there; the body follows as it comes."""
@@ -60,6 +64,7 @@ class LeanTransport(httpx2.AsyncBaseTransport):
         """Close every connection."""
         for connection in list(self._open):
             connection.close()
+        await asyncio.gather(*self._ending)
         while self._open:
             await asyncio.wait([connection.lost for connection in self._open])
             self._open = {connection for connection in self._open if not connection.lost.done()}
@@ -92,6 +97,19 @@ class LeanTransport(httpx2.AsyncBaseTransport):
         self._slots.release()
         if connection is None:
             return
+        if origin and connection.is_ending:
+            task = asyncio.create_task(self._read_out(connection, origin))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        else:
+            self._keep(connection, origin)
+
+    async def _read_out(self, connection: Connection, origin: Origin) -> None:
+        """Keep a connection whose answer was heard out as soon as its body ends; whoever asked does not wait for it."""
+        await connection.read_out(END_S)
+        self._keep(connection, origin)
+
+    def _keep(self, connection: Connection, origin: Origin | None) -> None:
         if origin and connection.is_reusable and len(self._idle[origin]) < self._max_idle:
             self._idle[origin].append(connection)
         else:
@@ -113,11 +131,14 @@ class Body(httpx2.AsyncByteStream):
             yield data
 
     async def deliver(self, take: Take) -> None:
-        """Hand each piece to `take` as it comes, and return at the body's end. Raises what `take` raised."""
+        """Hand each piece to `take` as it comes, and return at the body's end. Raises what `take` raised.
+
+        `HeardOutError` says that nothing more is wanted, so that the connection can be kept when the body ends soon.
+        """
         await self._connection.deliver(take)
 
     async def aclose(self) -> None:
-        """Let the connection go: back to the idle ones when the body was read to its end."""
+        """Let the connection go: back to the idle ones if the body was read to its end, or was heard out and ends soon."""
         if not self._closed:
             self._closed = True
             self._transport._release(self._connection, self._origin)

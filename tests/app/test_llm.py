@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.llm import Model, Question
 from app.speech import MAX_WHOLE, Delta, DoneError, ModelError, Speech, TooLongError
 from tests.support.raw_http import playing, read_request, says
+from tests.support.waiting import until_awaited
 
 QUESTION = Question("scripted", [("user", "How high is the river?")], None)
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -90,6 +91,33 @@ async def test_a_stream_cut_at_every_byte() -> None:
     pieces = [EVENTS[at : at + 1] for at in range(len(EVENTS))]
     async with playing(says(STREAM + b"\r\n", *pieces)) as url:
         check(await ask(url))
+
+
+async def test_answers_share_a_connection() -> None:
+    """Though their bodies end a moment after `[DONE]`, as most providers' do."""
+    connections = 0
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await read_request(reader)
+                head = STREAM + b"Transfer-Encoding: chunked\r\n\r\n"
+                writer.write(head + b"%x\r\n%b\r\n" % (len(EVENTS), EVENTS))
+                await asyncio.sleep(0.02)  # what is tested: the end comes later
+                writer.write(b"0\r\n\r\n")
+
+    async with playing(play) as url, connect(url) as model:
+
+        async def is_kept() -> bool:
+            deltas = list[Delta]()
+            before = connections
+            await model.answer(QUESTION, deltas.append)
+            check(deltas)
+            return connections == before
+
+        await until_awaited(is_kept, "an answer comes over the connection of the one before")
 
 
 async def test_a_compressed_stream() -> None:

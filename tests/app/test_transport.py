@@ -63,24 +63,6 @@ async def test_a_stream_is_handed_on_as_it_comes(http: httpx2.AsyncClient) -> No
     assert read == [b"one", b"two", b"end"]
 
 
-async def test_a_connection_is_used_again_when_its_answer_was_read_to_the_end(http: httpx2.AsyncClient) -> None:
-    """And never after an answer that was left in the middle."""
-    connections = 0
-
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await says(OK + b"Content-Length: 5\r\n\r\nhello", keep_open=True)(reader, writer)
-
-    async with playing(play) as url:
-        assert [(await http.get(url)).content for _ in range(3)] == [b"hello"] * 3
-        assert connections == 1
-        async with http.stream("GET", url):
-            pass  # the body is left unread
-        await http.get(url)
-        assert connections == 2
-
-
 @pytest.mark.parametrize(
     ("pieces", "broken"),
     [
