@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -27,6 +28,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self.status, self.headers = 0, list[tuple[bytes, bytes]]()
+        self.idle_since = 0.0
         self._error: httpx2.TransportError | None = None
         self._take: Take | None = None
         self._fault: Exception | None = None
@@ -164,8 +166,9 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Begin, and let the system find out when the other end is gone for good."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the base class
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and wake the reader once if it must know."""

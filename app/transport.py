@@ -24,6 +24,11 @@ MAX_ERROR = 1 << 16
 END_S = 0.5
 """For a body's end to follow the word that nothing follows: usually it is the next packet."""
 
+KEEP_S = 4.0
+"""An idle connection is kept below the 5 s after which many servers close theirs, and any NAT's patience."""
+RETRIES = "x-stainless-retry-count"
+"""The SDK's header: how often it has sent this request before."""
+
 Origin = tuple[bytes, bytes, int | None]
 
 
@@ -33,11 +38,14 @@ class LeanTransport(httpx2.AsyncBaseTransport):
     Args:
         max_connections: requests in flight at most; one more waits for the request's `pool` timeout.
         max_idle: connections kept for reuse, per origin.
+        keep_s: how long each is kept.
         tls: how servers are verified; by default as httpx2 does.
     """
 
-    def __init__(self, *, max_connections: int, max_idle: int = 100, tls: ssl.SSLContext | None = None) -> None:
-        self._given_tls, self._max_idle = tls, max_idle
+    def __init__(
+        self, *, max_connections: int, max_idle: int = 100, keep_s: float = KEEP_S, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._given_tls, self._max_idle, self._keep_s = tls, max_idle, keep_s
         self._slots = asyncio.Semaphore(max_connections)
         self._idle = defaultdict[Origin, deque[Connection]](deque)
         self._open = set[Connection]()
@@ -51,7 +59,11 @@ class LeanTransport(httpx2.AsyncBaseTransport):
             await self._slots.acquire()
         connection = None
         try:
-            connection = await self._connection(request.url, timeouts.get("connect"))
+            if (
+                request.headers.get(RETRIES, "0") == "0"
+            ):  # what failed once may have failed by a connection that was kept
+                connection = self._kept(_origin(request.url))
+            connection = connection or await self._connect(request.url, timeouts.get("connect"))
             await connection.send(message, timeouts.get("read"), timeouts.get("write"))
         except BaseException:
             self._release(connection, None)
@@ -75,12 +87,18 @@ class LeanTransport(httpx2.AsyncBaseTransport):
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    async def _connection(self, url: httpx2.URL, timeout_s: float | None) -> Connection:
-        idle = self._idle[_origin(url)]
+    def _kept(self, origin: Origin) -> Connection | None:
+        """Give the connection that was used last, and close those that may be forgotten at their other end."""
+        idle, too_old = self._idle[origin], asyncio.get_running_loop().time() - self._keep_s
+        while idle and idle[0].idle_since <= too_old:
+            idle.popleft().close()
         while idle:
             connection = idle.pop()
             if connection.is_reusable:
                 return connection
+        return None
+
+    async def _connect(self, url: httpx2.URL, timeout_s: float | None) -> Connection:
         tls = self._tls if url.scheme == "https" else None
         port = url.port or (443 if tls else 80)
         late = httpx2.ConnectTimeout(f"no connection to {url.host}:{port} in {timeout_s} s")
@@ -111,6 +129,7 @@ class LeanTransport(httpx2.AsyncBaseTransport):
 
     def _keep(self, connection: Connection, origin: Origin | None) -> None:
         if origin and connection.is_reusable and len(self._idle[origin]) < self._max_idle:
+            connection.idle_since = asyncio.get_running_loop().time()
             self._idle[origin].append(connection)
         else:
             connection.close()
@@ -138,7 +157,7 @@ class Body(httpx2.AsyncByteStream):
         await self._connection.deliver(take)
 
     async def aclose(self) -> None:
-        """Let the connection go: back to the idle ones if the body was read to its end, or was heard out and ends soon."""
+        """Let the connection go: back to the idle ones if the body was read to its end, or heard out and ends soon."""
         if not self._closed:
             self._closed = True
             self._transport._release(self._connection, self._origin)

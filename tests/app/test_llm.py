@@ -120,6 +120,32 @@ async def test_answers_share_a_connection() -> None:
         await until_awaited(is_kept, "an answer comes over the connection of the one before")
 
 
+async def test_connections_that_nobody_answers_any_more_cost_one_try() -> None:
+    """However many were kept: the next try makes its own. A NAT or a balancer forgets them without closing them."""
+    whole = STREAM + b"Content-Length: %d\r\n\r\n" % len(EVENTS) + EVENTS
+    together = asyncio.Barrier(5)
+    is_old, in_vain = False, 0
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal in_vain
+        await read_request(reader)
+        if not is_old:
+            await together.wait()
+        writer.write(whole)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await read_request(reader)
+            in_vain += 1
+            await asyncio.Event().wait()
+
+    async with playing(play) as url, connect(url) as model:
+        await asyncio.gather(*[model.answer(QUESTION, lambda _: None) for _ in range(5)])
+        is_old = True
+        deltas = list[Delta]()
+        await model.answer(QUESTION, deltas.append)
+    check(deltas)
+    assert in_vain == 1
+
+
 async def test_a_compressed_stream() -> None:
     """A proxy on the way may compress what it passes on."""
     body = gzip.compress(EVENTS)

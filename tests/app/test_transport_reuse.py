@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -10,6 +11,7 @@ import pytest
 from app.connection import HeardOutError
 from app.transport import END_S, LeanTransport
 from tests.support.raw_http import playing, read_request, says
+from tests.support.waiting import until_awaited
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -106,3 +108,33 @@ async def test_a_transport_that_closes_waits_for_no_end() -> None:
             await hear_out(http, url)
             before = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - before < END_S / 2
+
+
+async def test_a_connection_is_not_kept_for_ever() -> None:
+    """One that was idle too long is closed instead of used: what lies between may have forgotten it without a word."""
+    connections, closed = 0, 0
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections, closed
+        connections += 1
+        await says(OK + b"Content-Length: 5\r\n\r\nhello", keep_open=True)(reader, writer)
+        closed += 1
+
+    async def all_but_one_are_closed() -> bool:
+        return closed == connections - 1
+
+    transport = LeanTransport(max_connections=1, keep_s=0)
+    async with playing(play) as url, httpx2.AsyncClient(transport=transport) as http:
+        for _ in range(3):
+            assert (await http.get(url)).content == b"hello"
+        await until_awaited(all_but_one_are_closed, "the older connections are closed")
+        assert connections == 3
+
+
+async def test_the_system_watches_a_silent_connection(transport: LeanTransport, http: httpx2.AsyncClient) -> None:
+    """By TCP's own keep-alive."""
+    async with playing(says(OK + b"Content-Length: 5\r\n\r\nhello", keep_open=True)) as url:
+        await http.get(url)
+        (connection,) = transport._open
+        used = connection._transport.get_extra_info("socket")
+        assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
