@@ -60,27 +60,33 @@ class _NoChunkError(ModelError):
     """A line can't be decoded."""
 
 
+class _Part(msgspec.Struct):
+    """What a list of content holds; parts that have no text, such as what a model thinks, are no part of the answer."""
+
+    text: str | None = None
+
+
 class _Text(msgspec.Struct):
-    content: str | None = None
+    content: str | list[_Part] | None = None
 
 
 class _Choice(msgspec.Struct):
     delta: _Text | None = None
     message: _Text | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    finish_reason: Any = None
 
 
 class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: dict[str, Any] | str | None = None
+    """A chunk. Only of the text must the type be right: whatever else a provider gets wrong spoils no answer."""
 
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+MAX_TOKENS = 1 << 53
+"""Beyond this a count of tokens is none, and JSON's readers disagree about it."""
 
 _event = msgspec.json.Decoder(_Event).decode
 
@@ -134,7 +140,7 @@ class Speech:
         if event == b"[DONE]":
             raise DoneError
         delta = _delta(event)
-        if delta.finish_reason is not None:
+        if delta.finish_reason:
             self.finished = True
         self._left -= len(delta.text)
         if self._left < 0:
@@ -148,18 +154,33 @@ def _delta(line: bytes) -> Delta:
     try:
         event = _event(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not line:
+            return Delta("", now)
         raise _NoChunkError(f"the model sent a line that is no chunk: {quoted(line[:80])}", retryable=True) from error
-    if event.error is not None:
+    if event.error:
         raise ModelError(f"the model reported an error: {quoted(str(event.error))}", retryable=True)
-    usage = msgspec.structs.asdict(event.usage) if event.usage else None
+    usage = _usage(event.usage) if event.usage else None
     if not event.choices:
         return Delta("", now, usage=usage)
     choice = event.choices[0]
     said = choice.delta or choice.message
     text, reason = said.content if said else None, choice.finish_reason
+    if isinstance(text, list):
+        text = "".join(part.text or "" for part in text)
     return Delta(
         text.replace(NUL, REPLACEMENT) if text else "",
         now,
-        reason.replace(NUL, REPLACEMENT) if reason else reason,
+        str(reason).replace(NUL, REPLACEMENT) if reason else None,
         usage,
     )
+
+
+def _usage(said: Any) -> dict[str, int] | None:
+    """Read what the provider counted, as far as it is numbers."""
+    if not isinstance(said, dict):
+        return None
+    counts = {name: said.get(name) for name in USAGE}
+    return {
+        name: int(count) if isinstance(count, int | float) and 0 <= count < MAX_TOKENS else 0
+        for name, count in counts.items()
+    }

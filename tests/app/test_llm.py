@@ -7,11 +7,9 @@ import json
 import time
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from app.llm import Model, Question
-from app.speech import MAX_WHOLE, Delta, DoneError, ModelError, Speech, TooLongError
+from app.speech import MAX_WHOLE, Delta, ModelError
 from tests.support.raw_http import playing, read_request, says
 from tests.support.waiting import until_awaited
 
@@ -245,40 +243,3 @@ async def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     async with playing(says(STREAM + b"\r\n", EVENTS)) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy)
         check(await ask("http://model.invalid"))
-
-
-PIECES = st.one_of(
-    st.binary(max_size=30),
-    st.sampled_from([
-        b"data: ", b"\n", b"\n\n", b"data: [DONE]\n", b": a comment\n", b'{"choices": [{"delta": {"content": "',
-        b'data: {"choices": [{"delta": {"content": "a\\u0000\\ud83c\\udf0a"}, "finish_reason": null}]}\n', b'"}}]}\n',
-        b'data: {"choices": [], "usage": {"total_tokens": 1e400}}\n', b'data: {"choices": [null]}\n', b"data: 7\n",
-    ]),
-)  # fmt: skip
-
-
-def heard(*reads: bytes) -> tuple[str, str]:
-    """What is heard of an answer that comes in these reads, and how it ends."""
-    deltas = list[Delta]()
-    speech = Speech(deltas.append, max_chars=3)
-    try:
-        for read in reads:
-            speech.take(read)
-        speech.end()
-    except (ModelError, DoneError, TooLongError) as end:
-        ending = f"{type(end).__name__} {end}"
-    else:
-        ending = "open"
-    return "".join(delta.text for delta in deltas), ending
-
-
-@settings(max_examples=200)
-@given(pieces=st.lists(PIECES, max_size=8), cut=st.integers(0, 200))
-@example(pieces=[b"data: " + b"[" * 100_000 + b"\n"], cut=9)  # deeper than a decoder goes
-def test_whatever_a_provider_sends_is_heard_or_its_own_fault(pieces: list[bytes], cut: int) -> None:
-    """No other error, wherever the reads fall, and nothing that PostgreSQL can't hold."""
-    body = b"".join(pieces)
-    text, _ = whole = heard(body)
-    assert heard(body[:cut], body[cut:]) == whole
-    assert "\0" not in text
-    text.encode()  # no half of a pair
