@@ -13,12 +13,14 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from app.speech import DoneError, Hear, ModelError, Speech, TooLongError
 from app.telemetry.logs import quoted
-from app.transport import LeanTransport
+from app.transport import RETRIES, LeanTransport
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 10_000
 """Requests in flight: above what one process can stream, so that `STREAMGAUGE_WORKER_CONCURRENCY` is the bound."""
+KINDS = ("text/event-stream", "application/json")
+"""What answers are called; other names are taken as well, if an answer comes by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Model:
             ) as response:
                 await _hear_out(response, speech)
             if not speech.finished:
-                raise ModelError("the model's connection closed in mid-answer", retryable=True)
+                raise _unfinished(response.headers.get("content-type", ""), speech)
 
 
 def _transport(base_url: str) -> LeanTransport | None:
@@ -114,8 +116,17 @@ async def _hear_out(response: openai.AsyncAPIResponse[Any], speech: Speech) -> N
     speech.end()
 
 
+def _unfinished(kind: str, speech: Speech) -> ModelError:
+    """Tell an answer that was cut from a page that is no answer, such as a login's."""
+    if speech.is_silent and not kind.startswith(KINDS):
+        return ModelError(
+            f"the model answered with {kind[:80]!r}, which is no answer; check OPENAI_BASE_URL", retryable=False
+        )
+    return ModelError("the model's connection closed in mid-answer", retryable=True)
+
+
 @contextlib.contextmanager
-def _model_errors() -> Any:
+def _model_errors() -> Iterator[None]:
     try:
         yield
     except openai.APITimeoutError as error:
@@ -123,24 +134,34 @@ def _model_errors() -> Any:
         raise ModelError("the model did not answer in time", code="timeout", retryable=True, retries=retries) from error
     except openai.APIStatusError as error:
         retryable = error.status_code in {408, 409, 429} or error.status_code >= 500
-        kind = error.code or error.type or "an error"
-        raise ModelError(
-            f"the model answered {error.status_code}, {kind}: {quoted(error.message)}",
-            retryable=retryable,
-            status=error.status_code,
-            retries=_retries(error.request),
-        ) from error
+        retries = _retries(error.request)
+        raise ModelError(_refusal(error), retryable=retryable, status=error.status_code, retries=retries) from error
     except openai.APIConnectionError as error:
         retries = _retries(error.request)
-        raise ModelError(
-            "the model can't be reached; check OPENAI_BASE_URL", retryable=True, retries=retries
-        ) from error
+        raise ModelError(_unasked(error.__cause__), retryable=True, retries=retries) from error
     except httpx2.TimeoutException as error:
         raise ModelError("the model stalled in mid-answer", code="timeout", retryable=True) from error
     except httpx2.HTTPError as error:
         raise ModelError(f"the model's connection broke in mid-answer: {error}", retryable=True) from error
 
 
+def _unasked(cause: BaseException | None) -> str:
+    """Say why no answer came at all."""
+    if isinstance(cause, httpx2.LocalProtocolError):
+        return f"the model can't be asked: {cause}"
+    if isinstance(cause, httpx2.RemoteProtocolError):
+        return f"the model can't be asked: {cause}; check OPENAI_BASE_URL"
+    return "the model can't be reached; check OPENAI_BASE_URL"
+
+
+def _refusal(error: openai.APIStatusError) -> str:
+    """Say what the model answered instead of an answer, and what to do about a redirect, which is not followed."""
+    if place := error.response.headers.get("location"):
+        return f"the model answered {error.status_code}: set OPENAI_BASE_URL to where it sends us, {place[:200]!r}"
+    kind = error.code or error.type or "an error"
+    return f"the model answered {error.status_code}, {kind}: {quoted(error.message)}"
+
+
 def _retries(request: httpx2.Request) -> int:
     """Tell how often the SDK had asked before this request, as its own header says."""
-    return int(request.headers.get("x-stainless-retry-count", 0))
+    return int(request.headers.get(RETRIES, 0))

@@ -99,8 +99,13 @@ class Speech:
 
     def __init__(self, hear: Hear, max_chars: int) -> None:
         self._hear, self._rest, self._whole = hear, b"", bytearray()
-        self._left = max_chars
+        self._left = self._max_chars = max_chars
         self._is_events = self.finished = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether not a word has been heard."""
+        return self._left == self._max_chars
 
     def take(self, data: bytes) -> "asyncio.Future[None] | None":
         """Hear the lines that these bytes complete; a future says when there is room for more."""
@@ -139,7 +144,11 @@ class Speech:
         """Hear what one event says, which is JSON."""
         if event == b"[DONE]":
             raise DoneError
-        delta = _delta(event)
+        try:
+            delta = _delta(event)
+        except _NoChunkError as error:
+            error.retryable = not self.is_silent  # who has not said a word that we understand won't the next time
+            raise
         if delta.finish_reason:
             self.finished = True
         self._left -= len(delta.text)

@@ -211,14 +211,24 @@ async def test_a_whole_answer_that_is_too_long_is_cut() -> None:
     ("body", "code", "retryable"),
     [
         (EVENTS[:150], "upstream", True),
-        (b'data: {"choices": oops}\n\n', "upstream", True),
-        (b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n', "upstream", True),
+        (EVENTS[:150] + b'oops"}\n\n', "upstream", True),
+        (b'data: {"choices": oops}\n\n', "upstream", False),
+        (b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n', "upstream", False),
         (b'data: {"error": {"message": "overloaded"}}\n\n', "upstream", True),
         (WHOLE[:-9], "upstream", True),
         (b"data: " + b"x" * (1 << 21), "upstream", False),
         (b"{" + b" " * (MAX_WHOLE + (1 << 20)), "upstream", False),
     ],
-    ids=["cut", "garbage", "no UTF-8", "error-in-the-stream", "cut-whole", "endless-line", "endless-whole"],
+    ids=[
+        "cut",
+        "garbage",
+        "all-garbage",
+        "no UTF-8",
+        "error-in-the-stream",
+        "cut-whole",
+        "endless-line",
+        "endless-whole",
+    ],
 )
 async def test_a_stream_that_goes_wrong(body: bytes, code: str, retryable: bool) -> None:
     """Each ends with an error that says whether asking again may help."""
@@ -226,6 +236,28 @@ async def test_a_stream_that_goes_wrong(body: bytes, code: str, retryable: bool)
         with pytest.raises(ModelError) as caught:
             await ask(url)
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "retryable"),
+    [
+        (
+            b"HTTP/1.1 307 There\r\nLocation: https://there.example/v1\r\n\r\n",
+            r"307.*OPENAI_BASE_URL.*there\.ex",
+            False,
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<h1>Log in</h1>", "text/html.*OPENAI_BASE_URL", False),
+        (b"220 mail.example ESMTP\r\n", "does not speak HTTP.*OPENAI_BASE_URL", True),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", "401", False),
+    ],
+    ids=["redirect", "a-page", "no-http", "refusal"],
+)
+async def test_what_is_no_answer_says_what_to_set(answer: bytes, error: str, retryable: bool) -> None:
+    """A server that is another one than was meant is named as that, not as a connection that broke."""
+    async with playing(says(answer)) as url:
+        with pytest.raises(ModelError, match=error) as caught:
+            await ask(url)
+    assert caught.value.retryable == retryable
 
 
 async def test_a_stall_ends_by_timeout() -> None:
