@@ -48,6 +48,7 @@ class Model:
         http = openai.DefaultAsyncHttpxClient(
             timeout=timeout,
             transport=_transport(base_url),
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=100),  # through a proxy
             follow_redirects=False,  # what people ask goes to the operator's provider, not to where that points
         )
         async with openai.AsyncOpenAI(

@@ -118,6 +118,25 @@ async def test_answers_share_a_connection() -> None:
         await until_awaited(is_kept, "an answer comes over the connection of the one before")
 
 
+NO_DONE = EVENTS.removesuffix(b"data: [DONE]\n\n")
+CHUNKS = b"%x\r\n%b\r\n0\r\n" % (len(EVENTS), EVENTS)
+FORMS = {
+    "no-done": [STREAM + b"\r\n", NO_DONE],
+    "http-1.0": [STREAM.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", EVENTS],
+    "http-1.0-no-done": [STREAM.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", NO_DONE],
+    "sized-no-done": [STREAM + b"Content-Length: %d\r\n\r\n" % len(NO_DONE), NO_DONE],
+    "trailers": [STREAM + b"Transfer-Encoding: chunked\r\n\r\n", CHUNKS, b"X-Took: 1\r\nX-Cost: 2\r\n\r\n"],
+    "interim-heads": [b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n", b"HTTP/1.1 100 Go\r\n\r\n" + STREAM + b"\r\n", EVENTS],
+}
+
+
+@pytest.mark.parametrize("pieces", FORMS.values(), ids=FORMS)
+async def test_every_form_of_a_stream(pieces: list[bytes]) -> None:
+    """However HTTP frames it, and whether or not `[DONE]` ends it."""
+    async with playing(says(*pieces)) as url:
+        check(await ask(url))
+
+
 async def test_connections_that_nobody_answers_any_more_cost_one_try() -> None:
     """However many were kept: the next try makes its own. A NAT or a balancer forgets them without closing them."""
     whole = STREAM + b"Content-Length: %d\r\n\r\n" % len(EVENTS) + EVENTS
@@ -266,12 +285,3 @@ async def test_a_stall_ends_by_timeout() -> None:
         with pytest.raises(ModelError, match="stalled") as caught:
             await ask(url)
     assert (caught.value.code, caught.value.retryable) == ("timeout", True)
-
-
-async def test_a_proxy_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy gets the request for a host that nobody else could find."""
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    async with playing(says(STREAM + b"\r\n", EVENTS)) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy)
-        check(await ask("http://model.invalid"))
