@@ -59,9 +59,7 @@ class LeanTransport(httpx2.AsyncBaseTransport):
             await self._slots.acquire()
         connection = None
         try:
-            if (
-                request.headers.get(RETRIES, "0") == "0"
-            ):  # what failed once may have failed by a connection that was kept
+            if request.headers.get(RETRIES, "0") == "0":  # a try may have failed by the connection that was kept
                 connection = self._kept(_origin(request.url))
             connection = connection or await self._connect(request.url, timeouts.get("connect"))
             await connection.send(message, timeouts.get("read"), timeouts.get("write"))
