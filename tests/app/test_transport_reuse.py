@@ -101,12 +101,14 @@ async def test_an_end_that_does_not_follow_is_not_waited_for(http: httpx2.AsyncC
         await server.closed.wait()
 
 
-async def test_a_transport_that_closes_waits_for_no_end() -> None:
+async def test_a_transport_that_closes_waits_for_no_end(transport: LeanTransport, http: httpx2.AsyncClient) -> None:
     """It leaves no task behind."""
     async with playing(Ends(b"", after_s=0).play) as url:
-        async with httpx2.AsyncClient(transport=LeanTransport(max_connections=1)) as http:
-            await hear_out(http, url)
-            before = asyncio.get_running_loop().time()
+        await hear_out(http, url)
+        before = asyncio.get_running_loop().time()
+        assert transport._ending
+        await http.aclose()
+        assert not transport._ending
         assert asyncio.get_running_loop().time() - before < END_S / 2
 
 
