@@ -1,28 +1,10 @@
 """What ours may write in kinds that operators bring, closed: a field that is not listed here is an error.
 
-They are of the definitions of KEDA, the Prometheus operator and the Gateway API as of August 2026, that part which ops/k8s
-uses or may soon use.
+From the definitions of KEDA, the Prometheus operator and the Gateway API as of August 2026: that part of them which
+ops/k8s uses or may soon use.
 """
 
-from typing import Any
-
-TEXT = {"type": "string", "minLength": 1}
-COUNT = {"type": "integer", "minimum": 0}
-FLAG = {"type": "boolean"}
-OPEN = {"type": "object"}
-TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-DURATION = {"type": "string", "pattern": r"^(\d+(ms|s|m|h|d))+$"}
-NAME = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}
-Schema = dict[str, Any]
-
-
-def closed(required: str = "", **fields: Schema) -> Schema:
-    """An object of these fields and no others."""
-    return {"type": "object", "properties": fields, "required": required.split(), "additionalProperties": False}
-
-
-def some(items: Schema) -> Schema:
-    return {"type": "array", "items": items, "minItems": 1}
+from tests.ops.closed import COUNT, DURATION, FLAG, NAME, OPEN, TEXT, TEXTS, Schema, closed, some
 
 
 def document(version: str, kind: str, spec: Schema) -> Schema:
