@@ -16,7 +16,7 @@ FREE = {"labels", "annotations", "matchLabels", "behavior", "pairs"}
 """Fields below which any name will do, or somebody else judges."""
 
 
-def closed(required: str = "", **fields: Schema) -> Schema:
+def closed(required: str = "", /, **fields: Schema) -> Schema:
     """An object of these fields and no others."""
     return {"type": "object", "properties": fields, "required": required.split(), "additionalProperties": False}
 

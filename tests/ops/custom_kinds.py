@@ -8,7 +8,7 @@ from tests.ops.closed import COUNT, DURATION, FLAG, NAME, OPEN, TEXT, TEXTS, Sch
 
 
 def document(version: str, kind: str, spec: Schema) -> Schema:
-    labels = {"labels": TEXTS, "annotations": TEXTS, "namespace": NAME}
+    labels: dict[str, Schema] = {"labels": TEXTS, "annotations": TEXTS, "namespace": NAME}
     metadata = closed("name", name=NAME, **labels)
     return closed(
         "apiVersion kind metadata spec",
