@@ -93,6 +93,16 @@ def test_a_full_server_refuses_before_it_is_killed(name: str) -> None:
     assert own * (2 if "--appendonly" in command else 1.2) <= outer
 
 
+@pytest.mark.parametrize("name", ["valkey", "broker"])
+def test_valkey_wants_the_password_that_its_clients_have(name: str) -> None:
+    """The app, the exporter, and the program that asks for its health."""
+    command = SERVICES[name]["command"]
+    password = command[command.index("--requirepass") + 1]
+    assert SERVICES[name]["environment"]["REDISCLI_AUTH"] == password
+    assert SERVICES["valkey-exporter"]["environment"]["REDIS_PASSWORD"] == password
+    assert f"redis://:{password}@{name}:6379/0" in {API["REDIS_URL"], API["BROKER_URL"]}
+
+
 def _bytes(words: str) -> int:
     size, unit = re.fullmatch(r"(\d+)([mMgG])b?", words).groups()  # type: ignore[union-attr]
     return int(size) << {"m": 20, "g": 30}[unit.lower()]
