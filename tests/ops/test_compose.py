@@ -98,7 +98,7 @@ def test_valkey_wants_the_password_that_its_clients_have(name: str) -> None:
     """The app, the exporter, and the program that asks for its health."""
     command = SERVICES[name]["command"]
     password = command[command.index("--requirepass") + 1]
-    assert SERVICES[name]["environment"]["REDISCLI_AUTH"] == password
+    assert SERVICES[name]["environment"]["VALKEYCLI_AUTH"] == password
     assert SERVICES["valkey-exporter"]["environment"]["REDIS_PASSWORD"] == password
     assert f"redis://:{password}@{name}:6379/0" in {API["REDIS_URL"], API["BROKER_URL"]}
 
