@@ -1,6 +1,7 @@
 """Loopback ports for the embedded servers, and addresses that may be shown."""
 
 import random
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -31,5 +32,6 @@ def free_port() -> int:
 
 def without_password(url: str) -> str:
     """Give a URL as it may be shown."""
+    url = re.sub(r"(?<=sentinel_password=)[^&#]+", "…", url)
     password = urlsplit(url).password
     return url.replace(f":{password}@", ":…@") if password else url

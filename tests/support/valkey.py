@@ -73,6 +73,8 @@ class RunningValkey:
         try:
             with self.client() as client:
                 return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
         except redis.RedisError:
             return False
 

@@ -1,0 +1,124 @@
+"""The whole system behind Sentinel: its master is killed, replaced, comes back, and is moved on purpose, under load."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from uuid import UUID
+
+import httpx2
+import pytest
+import redis
+
+from app.streaming import keys
+from ops.stack import Stack, StackOptions, running_stack
+from tests.hosts.streams import insist, is_whole, until_said, watch
+from tests.support.client import Client, Event
+from tests.support.valkey import RunningValkey
+from tests.support.valkey_sentinel import NAME, RunningSentinels, role, running_sentinels
+from tests.support.waiting import until, until_awaited
+
+pytestmark = pytest.mark.anyio
+
+CHUNKS, GAP_S = 200, 0.03
+LONG, SHORT = f"ttft=0&gap={GAP_S}&chunks={CHUNKS}", "ttft=0&gap=0&chunks=3"
+QUICK = {"STREAMGAUGE_STORE_BACK_S": "0.2", "STREAMGAUGE_TIDY_EVERY_S": "1", "STREAMGAUGE_KEEP_ALIVE_S": "1"}
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[RunningSentinels]:
+    with running_sentinels() as sentinels:
+        yield sentinels
+
+
+@pytest.fixture(scope="module")
+def stack(servers: RunningSentinels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two APIs and two workers, whose chunk store and broker are the same master."""
+    given = os.environ | QUICK | {"REDIS_URL": servers.url, "BROKER_URL": servers.url}
+    folder = tmp_path_factory.mktemp("stack")
+    with running_stack(StackOptions(folder, apis=2, workers=2, port=0, keep_data=False, environment=given)) as running:
+        yield running
+
+
+@pytest.fixture
+async def clients(stack: Stack) -> AsyncIterator[list[Client]]:
+    """A viewer of each API."""
+    async with contextlib.AsyncExitStack() as opened:
+        yield [
+            Client(await opened.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15)))
+            for url in stack.api_urls
+        ]
+
+
+class Views:
+    """Streams under way, half of each backend that is kept in the store, and what a viewer of each has seen."""
+
+    def __init__(self, clients: list[Client]) -> None:
+        self._clients = clients
+        self._seen: list[list[Event]] = []
+        self._watching: list[asyncio.Task[list[Event]]] = []
+
+    async def begin(self, number: int) -> None:
+        for place in range(number):
+            turned = self._clients[place % 2 :] + self._clients[: place % 2]
+            posted = await insist(turned[0], LONG, ("pubsub", "streams")[place % 4 // 2])
+            self._seen.append([])
+            self._watching.append(asyncio.create_task(watch(turned, posted.task_id, self._seen[-1])))
+        await asyncio.gather(*(until_said(seen, 5) for seen in self._seen))
+
+    async def assert_whole(self) -> None:
+        async with asyncio.timeout(60):
+            for events in await asyncio.gather(*self._watching):
+                assert is_whole(events, CHUNKS), [event.record for event in events][-5:]
+                assert {event.record["attempt"] for event in events} == {1}
+
+
+async def assert_new_streams_flow(clients: list[Client], master: RunningValkey) -> None:
+    """Each API's messages are answered over this server."""
+
+    async def flows(client: Client) -> bool:
+        posted = await insist(client, SHORT)
+        assert is_whole(await watch(clients, posted.task_id), 3)
+        with master.client() as store:
+            return bool(store.exists(keys.meta_key(UUID(posted.task_id))))
+
+    for client in clients:
+        await until_awaited(partial(flows, client), f"a stream lives in the server at {master.port}")
+
+
+async def test_a_killed_master_costs_no_stream_a_token(servers: RunningSentinels, clients: list[Client]) -> None:
+    """What runs ends whole for its viewers, in one attempt; new streams flow through the replica that took over.
+
+    The old master comes back as a replica of it, while streams run, and nothing changes.
+    """
+    before, after = servers.master, servers.replica
+    await assert_new_streams_flow(clients, before)
+    views = Views(clients)
+    await views.begin(8)
+    before.kill()
+    await asyncio.to_thread(servers.wait_for, after)
+    await views.assert_whole()
+    await assert_new_streams_flow(clients, after)
+    views = Views(clients)
+    await views.begin(4)
+    before.start()
+    await asyncio.to_thread(until, lambda: role(before) == "slave", "the old master is a replica")
+    await views.assert_whole()
+    await assert_new_streams_flow(clients, after)
+    assert servers.named() == {after.port}
+
+
+async def test_a_master_that_is_moved_on_purpose_costs_no_stream_a_token(
+    servers: RunningSentinels, clients: list[Client]
+) -> None:
+    """It stays alive and refuses to write from then on; nobody keeps to it."""
+    (port,) = servers.named()
+    after = next(server for server in (servers.master, servers.replica) if server.port != port)
+    views = Views(clients)
+    await views.begin(4)
+    with redis.Redis(port=servers.ports[0]) as sentinel:
+        sentinel.execute_command("SENTINEL", "FAILOVER", NAME)
+    await asyncio.to_thread(servers.wait_for, after)
+    await views.assert_whole()
+    await assert_new_streams_flow(clients, after)
