@@ -13,8 +13,14 @@ from ops.processes import StackError
 
 
 def server_of(url: str) -> str:
-    """Give the URL of the server that sentinels call the master now; a URL that names a server stays as it is."""
-    sentinels = Sentinels.of(url)
+    """Give the URL of the server that sentinels call the master now; a URL that names a server stays as it is.
+
+    Raises `StackError`.
+    """
+    try:
+        sentinels = Sentinels.of(url)
+    except ValueError as error:
+        raise StackError(f"This URL names no sentinels: {error}.") from error
     if sentinels is None:
         return url
     once = {"retry": Retry(NoBackoff(), 0)}

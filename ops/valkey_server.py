@@ -92,7 +92,7 @@ def check_answers(variable: str, url: str) -> None:
         server = server_of(url)
         with redis.Redis.from_url(server, socket_connect_timeout=PING_S, socket_timeout=PING_S, retry=once) as client:
             client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError, StackError) as error:
         why = str(error).rstrip(".")
         raise StackError(
             f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -17,21 +17,30 @@ ENOUGH = 3
 """Fewer sentinels have no majority once one of them is lost."""
 
 
+class Said(NamedTuple):
+    """What one sentinel knows."""
+
+    master: str
+    sentinels: int
+    replicas: int
+    """That could take over now."""
+
+
 async def examine_sentinels(name: str, url: str) -> Findings:
     """Ask each sentinel that a URL names, if it names any, who the master is."""
     sentinels = Sentinels.of(url)
     if sentinels is None:
         return
     asked = await asyncio.gather(*(_ask(sentinels, host, port) for host, port in sentinels.addresses))
-    states = [state for state in asked if state]
-    named = Counter(f"{state['ip']}:{state['port']}" for state in states).most_common(1)
+    said_by = [one for one in asked if one]
+    named = Counter(one.master for one in said_by).most_common(1)
     if not named:
         return  # the connection was made by one of them just now, and is what fails next
-    (master, agreeing), known = named[0], max(int(state["num-other-sentinels"]) + 1 for state in states)
-    replicas = max(int(state["num-slaves"]) for state in states)
+    master, agreeing = named[0]
+    known, replicas = max(one.sentinels for one in said_by), max(one.replicas for one in said_by)
     check = f"{name}.sentinels"
     said = f"{agreeing} of {len(asked)} sentinels say that {master} is the master"
-    evidence = f"num-other-sentinels {known - 1}, num-slaves {replicas}"
+    evidence = f"sentinels that know each other: {known}; replicas that are up: {replicas}"
     if agreeing < len(asked):
         fix = "Start those that are away or take them out of the URL; those that differ are cut off from the others."
         yield warning(check, said, evidence, fix)
@@ -39,16 +48,21 @@ async def examine_sentinels(name: str, url: str) -> Findings:
         fix = f"Run {ENOUGH}, each on a host of its own, with a quorum of 2."
         yield warning(check, f"{said}; {known} can't outvote the loss of one", evidence, fix)
     elif not replicas:
-        yield warning(check, f"{said}; there is no replica to take over", evidence, f"Start one: REPLICAOF {master}.")
+        fix = "Start one by `replicaof` of that address, or bring the one that is down back."
+        yield warning(check, f"{said}; there is no replica to take over", evidence, fix)
     else:
         yield well(check, f"{said}; {replicas} could take over")
 
 
-async def _ask(sentinels: Sentinels, host: str, port: int) -> dict[str, Any] | None:
+async def _ask(sentinels: Sentinels, host: str, port: int) -> Said | None:
     options = sentinels.asking(tls_options(sentinels))
     async with redis.asyncio.Redis(host=host, port=port, retry=Retry(NoBackoff(), 0), **options) as client:
         try:
-            masters: dict[str, dict[str, Any]] = await client.sentinel_masters()  # type: ignore[no-untyped-call]
+            state: Any = (await client.sentinel_masters()).get(sentinels.master)  # type: ignore[no-untyped-call]
+            replicas: Any = await client.sentinel_slaves(sentinels.master) if state else []  # type: ignore[no-untyped-call]
         except AWAY:
             return None
-        return masters.get(sentinels.master)
+    if state is None:
+        return None
+    up = [replica for replica in replicas if not (replica["is_sdown"] or replica["is_disconnected"])]
+    return Said(f"{state['ip']}:{state['port']}", int(state["num-other-sentinels"]) + 1, len(up))

@@ -75,7 +75,10 @@ def forget_the_last(store: RunningValkey, task_id: UUID, backend: str, number: i
 
 @pytest.mark.parametrize("backend", ["pubsub", "streams"])
 async def test_a_store_that_has_forgotten_the_last_chunks_costs_no_chunk(system: Stack, backend: str) -> None:
-    """The producer finds the gap at its next append and hands over what it holds; viewers hear of it there and then."""
+    """The producer finds the gap at its next append and hands over what it holds; viewers follow from where they were.
+
+    Those of `pubsub` hear of it there and then, those of `streams` after a silence, when the answer may be complete.
+    """
     with running_valkey() as store:
         settings = settings_of(system, redis_url=store.url, keep_alive_s=60)
         async with producing(settings) as services, serving(settings) as client:
@@ -123,6 +126,7 @@ async def test_a_store_that_only_the_producer_has_lost_costs_no_viewer_the_answe
             pin = await services.records.pin(posted.task_id)
     assert pin is not None
     assert (pin.backend, events[-1].record["chunk_type"]) == ("polling", "done")
+    assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
     assert text_of(events) == pin.message.content != ""
 
 

@@ -21,9 +21,15 @@ from tests.support.waiting import until, until_awaited
 
 pytestmark = pytest.mark.anyio
 
-CHUNKS, GAP_S = 200, 0.03
+CHUNKS, GAP_S = 130, 0.03
 LONG, SHORT = f"ttft=0&gap={GAP_S}&chunks={CHUNKS}", "ttft=0&gap=0&chunks=3"
-QUICK = {"STREAMGAUGE_STORE_BACK_S": "0.2", "STREAMGAUGE_TIDY_EVERY_S": "1", "STREAMGAUGE_KEEP_ALIVE_S": "1"}
+QUICK = {
+    "STREAMGAUGE_STORE_BACK_S": "0.2",
+    "STREAMGAUGE_TIDY_EVERY_S": "1",
+    "STREAMGAUGE_KEEP_ALIVE_S": "1",
+    "STREAMGAUGE_API_DRAIN_S": "0",
+    "STREAMGAUGE_WORKER_DRAIN_S": "0",
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +39,9 @@ def servers() -> Iterator[RunningSentinels]:
 
 
 @pytest.fixture(scope="module")
-def stack(servers: RunningSentinels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(servers: RunningSentinels, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two APIs and two workers, whose chunk store and broker are the same master."""
-    given = os.environ | QUICK | {"REDIS_URL": servers.url, "BROKER_URL": servers.url}
+    given = os.environ | QUICK | {"REDIS_URL": servers.url, "BROKER_URL": servers.url, "DATABASE_URL": database_url}
     folder = tmp_path_factory.mktemp("stack")
     with running_stack(StackOptions(folder, apis=2, workers=2, port=0, keep_data=False, environment=given)) as running:
         yield running

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from tests.support.valkey import RunningValkey, free_port, running_valkey, server_binary
+from tests.support.valkey import RunningValkey, answers, free_port, running_valkey, server_binary
 from tests.support.waiting import until
 
 NAME, QUORUM, COUNT = "mymaster", 2, 3
@@ -98,13 +98,3 @@ def running_sentinel(watched: int, more: str = "", password: str | None = None) 
         process.kill()
         process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def answers(port: int) -> bool:
-    try:
-        with redis.Redis(port=port) as sentinel:
-            return bool(sentinel.ping())
-    except redis.AuthenticationError:
-        return True
-    except redis.RedisError:
-        return False
