@@ -1,10 +1,8 @@
 """The whole system behind Sentinel: its master is killed, replaced, comes back, and is moved on purpose, under load."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from uuid import UUID
 
 import httpx2
@@ -12,7 +10,9 @@ import pytest
 import redis
 
 from app.streaming import keys
+from ops.doctor.examination import Subject, examine
 from ops.stack import Stack, StackOptions, running_stack
+from tests.app.test_away import settings_of
 from tests.hosts.streams import insist, is_whole, until_said, watch
 from tests.support.client import Client, Event
 from tests.support.valkey import RunningValkey
@@ -40,37 +40,33 @@ def servers() -> Iterator[RunningSentinels]:
 
 @pytest.fixture(scope="module")
 def stack(servers: RunningSentinels, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two APIs and two workers, whose chunk store and broker are the same master."""
+    """An API and a worker, whose chunk store and broker are the same master."""
     given = os.environ | QUICK | {"REDIS_URL": servers.url, "BROKER_URL": servers.url, "DATABASE_URL": database_url}
-    folder = tmp_path_factory.mktemp("stack")
-    with running_stack(StackOptions(folder, apis=2, workers=2, port=0, keep_data=False, environment=given)) as running:
+    options = StackOptions(tmp_path_factory.mktemp("stack"), port=0, keep_data=False, environment=given)
+    with running_stack(options) as running:
         yield running
 
 
 @pytest.fixture
-async def clients(stack: Stack) -> AsyncIterator[list[Client]]:
-    """A viewer of each API."""
-    async with contextlib.AsyncExitStack() as opened:
-        yield [
-            Client(await opened.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15)))
-            for url in stack.api_urls
-        ]
+async def client(stack: Stack) -> AsyncIterator[Client]:
+    """A viewer of it."""
+    async with httpx2.AsyncClient(base_url=stack.api_url, timeout=15) as http:
+        yield Client(http)
 
 
 class Views:
     """Streams under way, half of each backend that is kept in the store, and what a viewer of each has seen."""
 
-    def __init__(self, clients: list[Client]) -> None:
-        self._clients = clients
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._seen: list[list[Event]] = []
         self._watching: list[asyncio.Task[list[Event]]] = []
 
     async def begin(self, number: int) -> None:
         for place in range(number):
-            turned = self._clients[place % 2 :] + self._clients[: place % 2]
-            posted = await insist(turned[0], LONG, ("pubsub", "streams")[place % 4 // 2])
+            posted = await insist(self._client, LONG, ("pubsub", "streams")[place % 2])
             self._seen.append([])
-            self._watching.append(asyncio.create_task(watch(turned, posted.task_id, self._seen[-1])))
+            self._watching.append(asyncio.create_task(watch([self._client], posted.task_id, self._seen[-1])))
         await asyncio.gather(*(until_said(seen, 5) for seen in self._seen))
 
     async def assert_whole(self) -> None:
@@ -80,51 +76,59 @@ class Views:
                 assert {event.record["attempt"] for event in events} == {1}
 
 
-async def assert_new_streams_flow(clients: list[Client], master: RunningValkey) -> None:
-    """Each API's messages are answered over this server."""
+async def assert_new_streams_flow(client: Client, master: RunningValkey) -> None:
+    """Messages are answered over this server again."""
 
-    async def flows(client: Client) -> bool:
+    async def flows() -> bool:
         posted = await insist(client, SHORT)
-        assert is_whole(await watch(clients, posted.task_id), 3)
+        assert is_whole(await watch([client], posted.task_id), 3)
         with master.client() as store:
             return bool(store.exists(keys.meta_key(UUID(posted.task_id))))
 
-    for client in clients:
-        await until_awaited(partial(flows, client), f"a stream lives in the server at {master.port}")
+    await until_awaited(flows, f"a stream lives in the server at {master.port}")
 
 
-async def test_a_killed_master_costs_no_stream_a_token(servers: RunningSentinels, clients: list[Client]) -> None:
+async def test_the_doctor_finds_its_way(servers: RunningSentinels, stack: Stack) -> None:
+    """To the store, to the broker, and to the workers, whom it asks over the master."""
+    settings = settings_of(stack, broker_url=stack.broker_url, openai_api_key="scripted")
+    found = {finding.check: finding for finding in await examine(Subject(settings, (stack.api_url,)))}
+    canary = f"canary {stack.api_url}"
+    for check in ("store.sentinels", "store.role", "workers.answer", "workers.queue", "messages", canary):
+        assert found[check].is_well, found[check]
+
+
+async def test_a_killed_master_costs_no_stream_a_token(servers: RunningSentinels, client: Client) -> None:
     """What runs ends whole for its viewers, in one attempt; new streams flow through the replica that took over.
 
     The old master comes back as a replica of it, while streams run, and nothing changes.
     """
     before, after = servers.master, servers.replica
-    await assert_new_streams_flow(clients, before)
-    views = Views(clients)
+    await assert_new_streams_flow(client, before)
+    views = Views(client)
     await views.begin(8)
     before.kill()
     await asyncio.to_thread(servers.wait_for, after)
     await views.assert_whole()
-    await assert_new_streams_flow(clients, after)
-    views = Views(clients)
+    await assert_new_streams_flow(client, after)
+    views = Views(client)
     await views.begin(4)
     before.start()
     await asyncio.to_thread(until, lambda: role(before) == "slave", "the old master is a replica")
     await views.assert_whole()
-    await assert_new_streams_flow(clients, after)
+    await assert_new_streams_flow(client, after)
     assert servers.named() == {after.port}
 
 
 async def test_a_master_that_is_moved_on_purpose_costs_no_stream_a_token(
-    servers: RunningSentinels, clients: list[Client]
+    servers: RunningSentinels, client: Client
 ) -> None:
     """It stays alive and refuses to write from then on; nobody keeps to it."""
     (port,) = servers.named()
     after = next(server for server in (servers.master, servers.replica) if server.port != port)
-    views = Views(clients)
+    views = Views(client)
     await views.begin(4)
     with redis.Redis(port=servers.ports[0]) as sentinel:
         sentinel.execute_command("SENTINEL", "FAILOVER", NAME)
     await asyncio.to_thread(servers.wait_for, after)
     await views.assert_whole()
-    await assert_new_streams_flow(clients, after)
+    await assert_new_streams_flow(client, after)
