@@ -13,8 +13,6 @@ from redis.utils import str_if_bytes
 
 from app.sentinel_url import Sentinels
 
-TLS_OPTIONS = "ssl_"
-
 
 def pool_to(url: str, **options: Any) -> BlockingConnectionPool:
     """Give a pool whose connections lead there; redis-py's options, of which those in the URL win."""
@@ -23,14 +21,14 @@ def pool_to(url: str, **options: Any) -> BlockingConnectionPool:
         return BlockingConnectionPool.from_url(url, **options)
     of_url: dict[str, Any] = {**parse_url(sentinels.server("master", 0))}  # whose address is asked for each time
     del of_url["host"]
-    of_url["connection_class"] = MasterConnection if sentinels.tls == "" else MasterSSLConnection
+    of_url["connection_class"] = MasterSSLConnection if sentinels.tls else MasterConnection
     return MasterPool(sentinels.master, Asking(sentinels), **{**options, **of_url})  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 def tls_options(sentinels: Sentinels) -> dict[str, Any]:
     """Give what the URL says of certificates, as redis-py takes it."""
     found = parse_url(sentinels.server("master", 0))
-    return {name: value for name, value in found.items() if name.startswith(TLS_OPTIONS)}
+    return {name: value for name, value in found.items() if name.startswith("ssl_")}
 
 
 class MasterConnection(SentinelManagedConnection):

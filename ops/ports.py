@@ -3,7 +3,6 @@
 import random
 import re
 import socket
-from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 # Below the ranges from which kernels take the local ports of outgoing connections (Linux 32768+, macOS 49152+): a
@@ -32,6 +31,5 @@ def free_port() -> int:
 
 def without_password(url: str) -> str:
     """Give a URL as it may be shown."""
-    url = re.sub(r"(?<=sentinel_password=)[^&#]+", "…", url)
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":…@") if password else url
+    shown = re.sub(r"^([\w+]+://[^:/?#]*):[^/?#]+@", r"\1:…@", url)
+    return re.sub(r"(?<=sentinel_password=)[^&#]+", "…", shown)

@@ -207,7 +207,9 @@ class DeliveryKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
         """Point every delivery at the live channel before anything can be acknowledged."""
         channel = consumer.task_consumer.channel
         if not isinstance(channel, Channel):
-            raise ImproperlyConfigured("Use a redis:// broker_url: the pool's promises are made for that transport")
+            raise ImproperlyConfigured(
+                "Use a redis:// or redis+sentinel:// broker_url: the pool's promises are made for Redis"
+            )
         consumer.pool.reconnected()
         for tag, message in tuple(ledger.held.items()):
             message.channel = channel

@@ -94,8 +94,11 @@ def test_broken_connections_lose_no_acknowledgement() -> None:
 
 
 def test_a_failover_of_the_broker_costs_no_running_task() -> None:
-    """Behind Sentinel a worker goes on at the replica that took over: what it holds runs once, and is acknowledged."""
-    with running_sentinels() as servers, workers_on(servers.master, servers.url) as workers:
+    """Behind Sentinel a worker goes on at the replica that took over: what it holds runs once, and is acknowledged.
+
+    The first sentinel of its URL is away, as one that died with the master would be.
+    """
+    with running_sentinels() as servers, workers_on(servers.master, servers.url_with_one_away) as workers:
         worker = workers.start()
         ids = hold(workers, "gate", 50)
         until(lambda: workers.unacknowledged() == 50, "all are delivered")

@@ -11,7 +11,7 @@ from app.redis_pool import MasterSSLConnection, pool_to
 from app.sentinel_url import Sentinels
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.valkey import RefusedError, Valkey
-from tests.support.valkey import free_port, running_valkey
+from tests.support.valkey import running_valkey
 from tests.support.valkey_sentinel import NAME, REPLICATION, running_sentinel, running_sentinels
 from tests.support.waiting import until_awaited
 
@@ -35,7 +35,7 @@ def test_tls_is_for_the_sentinels_and_for_the_server() -> None:
     """By one scheme, with one authority for both; Celery's connections as well."""
     url = "rediss+sentinel://one,two/main?ssl_ca_certs=/ca.pem"
     pool, conf = pool_to(url), make_celery(url).conf
-    assert issubclass(pool.connection_class, MasterSSLConnection)
+    assert isinstance(pool.make_connection(), MasterSSLConnection)  # type: ignore[no-untyped-call]
     asking = conf.broker_transport_options["sentinel_kwargs"]
     assert (asking["ssl"], asking["ssl_ca_certs"], pool.connection_kwargs["ssl_ca_certs"]) == (True, *["/ca.pem"] * 2)
     assert conf.broker_use_ssl == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
@@ -60,7 +60,7 @@ async def test_passwords_of_servers_and_sentinels_are_told_apart() -> None:
 async def test_connections_follow_the_master() -> None:
     """What is asked meanwhile fails at once; a sentinel that is away, as the first, is passed over."""
     with running_sentinels() as servers:
-        url = servers.url.replace("://", f"://127.0.0.1:{free_port()},")
+        url = servers.url_with_one_away
         async with Valkey.connect(url) as valkey, Queue.connect(url) as queue:
             await valkey.call("SET", "at", "first")
             await queue.ping()

@@ -35,6 +35,11 @@ class RunningSentinels:
     def url(self) -> str:
         return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{NAME}/0"
 
+    @property
+    def url_with_one_away(self) -> str:
+        """The first of four does not answer."""
+        return self.url.replace("://", f"://127.0.0.1:{free_port()},")
+
     def named(self) -> set[int]:
         """The ports that the sentinels give as the master's; one if they agree."""
         return {int(state(port)["port"]) for port in self.ports}

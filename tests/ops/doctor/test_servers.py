@@ -219,8 +219,7 @@ async def test_what_a_failover_would_lack_is_found() -> None:
         found = await said_of_sentinels(servers.url)
         master = f"127.0.0.1:{servers.master.port}"
         assert found.finding == f"3 of 3 sentinels say that {master} is the master; 1 could take over"
-        one_more = servers.url.replace("://", f"://127.0.0.1:{valkey.free_port()},")
-        found = await said_of_sentinels(one_more)
+        found = await said_of_sentinels(servers.url_with_one_away)
         assert (found.severity, found.finding[:6], found.fix[:9]) == (Severity.WARNING, "3 of 4", "Start tho")
         own = [each async for each in examine_broker(store_at(servers.url, broker_url=servers.url))]
         assert [each.severity for each in own if each.check == "broker.own"] == [Severity.NOTE]
