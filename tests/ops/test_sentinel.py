@@ -11,6 +11,7 @@ import redis
 
 from app.streaming import keys
 from ops.doctor.examination import Subject, examine
+from ops.ports import without_password
 from ops.stack import Stack, StackOptions, running_stack
 from tests.app.test_away import settings_of
 from tests.hosts.streams import insist, is_whole, until_said, watch
@@ -86,6 +87,14 @@ async def assert_new_streams_flow(client: Client, master: RunningValkey) -> None
             return bool(store.exists(keys.meta_key(UUID(posted.task_id))))
 
     await until_awaited(flows, f"a stream lives in the server at {master.port}")
+
+
+def test_no_password_of_a_url_is_shown() -> None:
+    """Neither the servers' nor the sentinels'."""
+    url = "redis+sentinel://ann:s%40fe@one:1,[::1]:2/main/0?sentinel_username=bob&sentinel_password=d%26or&db=1"
+    shown = "redis+sentinel://ann:…@one:1,[::1]:2/main/0?sentinel_username=bob&sentinel_password=…&db=1"
+    assert without_password(url) == shown
+    assert without_password("postgresql://ann:safe@one/db") == "postgresql://ann:…@one/db"
 
 
 async def test_the_doctor_finds_its_way(servers: RunningSentinels, stack: Stack) -> None:

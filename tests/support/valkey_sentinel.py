@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 
-from tests.support.valkey import RunningValkey, answers, free_port, running_valkey, server_binary
+from ops.ports import free_port
+from tests.support.valkey import RunningValkey, answers, running_valkey, server_binary
 from tests.support.waiting import until
 
 NAME, QUORUM, COUNT = "mymaster", 2, 3
