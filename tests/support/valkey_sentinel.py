@@ -26,7 +26,7 @@ answered for five of them is unfit to take over, and a busy machine needs the ti
 
 @dataclass
 class RunningSentinels:
-    """The servers, and the sentinels' ports."""
+    """The servers, as they began, and the sentinels' ports."""
 
     master: RunningValkey
     replica: RunningValkey
@@ -44,6 +44,12 @@ class RunningSentinels:
     def named(self) -> set[int]:
         """The ports that the sentinels give as the master's; one if they agree."""
         return {int(state(port)["port"]) for port in self.ports}
+
+    def now(self) -> tuple[RunningValkey, RunningValkey]:
+        """Master and replica, as all sentinels agree."""
+        (port,) = self.named()
+        servers = self.master, self.replica
+        return servers if port == self.master.port else servers[::-1]
 
     def wait_for(self, master: RunningValkey) -> None:
         """Until all name this one, and it takes it on."""
