@@ -1,6 +1,5 @@
 """Connections to the server that a URL names, or to the one that sentinels call the master when each is made."""
 
-import asyncio
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, SSLConnection
@@ -9,6 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
 from app.sentinel_url import Sentinels
@@ -55,23 +55,28 @@ class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
 
 
 class Asking(Sentinel):
-    """Asks one sentinel after the other, each once, and holds nothing open to them."""
+    """Asks one sentinel after the other, the one that knew first; each once, and holds nothing open to them."""
 
     def __init__(self, sentinels: Sentinels) -> None:
-        self._shown = sentinels.shown
         once = {"retry": Retry(NoBackoff(), 0)}
         options = sentinels.asking(tls_options(sentinels)) | once
         super().__init__(sentinels.addresses, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Give the master's address. Raises `MasterNotFoundError`, which is a connection's error."""
-        try:
-            host, port = await super().discover_master(service_name)
-        except MasterNotFoundError as error:
-            raise MasterNotFoundError(
-                f"of the sentinels {self._shown} none names a master {service_name!r} that is up: {error}"
-            ) from error
-        finally:
-            pools = [sentinel.connection_pool for sentinel in self.sentinels]
-            await asyncio.gather(*(pool.disconnect(inuse_connections=False) for pool in pools))
-        return str(host), int(port)
+        """Give the master's address. Raises `MasterNotFoundError`, a connection's, with what each sentinel said."""
+        answers = list[str]()
+        for sentinel in tuple(self.sentinels):
+            place = "{host}:{port}".format_map(sentinel.connection_pool.connection_kwargs)
+            try:
+                state: Any = (await sentinel.sentinel_masters()).get(service_name)  # type: ignore[no-untyped-call]
+            except RedisError as error:
+                answers.append(f"{place}: {error}")
+                continue
+            finally:
+                await sentinel.connection_pool.disconnect(inuse_connections=False)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels.remove(sentinel)
+                self.sentinels.insert(0, sentinel)
+                return str(state["ip"]), int(state["port"])
+            answers.append(f"{place}: {'it is down' if state else 'it watches none of this name'}")
+        raise MasterNotFoundError(f"no sentinel names a master {service_name!r} that is up ({'; '.join(answers)})")

@@ -18,9 +18,11 @@ from tests.support.waiting import until
 NAME, QUORUM, COUNT = "mymaster", 2, 3
 REPLICATION = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "3")
 DOWN_AFTER_MS = 500
-HURRY = {"info-period": 200, "ask-period": 100, "publish-period": 200}
-"""What sentinels otherwise do every ten, one and two seconds; ms. Pings keep their second: a replica that has not
-answered for five of them is unfit to take over, and a busy machine needs the time.
+HURRY = {"info-period": 500, "ask-period": 100, "publish-period": 700}
+"""What sentinels otherwise do every ten, one and two seconds; ms.
+
+A sentinel turns what it takes for a stray master into a replica after four publish periods: by then it must have heard
+of a failover. Pings keep their second: a replica that has not answered for five of them is unfit to take over.
 """
 
 
@@ -93,7 +95,9 @@ def knows_all(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running_sentinel(watched: int, more: str = "", password: str | None = None) -> Iterator[int]:
+def running_sentinel(
+    watched: int, more: str = "", password: str | None = None, binary: Path | None = None
+) -> Iterator[int]:
     """One sentinel that watches the master at a port; gives its own port. `more` are lines of configuration."""
     folder, port = Path(tempfile.mkdtemp(prefix="sentinel-")), free_port()
     file = folder / "sentinel.conf"
@@ -102,7 +106,7 @@ def running_sentinel(watched: int, more: str = "", password: str | None = None) 
         f"sentinel monitor {NAME} 127.0.0.1 {watched} {QUORUM}\n"
         f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\nsentinel failover-timeout {NAME} 3000\n{more}"
     )
-    process = subprocess.Popen([str(server_binary()), str(file), "--sentinel"])
+    process = subprocess.Popen([str(binary or server_binary()), str(file), "--sentinel"])
     try:
         until(lambda: answers(port), f"the sentinel answers on port {port}")
         with redis.Redis(port=port, password=password) as sentinel:
