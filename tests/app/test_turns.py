@@ -35,7 +35,9 @@ async def keep(database: Database, seconds: float) -> None:
 async def test_a_line_at_the_pool_is_no_outage_while_the_database_answers(system: Stack) -> None:
     """The last of this line waits four times as long as an outage takes to be one."""
     async with Database.connect(system.database_url, 2, busy_s=inf) as database:
-        await asyncio.gather(*(keep(database, PATIENCE_S / 5) for _ in range(40)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(40):
+                group.create_task(keep(database, PATIENCE_S / 5))
         async with database.transaction() as connection:
             assert not connection.closed
 
@@ -102,11 +104,12 @@ async def test_claims_hold_up_no_commit(system: Stack) -> None:
             waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%claimed%'"
             await until_awaited(lambda: connection.fetchval(waits), "a claim waits for the lock")
             final = Final("complete", "whole", "stop", None, None, "pubsub")
-            async with asyncio.timeout(PATIENCE_S):
-                assert await services.records.commit(ready, attempt, final)
-            await locking.rollback()
-        jobs = await asyncio.gather(*claims)
-        assert [job.attempt for job in jobs if job is not None] == [1] * 5
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    assert await services.records.commit(ready, attempt, final)
+            finally:
+                await locking.rollback()
+                jobs = [job for job in await asyncio.gather(*claims) if job is not None]
+        assert [job.attempt for job in jobs] == [1] * 5
         for job in jobs:
-            assert job is not None
             assert await services.records.commit(job.task_id, 1, final)
