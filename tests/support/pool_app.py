@@ -14,11 +14,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, signals
 from celery import current_task as celery_current_task
+from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
 from app import pool
+from app.broker import make_celery
 from app.pool.loop import Watch
 
 LOG = Path(os.environ["POOL_TEST_LOG"])
@@ -52,7 +53,7 @@ def lag_seen(lag_s: float) -> None:
         note("lag", f"{lag_s:.2f}")
 
 
-celery = Celery("pool-tests", broker=os.environ["POOL_TEST_BROKER"])
+celery = make_celery(os.environ["POOL_TEST_BROKER"])
 pool.configure(celery, lifespan=lifespan, watch=Watch(report=lag_seen, **WATCH), **SETTINGS)
 
 
