@@ -31,6 +31,23 @@ def test_an_empty_restarted_broker_costs_no_running_task() -> None:
         assert worker.poll() is None
 
 
+def test_after_a_reconnect_no_more_tasks_run_at_once_than_allowed() -> None:
+    """Those that run keep their slots, also against messages whose time comes: those are delivered all the same."""
+    with pool_workers(concurrency=3) as workers:
+        workers.start()
+        ids = hold(workers, "gate", 2)
+        workers.valkey.restart()
+        until(lambda: workers.unacknowledged() == 2, "the broker knows what the worker holds")
+        later = [workers.send("hold", "gate", countdown=1.5) for _ in range(3)]
+        until(lambda: workers.unacknowledged() == 5, "all are delivered before their time")
+        workers.wait_for("start", 3)
+        pass_time(0.5)
+        assert workers.count("start") == 3
+        workers.open_gate("gate")
+        assert_each_ran_once(workers, [*ids, *later])
+        workers.wait_settled()
+
+
 def test_a_paused_broker_stops_no_task_and_doubles_none() -> None:
     """Tasks end while it is paused; later, past the visibility timeout, they are acknowledged and not run again."""
     with pool_workers(visibility_timeout_s=VISIBILITY_S, broker_timeout_s=2) as workers:
