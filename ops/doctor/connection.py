@@ -18,6 +18,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from app.redis_pool import pool_to
 from ops.doctor.finding import Finding, error, shortened
 
 PATIENCE_S = 3.0
@@ -27,13 +28,14 @@ AWAY = (RedisError, OSError, TimeoutError)
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
     """Own one client for the length of the block; nothing is tried twice."""
-    async with redis.asyncio.from_url(
+    pool = pool_to(
         url,
         decode_responses=True,
         socket_connect_timeout=PATIENCE_S,
         socket_timeout=PATIENCE_S,
         retry=Retry(NoBackoff(), 0),
-    ) as client:
+    )
+    async with redis.asyncio.Redis.from_pool(pool) as client:
         yield client
 
 
