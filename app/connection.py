@@ -216,7 +216,9 @@ class Connection(asyncio.Protocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
+        """Keep a header, but no trailer: nobody asks for one."""
+        if self._has_head:
+            return
         self.headers.append((name, value))
         self._is_sized = self._is_sized or name.lower() in {b"content-length", b"transfer-encoding"}
 

@@ -73,7 +73,7 @@ class _Text(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Text | None = None
     message: _Text | None = None
-    finish_reason: Any = None
+    finish_reason: str | int | bool | None = None
 
 
 class _Event(msgspec.Struct):

@@ -43,6 +43,16 @@ async def test_every_way_to_frame_a_body(http: httpx2.AsyncClient, pieces: tuple
     assert (response.status_code, response.content) == (200, b"hello")
 
 
+async def test_trailers_are_dropped(http: httpx2.AsyncClient) -> None:
+    """However many there are: they are no headers of the response."""
+    trailers = b"X-Trailer: x\r\n" * 100
+    play = says(CHUNKED, b"5\r\nhello\r\n0\r\n", trailers, b"\r\n")
+    async with playing(play) as url, http.stream("GET", url) as response:
+        assert await response.aread() == b"hello"
+        connection = response.extensions["deliver"].__self__._connection
+        assert connection.headers == [(b"Transfer-Encoding", b"chunked")]
+
+
 async def test_a_stream_is_handed_on_as_it_comes(http: httpx2.AsyncClient) -> None:
     """Each piece is read before the next is sent."""
     go = asyncio.Event()
