@@ -16,6 +16,8 @@ from celery.app import amqp
 from celery.exceptions import ImproperlyConfigured
 from kombu.transport import redis as kombu_redis
 
+from app.pool.refusal import lost_when_refused
+
 logger = logging.getLogger(__name__)
 
 SWEEPS_MISSED_S = 3.0
@@ -64,8 +66,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Count a delivery as unacknowledged; a second time repairs what the broker has lost or given away."""
+        ledger.held[delivery_tag] = message  # first: a broker that gave it and refuses to note it has it no more
         super().append(message, delivery_tag)
-        ledger.held[delivery_tag] = message
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge, now or as soon as the broker listens."""
@@ -146,6 +148,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
     _commands: Any = None
 
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        parameters = super()._connparams(asynchronous)
+        return parameters | {"connection_class": lost_when_refused(parameters["connection_class"])}
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)
@@ -158,6 +164,14 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Redis transport for `broker_transport`."""
 
     Channel = Channel
+
+    def establish_connection(self) -> Any:
+        """Count a broker as there once it takes writes: else one that refuses is lost and found without a pause."""
+        super().establish_connection()
+        channel = self._avail_channels[-1]
+        with channel.conn_or_acquire() as client:
+            client.zadd(channel.unacked_index_key, {"nobody": 0}, xx=True)  # changes nothing
+        return self
 
 
 class Connection(kombu.Connection):  # type: ignore[misc]
