@@ -16,6 +16,7 @@ from redis.exceptions import (
     NoPermissionError,
     RedisClusterException,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
@@ -78,6 +79,14 @@ def unreachable(name: str, variable: str, cause: BaseException) -> Finding:
             return error(check, "does not let this user work", evidence, f"Widen the ACL of the user in {variable}.")
         case BusyLoadingError():
             return error(check, "still loads its data", evidence, "Wait until it has; then run the doctor again.")
+        case ResponseError() if evidence.startswith("BUSY"):
+            return error(
+                check,
+                "runs a script that lets nobody else in",
+                evidence,
+                "SCRIPT KILL ends it (a function: FUNCTION KILL); one that has written, only SHUTDOWN NOSAVE does. "
+                "Then find its sender.",
+            )
         case RedisTimeoutError() | TimeoutError():
             return error(
                 check,

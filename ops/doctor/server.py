@@ -17,7 +17,8 @@ SLOW_US = 100_000
 """A command this slow stands in the way of every stream; the 10 ms that the log begins at a busy host meets as well."""
 RECENT_S = 900
 CONFIGURATION = (
-    "maxmemory-policy client-output-buffer-limit timeout notify-keyspace-events slowlog-log-slower-than slowlog-max-len"
+    "maxmemory-policy client-output-buffer-limit timeout notify-keyspace-events "
+    "slowlog-log-slower-than slowlog-max-len min-replicas-to-write"
 )
 KEPT = 1024
 """How many slow commands are worth their memory, which is some hundred bytes each."""
@@ -37,6 +38,8 @@ async def examine_server(name: str, client: Any) -> Findings:
         yield note(f"{name}.config", "does not show its configuration", "CONFIG GET is refused", "Ask its provider.")
         return
     for finding in _configured(name, config):
+        yield finding
+    if finding := _lacking(name, int(config["min-replicas-to-write"]), info):
         yield finding
     yield _slow(name, await client.slowlog_get(-1), int(config["slowlog-max-len"]), int((await client.time())[0]))
 
@@ -146,6 +149,18 @@ def _configured(name: str, config: dict[str, str]) -> Iterator[Finding]:
                 f"{setting} {config[setting]}",
                 f"CONFIG SET {setting} {good}",
             )
+
+
+def _lacking(name: str, wanted: int, info: dict[str, Any]) -> Finding | None:
+    there = int(info.get("min_slaves_good_slaves", wanted))
+    if there >= wanted:
+        return None
+    return error(
+        f"{name}.replicas",
+        "refuses every write for want of replicas (NOREPLICAS)",
+        f"{there} replicas keep up, min-replicas-to-write {wanted}",
+        "Bring the replica back; until then CONFIG SET min-replicas-to-write 0 takes writes that it alone has.",
+    )
 
 
 def _output_buffer(name: str, limits: str) -> Finding:

@@ -1,22 +1,25 @@
 """Once while a worker lives, also over a broker that is paused, restarted, slow, cut off, or refuses."""
 
-import contextlib
 import signal
-import threading
-from collections.abc import Callable, Iterator
 
 import pytest
-import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app import pool
 from ops.ports import free_port
 from tests.support.pool_worker import assert_each_ran_once, hold, pass_time, pool_workers
+from tests.support.refusing import (
+    Refusing,
+    cut_off_from_its_primary,
+    demoted,
+    out_of_memory,
+    stopped_by_a_script,
+    without_its_replicas,
+)
 from tests.support.waiting import until
 
 VISIBILITY_S = 2.0
-Refusing = Callable[["redis.Redis"], Iterator[None]]
 
 
 def test_an_empty_restarted_broker_costs_no_running_task() -> None:
@@ -99,57 +102,6 @@ def test_broken_connections_lose_no_acknowledgement() -> None:
         assert worker.poll() is None
 
 
-def stopped_by_a_script(client: "redis.Redis") -> Iterator[None]:
-    """One that runs on: -BUSY."""
-    client.config_set("busy-reply-threshold", 100)
-
-    def run() -> None:
-        with contextlib.suppress(redis.ResponseError), redis.Redis(**client.get_connection_kwargs()) as other:
-            other.eval("while true do end", 0)
-
-    running = threading.Thread(target=run)
-    running.start()
-    try:
-        yield
-    finally:
-        until(lambda: is_killed(client), "the script is ended")
-        running.join()
-
-
-def is_killed(client: "redis.Redis") -> bool:
-    try:
-        return bool(client.script_kill())
-    except redis.ResponseError:  # it has not begun, or not run for long enough
-        return False
-
-
-def demoted(client: "redis.Redis") -> Iterator[None]:
-    """As by a failover: -UNBLOCKED, then -READONLY."""
-    client.replicaof("127.0.0.1", "1")
-    yield
-    client.replicaof("NO", "ONE")
-
-
-def cut_off_from_its_primary(client: "redis.Redis") -> Iterator[None]:
-    """And told to say nothing that may be old: -MASTERDOWN."""
-    client.config_set("replica-serve-stale-data", "no")
-    yield from demoted(client)
-
-
-def out_of_memory(client: "redis.Redis") -> Iterator[None]:
-    """It takes no command that may need more: -OOM."""
-    client.config_set("maxmemory", 1)
-    yield
-    client.config_set("maxmemory", 0)
-
-
-def without_its_replicas(client: "redis.Redis") -> Iterator[None]:
-    """It may take no write alone: -NOREPLICAS."""
-    client.config_set("min-replicas-to-write", 1)
-    yield
-    client.config_set("min-replicas-to-write", 0)
-
-
 @pytest.mark.parametrize(
     "refusing", [stopped_by_a_script, demoted, cut_off_from_its_primary, out_of_memory, without_its_replicas]
 )
@@ -158,7 +110,7 @@ def test_a_broker_that_refuses_is_as_one_that_is_away(refusing: Refusing) -> Non
     with pool_workers() as workers, workers.valkey.client() as client:
         worker = workers.start()
         ended, running = hold(workers, "first", 20), hold(workers, "second", 20)
-        with contextlib.contextmanager(refusing)(client):
+        with refusing(client):
             workers.open_gate("first")
             for task_id in ended:
                 workers.wait_for(f"end {task_id}")
@@ -178,7 +130,7 @@ def test_a_message_that_a_full_broker_gave_and_could_not_note_is_not_lost() -> N
         worker.send_signal(signal.SIGSTOP)
         task_id = workers.send("hold", "gate")
         until(lambda: not workers.queued(), "it is on its way to the worker")
-        with contextlib.contextmanager(out_of_memory)(client):
+        with out_of_memory(client):
             worker.send_signal(signal.SIGCONT)
             until(lambda: "Trying again" in workers.output(), "the worker waits for the broker")
             assert not workers.unacknowledged()

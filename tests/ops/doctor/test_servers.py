@@ -19,6 +19,7 @@ from ops.doctor.workers import examine_workers
 from ops.valkey_server import ValkeyServer, running_valkey
 from tests.ops.doctor.findings import only, troubles
 from tests.support import valkey
+from tests.support.refusing import stopped_by_a_script
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +86,7 @@ STORE: dict[str, tuple[Plant, str, str]] = {
     "store.slowlog": (config("slowlog-log-slower-than", -1), "-1", "10000"),
     "store.slow": (lambda client, _: client.eval(BUSY, 0), "ms for EVAL", "SLOWLOG GET"),
     "store.role": (lambda client, _: client.replicaof("127.0.0.1", 1), "role slave", "primary"),
+    "store.replicas": (config("min-replicas-to-write", 1), "0 replicas", "CONFIG SET min-replicas-to-write 0"),
     "store.ttl": (
         lambda client, _: client.hset(meta_key(UUID(int=7)), "state", "open"), "is -1", "EXPIRE each 3600",
     ),
@@ -215,6 +217,13 @@ async def test_the_user_may_not_do_what_is_needed(server: ValkeyServer, client: 
         only(await troubles(examine_store(store_at(narrow))), "store.connection", "permission", "ACL")
     finally:
         client.acl_deluser("narrow")
+
+
+async def test_a_script_that_runs_on(server: ValkeyServer, client: "redis.Redis") -> None:
+    """The server is there, and to start it again would lose what it holds."""
+    with stopped_by_a_script(client):
+        found = await troubles(examine_store(store_at(server.url)))
+    only(found, "store.connection", "BUSY", "SCRIPT KILL")
 
 
 async def test_the_server_is_stopped(server: ValkeyServer) -> None:
