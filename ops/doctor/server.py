@@ -39,8 +39,8 @@ async def examine_server(name: str, client: Any) -> Findings:
         return
     for finding in _configured(name, config):
         yield finding
-    if finding := _lacking(name, int(config["min-replicas-to-write"]), info):
-        yield finding
+    if lacking := _lacking(name, int(config["min-replicas-to-write"]), info):
+        yield lacking
     yield _slow(name, await client.slowlog_get(-1), int(config["slowlog-max-len"]), int((await client.time())[0]))
 
 
