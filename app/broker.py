@@ -16,6 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.redis_pool import pool_to, tls_options
+from app.sentinel_url import Sentinels
 from app.telemetry.tracing import traceparent
 
 TASK = "app.generate"
@@ -30,6 +32,7 @@ class BrokerUnavailableError(Exception):
 
 def make_celery(broker_url: str) -> Celery:
     """Configure Celery for this broker; workers add their pool."""
+    sentinels = Sentinels.of(broker_url)
     celery = Celery("streamgauge", broker=broker_url)
     celery.conf.update(
         task_ignore_result=True,
@@ -39,6 +42,16 @@ def make_celery(broker_url: str) -> Celery:
         broker_transport_options={"socket_connect_timeout": PATIENCE_S, "socket_timeout": PATIENCE_S},
         task_publish_retry=False,
     )
+    if sentinels:
+        tls = tls_options(sentinels)
+        # The command `celery` sets broker_url from BROKER_URL as it is; these two go before it.
+        celery.conf.broker_read_url = celery.conf.broker_write_url = sentinels.kombu()
+        celery.conf.broker_use_ssl = {"ssl_cert_reqs": "required", **tls} if sentinels.tls else None
+        celery.conf.broker_transport_options |= {
+            "master_name": sentinels.master,
+            "sentinels": sentinels.addresses,
+            "sentinel_kwargs": sentinels.asking(tls),
+        }
     return celery
 
 
@@ -57,7 +70,7 @@ class Queue:
     @contextlib.asynccontextmanager
     async def connect(cls, broker_url: str) -> AsyncIterator["Queue"]:
         """Own the producing connections for the length of the block; they are made when first needed."""
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
+        pool = pool_to(
             broker_url,
             timeout=PATIENCE_S,
             socket_connect_timeout=PATIENCE_S,

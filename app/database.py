@@ -14,9 +14,12 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from app.telemetry import metrics
+from app.turns import Turns
 
 LOST_S = 60.0
 """A process that the database can't reach for so long is lost, unless the settings say otherwise."""
+BUSY_S = 10.0
+"""So long a request waits for one of the pool's connections that others have; then its caller had better come again."""
 UNPREPARED = {"statement_cache_size": 0}
 """What tells asyncpg to send each statement together with its arguments, and to prepare none in the session."""
 
@@ -36,15 +39,17 @@ class DataRefusedError(DatabaseError):
 class Database:
     """The pool of connections. Leaving any block of it without an error means that its work is committed."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, size: int, busy_s: float) -> None:
+        self._engine, self.size, self._turns = engine, size, Turns(size, busy_s)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(
-        cls, url: str, pool_size: int, lost_s: float = LOST_S, *, pooler: bool = False
+        cls, url: str, pool_size: int, lost_s: float = LOST_S, *, pooler: bool = False, busy_s: float = BUSY_S
     ) -> AsyncIterator["Database"]:
         """Own a pool for the length of the block; connections are made when first needed.
+
+        While all are taken, who wants one waits for as long as the database answers the others, and `busy_s` at most.
 
         If this host is cut off, the server ends its sessions after `lost_s`, and with them whatever they had locked.
         Behind a `pooler` in transaction mode no session is ours: nothing is prepared in one, and nothing set.
@@ -53,7 +58,6 @@ class Database:
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=10,
             connect_args={"timeout": 5, "command_timeout": 10, **(UNPREPARED if pooler else {})},
             hide_parameters=True,  # they are what people wrote
         )
@@ -63,7 +67,7 @@ class Database:
         metrics.DATABASE_POOL_SIZE.set(pool_size)
         metrics.DATABASE_CONNECTIONS.set_function(lambda: cast("QueuePool", engine.pool).checkedout())
         try:
-            yield cls(engine)
+            yield cls(engine, pool_size, busy_s)
         finally:
             await engine.dispose()
 
@@ -71,7 +75,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection in a transaction of its own."""
         with translated_errors(), _Unit() as unit:
-            async with self._engine.begin() as connection:
+            async with self._turns.take(), self._engine.begin() as connection:
                 unit.begin()
                 yield connection
 
@@ -85,12 +89,13 @@ class Database:
         which costs more than the statement's own round trip does here.
         """
         with translated_errors(), _Unit(counted=counted) as unit:
-            borrowed = await greenlet_spawn(self._engine.pool.connect)
-            unit.begin()
-            try:
-                yield borrowed.driver_connection
-            finally:
-                await greenlet_spawn(borrowed.close)
+            async with self._turns.take():
+                borrowed = await greenlet_spawn(self._engine.pool.connect)
+                unit.begin()
+                try:
+                    yield borrowed.driver_connection
+                finally:
+                    await greenlet_spawn(borrowed.close)
 
     async def ping(self) -> None:
         """Raise `DatabaseUnavailableError` unless the database answers."""

@@ -237,12 +237,13 @@ async def _end(job: Job, producer: Producer, ending: Ending) -> None:
 
 
 async def _commit(services: Services, task_id: UUID, attempt: int, final: Final) -> bool:
-    """Write the message, again and again within the budget; False when the database stays away, or can't hold it.
+    """Write the message, again and again; False when the database stays away, or can't hold it.
 
-    Raises `FencedError` when the message is a newer attempt's to write.
+    The budget begins with the first failure: a wait for a connection that others have is none. Raises `FencedError`
+    when the message is a newer attempt's to write.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + services.settings.commit_budget_s
+    deadline: float | None = None
     while True:
         try:
             if not await services.records.commit(task_id, attempt, final):
@@ -251,6 +252,7 @@ async def _commit(services: Services, task_id: UUID, attempt: int, final: Final)
             log.exception("message of stream %s can't be committed", task_id)
             return False
         except DatabaseUnavailableError as error:
+            deadline = deadline or loop.time() + services.settings.commit_budget_s
             if loop.time() > deadline:
                 log.exception("message of stream %s could not be committed", task_id)
                 return False

@@ -219,17 +219,20 @@ class Producer:
         self._later(self._move())
 
     async def _move(self) -> None:
-        """Hand the stream over as asked, and wake its viewers where it was, so that they look where it is."""
-        writer = self._writer
+        """Hand the stream over as asked."""
         try:
-            await self.hand_over(HandOver.ASKED)
+            await self._leave_for_good(HandOver.ASKED)
         except TimeoutError:
             log.warning("stream %s stays in %s: the database is away", self._task_id, self.backend)
-        else:
-            with contextlib.suppress(StoreUnavailableError):
-                await writer.discard(self._task_id)
         self._is_leaving = False
         self._go_on()
+
+    async def _leave_for_good(self, reason: HandOver) -> None:
+        """Hand the stream over, and wake its viewers where it was, so that they look where it is."""
+        writer = self._writer
+        await self.hand_over(reason)
+        with contextlib.suppress(StoreUnavailableError):
+            await writer.discard(self._task_id)
 
     async def _all_stored(self) -> None:
         if self._unanswered is not None or self._is_leaving:
@@ -286,8 +289,8 @@ class Producer:
             metrics.DUPLICATE_APPENDS.labels(self.backend).inc()
         if answer.outcome in {Outcome.FENCED, Outcome.CLOSED}:
             raise FencedError
-        if answer.outcome in {Outcome.MISSING, Outcome.GAP}:
-            await self.hand_over()
+        if answer.outcome in {Outcome.MISSING, Outcome.GAP}:  # it restarted empty, or it is a replica that lagged
+            await self._leave_for_good(HandOver.LOST)
 
 
 def _release(waiting: asyncio.Future[None] | None) -> None:

@@ -1,5 +1,6 @@
 """Every query that is neither a stream's own log nor the flag's: conversations, messages, and the streams they pin."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -110,6 +111,7 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._claims = asyncio.Semaphore(max(1, database.size // 2))
 
     async def add_conversation(self, title: str | None, owner: str | None = None) -> Conversation:
         """Store a new conversation."""
@@ -185,9 +187,10 @@ class Records:
         """Take the next attempt at a message; None when there is nothing to do: it was discarded, or has its end.
 
         From now on no earlier attempt can commit or hand over. Raises `DatabaseUnavailableError`; an attempt that was
-        taken without an answer is simply skipped.
+        taken without an answer is simply skipped. Claims have half of the pool: a burst of them, which can wait as well
+        as it could in the queue, holds up no commit.
         """
-        async with self._database.driver() as connection:
+        async with self._claims, self._database.driver() as connection:
             rows = await connection.fetch(statements.CLAIM, task_id, IN_ROWS)
         if not rows:
             return None

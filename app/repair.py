@@ -5,9 +5,9 @@ A viewer reaps the stream it watches; `Repair` looks after those that nobody wat
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
-from time import time_ns
+from time import monotonic, time_ns
 from typing import TypeVar
 from uuid import UUID
 
@@ -41,7 +41,7 @@ class Finding(StrEnum):
     LOST = "lost"
     """Its producer is lost, and no viewer has said so."""
     GONE = "gone"
-    """Neither its log nor, after all this time, its producer is left."""
+    """Neither its log nor its producer is left: who lives and finds no log moves to rows within seconds."""
     UNCLAIMED = "unclaimed"
     """No worker has taken it, and the queue is empty: a worker that was killed, or the broker, has lost its task."""
 
@@ -91,6 +91,8 @@ class Repair:
 
     def __init__(self, settings: Settings, records: Records, backends: Backends, queue: Queue) -> None:
         self._settings, self._records, self._backends, self._queue = settings, records, backends, queue
+        self._without_log = dict[tuple[UUID, int], float]()
+        """Since when each attempt has been found without a log, as of the latest look."""
 
     async def look(self) -> Counter[Finding]:
         """Count what is found, and change nothing. Raises `DatabaseUnavailableError`."""
@@ -114,13 +116,14 @@ class Repair:
     async def _found(self) -> AsyncIterator[tuple[Pending, Finding]]:
         suspicious_s = REDELIVERIES * self._settings.worker_visibility_s
         queue_is_empty = await self._queue_is_empty()
+        before, self._without_log = self._without_log, {}
         page = await self._records.pending(suspicious_s, None)
         while page:
             for pending in page:
                 if queue_is_empty and not pending.attempt:
                     yield pending, Finding.UNCLAIMED
                 else:
-                    yield pending, await self._examine(pending)
+                    yield pending, await self._examine(pending, before)
             page = await self._records.pending(suspicious_s, page[-1])
 
     async def _queue_is_empty(self) -> bool:
@@ -129,16 +132,22 @@ class Repair:
         except BrokerUnavailableError:
             return False
 
-    async def _examine(self, pending: Pending) -> Finding:
+    async def _examine(self, pending: Pending, before: Mapping[tuple[UUID, int], float]) -> Finding:
         try:
             status = await self._backends.readers[pending.backend].status(pending.task_id)
         except StoreUnavailableError:
             return Finding.RUNNING
-        return self._judge(pending, status)
-
-    def _judge(self, pending: Pending, status: Status | None) -> Finding:
         if status is None:
-            return Finding.GONE if pending.age_s > self._settings.chunk_ttl_s else Finding.RUNNING
+            attempt = pending.task_id, pending.attempt
+            since = self._without_log[attempt] = before.get(attempt, monotonic())
+            return self._judge_without_log(pending, monotonic() - since)
+        return self._judge(status)
+
+    def _judge_without_log(self, pending: Pending, missing_s: float) -> Finding:
+        is_lost = pending.attempt > 0 and missing_s > self._settings.lost_s
+        return Finding.GONE if is_lost or pending.age_s > self._settings.chunk_ttl_s else Finding.RUNNING
+
+    def _judge(self, status: Status) -> Finding:
         if status.state != OPEN:
             return Finding.COMPLETE
         return Finding.LOST if status.lease_left_s < -self._settings.lease_grace_s else Finding.RUNNING

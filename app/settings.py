@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app import sentinel_url
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -178,8 +180,12 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "broker_url")
     @classmethod
     def _is_redis(cls, value: str) -> str:
+        if sentinel_url.Sentinels.of(value):
+            return value
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("use redis://host:port/0, rediss:// for TLS, or unix:///path")
+            raise ValueError(
+                f"use redis://host:port/0, rediss:// for TLS, unix:///path, or for sentinels {sentinel_url.FORM}"
+            )
         _check_port(value)
         return value
 
@@ -197,6 +203,12 @@ class Settings(BaseSettings):
             if self.store_cluster:
                 raise ValueError("a cluster can't be Celery's broker: set BROKER_URL to a single server")
             object.__setattr__(self, "broker_url", self.redis_url)
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_has_no_sentinels(self) -> Self:
+        if self.store_cluster and sentinel_url.is_sentinel(self.redis_url):
+            raise ValueError("a cluster fails over by itself: let REDIS_URL name one of its nodes, redis://host:port")
         return self
 
     @model_validator(mode="after")

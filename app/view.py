@@ -140,10 +140,11 @@ class View:
         if self._reset:
             await self._outlet.send(reset_frame())
         while not self._ended:
+            lost = self.backend
             try:
                 await self._follow()
             except (StoreUnavailableError, StreamMissingError) as error:
-                await self._mind_loss(error)
+                await self._mind_loss(lost, error)
 
     async def _follow(self) -> None:
         """Send what the backend of the moment has, until the terminal or its loss."""
@@ -227,13 +228,15 @@ class View:
         self._quiet_ns = now_ns
         return True
 
-    async def _mind_loss(self, error: StreamError) -> None:
-        """Look where the stream lives now; send the committed answer if nowhere, or a sign of life."""
+    async def _mind_loss(self, lost: str, error: StreamError) -> None:
+        """Look where the stream lives now; send the committed answer if nowhere else, or a sign of life."""
         self._lost_since = self._lost_since or monotonic()
         lost_s = monotonic() - self._lost_since
         patience = self._settings.lost_s
         await asyncio.sleep(LOST_RETRY_S)
         await self._find_again(close=lost_s > patience)
+        if self.backend != lost:
+            return  # its log is there
         if self._pin.message.status != "pending" and (isinstance(error, StreamMissingError) or lost_s > patience):
             await self._outlet.send(rebuilt(self._pin.message))
             self._ended = True

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from itertools import product
+from math import inf
 from time import time_ns
 from typing import Any
 from uuid import UUID
@@ -40,7 +41,11 @@ async def open_services() -> AsyncIterator[None]:
     with _metrics_server(), tracing(settings, "worker"):
         async with (
             Database.connect(
-                settings.database_url, settings.database_pool, settings.lost_s, pooler=settings.database_pooler
+                settings.database_url,
+                settings.database_pool,
+                settings.lost_s,
+                pooler=settings.database_pooler,
+                busy_s=inf,  # a task that waits is as well off as its message was in the queue
             ) as database,
             open_backends(settings, database) as backends,
             Model.connect(

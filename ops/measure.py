@@ -23,6 +23,7 @@ from loadtest.watched import System
 from ops import flipping
 from ops.display import Progress, show_stack
 from ops.processes import PartFailedError, StackError
+from ops.sentinel import server_of
 from ops.stack import Stack, StackOptions, running_stack
 from ops.usage import UsageError
 
@@ -48,7 +49,7 @@ def measure_own_stack(options: BenchOptions, stack_options: StackOptions, consol
             options = replace(options, model=None)
         with errors_say_what_to_do(), crash_interrupts(stack):
             target = stack.openai_base_url if options.protocol == "openai" else stack.api_url
-            database_url, redis_url, system = stack.database_url, stack.redis_url, seen_of(stack)
+            database_url, redis_url, system = stack.database_url, server_of(stack.redis_url), seen_of(stack)
             try:
                 if options.scenario != ROLLBACK:
                     return run_bench(options, target, database_url, redis_url, console, known, system)
@@ -68,7 +69,8 @@ def seen_of(stack: Stack) -> System:
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
     """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
     _check(options)
-    database_url, redis_url = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
+    database_url, named = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
+    redis_url = server_of(named) if named else None
     if options.protocol == "openai" and environment.get("OPENAI_MODEL"):
         options = replace(options, model=None)
     with errors_say_what_to_do():

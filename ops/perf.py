@@ -86,9 +86,15 @@ def _start_floor(supervisor: Supervisor, home: ServerHome, environment: Mapping[
     worker = supervisor.start(_module("floor-worker", environment, *floor, "publish", valkey.url))
     api = supervisor.start(_module("floor-api", environment, *floor, "serve", valkey.url, str(port)))
     url = f"http://{LOOPBACK}:{port}"
-    supervisor.wait_ready(api, lambda: answers(f"{url}/"), START_SECONDS)
     processes = {"worker": worker, "api": api, "valkey": valkey.process}
-    return System(FLOOR, url, lambda: _by_kind(processes), keeps_messages=False)
+
+    def wait() -> None:
+        supervisor.wait_ready(api, lambda: answers(f"{url}/"), START_SECONDS)
+
+    wait()
+    return System(
+        FLOOR, url, lambda: _by_kind(processes), keeps_messages=False, renew=_renewing(supervisor, processes, wait)
+    )
 
 
 def _start_reference(supervisor: Supervisor, home: ServerHome, environment: Mapping[str, str]) -> System:
@@ -113,10 +119,23 @@ def _start_reference(supervisor: Supervisor, home: ServerHome, environment: Mapp
         )
     )  # fmt: skip
     url = f"http://{LOOPBACK}:{port}"
-    supervisor.wait_ready(api, lambda: answers(f"{url}/health"), START_SECONDS)
-    supervisor.wait_ready(worker, lambda: worker.said(r"\S+@\S+ ready\."), START_SECONDS)
     processes = {"worker": worker, "api": api, "valkey": valkey.process, "model": model}
-    return System(REFERENCE, url, lambda: _by_kind(processes))
+
+    def wait() -> None:
+        supervisor.wait_ready(api, lambda: answers(f"{url}/health"), START_SECONDS)
+        supervisor.wait_ready(worker, lambda: worker.said(r"\S+@\S+ ready\."), START_SECONDS)
+
+    wait()
+    return System(REFERENCE, url, lambda: _by_kind(processes), renew=_renewing(supervisor, processes, wait))
+
+
+def _renewing(supervisor: Supervisor, processes: Mapping[str, Process], wait: Callable[[], None]) -> Callable[[], None]:
+    def renew() -> None:
+        for kind in ("worker", "api"):
+            supervisor.restart(processes[kind])
+        wait()
+
+    return renew
 
 
 def _by_kind(processes: Mapping[str, Process]) -> dict[str, tuple[int, ...]]:

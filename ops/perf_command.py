@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from app.settings import load_settings
 from loadtest.bench.load import LoadError
 from loadtest.bench.session import Plan, Results, measure, seconds_at_most
 from loadtest.bench.tables import markdown
@@ -47,6 +48,10 @@ def perf(
             min=0, max=MOST_STREAMS, help="Look for the most streams with p99 < 50 ms, up to so many: 0, or 6400."
         ),
     ] = None,
+    messages: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Posted one at a time, for how a message begins: 20, or 100; 0: none."),
+    ] = None,
     backends: Annotated[str, typer.Option(help="With commas between them.")] = ALL,
     reference: Annotated[
         bool, typer.Option("--reference/--no-reference", help="Measure the plain stack most teams would write, too.")
@@ -59,6 +64,7 @@ def perf(
     """Measure every backend beside the floor and a plain reference stack, all on this machine, one load at a time."""
     chosen = chosen_backends(backends)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         check_writable(out)
     plan = Plan(
         streams=_levels(streams or (FULL_STREAMS if full else "100")),
@@ -66,6 +72,8 @@ def perf(
         seconds=seconds or (10.0 if full else 3.0),
         idle=idle if idle is not None else 5000 if full else 200,
         search=search if search is not None else 6400 if full else 0,
+        messages=messages if messages is not None else 100 if full else 20,
+        polling_interval_s=load_settings().polling_interval_s,
     )
     try:
         with signals_interrupt():

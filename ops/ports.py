@@ -1,8 +1,8 @@
 """Loopback ports for the embedded servers, and addresses that may be shown."""
 
 import random
+import re
 import socket
-from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 # Below the ranges from which kernels take the local ports of outgoing connections (Linux 32768+, macOS 49152+): a
@@ -31,5 +31,5 @@ def free_port() -> int:
 
 def without_password(url: str) -> str:
     """Give a URL as it may be shown."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":…@") if password else url
+    shown = re.sub(r"^([\w+]+://[^:/?#]*):[^/?#]+@", r"\1:…@", url)
+    return re.sub(r"(?<=sentinel_password=)[^&#]+", "…", shown)

@@ -20,6 +20,7 @@ from ops.ports import LOOPBACK, free_port, without_password
 from ops.postgres_server import start_postgres
 from ops.processes import Process
 from ops.prometheus_server import find_prometheus, prometheus
+from ops.sentinel import server_of
 from ops.server_home import ServerHome
 from ops.supervisor import Supervisor
 from ops.valkey_server import check_answers, start_valkey
@@ -237,7 +238,7 @@ class Stack:
 
     def _start_exporters(self) -> list[Callable[[], None]]:
         environment = self._options.environment
-        found = exporters(self.redis_url, self.database_url, environment, self._supervisor.folder)
+        found = exporters(server_of(self.redis_url), self.database_url, environment, self._supervisor.folder)
         self.exporter_urls = {one.job: one.url for one in found}
         return [self._ready(self._supervisor.start(one.command), one.url, partial(answers, one.url)) for one in found]
 

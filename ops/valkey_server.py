@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from ops.ports import LOOPBACK, free_port
 from ops.processes import Command, Process, StackError
+from ops.sentinel import server_of
 from ops.server_home import ServerHome, server_environment
 from ops.supervisor import Supervisor
 
@@ -88,9 +89,10 @@ def check_answers(variable: str, url: str) -> None:
     """Raise `StackError` unless the person's own server at this URL answers."""
     once = Retry(NoBackoff(), 0)
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=PING_S, socket_timeout=PING_S, retry=once) as client:
+        server = server_of(url)
+        with redis.Redis.from_url(server, socket_connect_timeout=PING_S, socket_timeout=PING_S, retry=once) as client:
             client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError, StackError) as error:
         why = str(error).rstrip(".")
         raise StackError(
             f"{variable} names a server that does not answer: {why}. Start it, correct {variable}, or leave that out "

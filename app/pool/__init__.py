@@ -14,6 +14,8 @@ Promises, each held by a test in `tests/app/test_pool_*.py`:
 - At least once. A killed worker's messages run elsewhere about one visibility timeout later; while a worker lives
   its messages are its own, however long they take, ETA included.
 - Once, as long as one worker holds the message: a redelivery of what runs here joins the running task.
+- Celery's signals are sent as by its own pools, and `inspect active` names what runs.
+- A reconnect lets no more tasks run at once than `concurrency`.
 - A warm stop lets tasks finish until `drain_s`, then cancels the rest and puts their messages back.
 - A broker that pauses or restarts costs no task: work goes on, and acknowledgements that failed are repeated.
 - A revoke with terminate, a soft and a hard limit reach the body as asyncio cancellations.
@@ -21,8 +23,10 @@ Promises, each held by a test in `tests/app/test_pool_*.py`:
 
 Not promised: once across workers (an outage longer than the visibility timeout, a stop while the broker is away); a
 message that a worker has popped but not yet booked as unacknowledged, for about a millisecond, if it is killed or its
-connection breaks just then (kombu fetches by BRPOP); messages in the queue of a broker that forgets them. Result
-backends, which block, are refused, and with them chords. Tasks that are plain `def` run in threads.
+connection breaks just then (kombu fetches by BRPOP); messages in the queue of a broker that forgets them; a third
+worker for a message that two have had (one that stood still past its visibility timeout acknowledges what another runs
+by then: if that one is killed, the message does not come again). Result backends, which block, are refused, and with
+them chords. Tasks that are plain `def` run in threads.
 
 What this takes from private parts of Celery 5.6.3 and kombu 5.6.2 (`tests/app/test_pool_pins.py` watches them):
 - `celery._state._task_stack`, `LocalStack.__ident_func__`: `self.request` also inside asyncio tasks a body starts

@@ -15,6 +15,9 @@ from celery import bootsteps
 from celery.app import amqp
 from celery.exceptions import ImproperlyConfigured
 from kombu.transport import redis as kombu_redis
+from redis import sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.pool.refusal import lost_when_refused
 
@@ -174,6 +177,26 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
         return self
 
 
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """Our channel to the master that sentinels name, who are asked for it at each new connection."""
+
+    from_transport_options = (*kombu_redis.SentinelChannel.from_transport_options, "sentinels")
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        """Give a pool as kombu's own, which takes sentinels for brokers to switch to, and asks lost ones four times."""
+        params = self._connparams(asynchronous)
+        del params["host"], params["port"]
+        once = {"retry": Retry(NoBackoff(), 0)}
+        asking = sentinel.Sentinel(self.sentinels, sentinel_kwargs=self.sentinel_kwargs | once)  # type: ignore[no-untyped-call]  # redis-py has no types here
+        return sentinel.SentinelConnectionPool(self.master_name, asking, **params)  # type: ignore[no-untyped-call]
+
+
+class SentinelTransport(Transport):
+    """The transport for `broker_transport` where the broker is behind Sentinel."""
+
+    Channel = SentinelChannel
+
+
 class Connection(kombu.Connection):  # type: ignore[misc]
     """Comes back soon after the broker does: kombu's own pauses grow to 30 s."""
 
@@ -198,7 +221,9 @@ class DeliveryKeeper(bootsteps.StartStopStep):  # type: ignore[misc]
         """Point every delivery at the live channel before anything can be acknowledged."""
         channel = consumer.task_consumer.channel
         if not isinstance(channel, Channel):
-            raise ImproperlyConfigured("Use a redis:// broker_url: the pool's promises are made for that transport")
+            raise ImproperlyConfigured(
+                "Use a redis:// or redis+sentinel:// broker_url: the pool's promises are made for Redis"
+            )
         consumer.pool.reconnected()
         for tag, message in tuple(ledger.held.items()):
             message.channel = channel

@@ -43,6 +43,7 @@ def configure(
     `cancel_grace_s` what a cancelled task gets to clean up, `broker_timeout_s` when a silent broker counts as gone (it
     must be above the second BRPOP waits).
     """
+    is_behind_sentinel = "sentinels" in (celery_app.conf.broker_transport_options or {})
     celery_app.conf.update(
         asyncio_pool=PoolSettings(lifespan, drain_s, cancel_grace_s, restore_every_s, watch or Watch()),
         worker_pool="app.pool:TaskPool",
@@ -53,7 +54,7 @@ def configure(
         worker_soft_shutdown_timeout=0,  # sleeps in the signal handler and starves acknowledgements; drain_s instead
         task_acks_late=True,
         task_ignore_result=True,
-        broker_transport="app.pool.broker:Transport",
+        broker_transport=f"app.pool.broker:{'Sentinel' if is_behind_sentinel else ''}Transport",
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={

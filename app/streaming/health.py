@@ -11,6 +11,8 @@ from app.telemetry import metrics
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
+LOOKS = 10
+"""In this many turns of the loop at least an answer has to come: in one that is late it may wait in the socket."""
 
 
 class StoreHealth:
@@ -39,7 +41,7 @@ class StoreHealth:
     async def attempt(self, step: Awaitable[None]) -> None:
         """Await a step of the store. Raises `StoreUnavailableError`, also when it is late; the store is away then."""
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with _patience(self._patience_s / LOOKS):
                 await step
         except TimeoutError as error:
             self.failed()
@@ -72,3 +74,20 @@ class StoreHealth:
     def _set(self, *, away: bool) -> None:
         self.away = away
         metrics.STORE_AWAY.set(away)
+
+
+@contextlib.asynccontextmanager
+async def _patience(look_s: float) -> AsyncIterator[None]:
+    """End the block by a `TimeoutError` after `LOOKS` looks, each of which comes as late as the loop is."""
+    async with asyncio.timeout(None) as limit:
+        looking = asyncio.create_task(_end_after_looks(limit, look_s))
+        try:
+            yield
+        finally:
+            looking.cancel()
+
+
+async def _end_after_looks(limit: asyncio.Timeout, look_s: float) -> None:
+    for _ in range(LOOKS):
+        await asyncio.sleep(look_s)
+    limit.reschedule(asyncio.get_running_loop().time())

@@ -15,9 +15,9 @@ from typing import Any
 
 import hiredis
 from prometheus_client import Histogram
-from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from app.redis_pool import pool_to
 from app.streaming.contract import StoreUnavailableError
 from app.streaming.script import Heard, Prepared, Script
 from app.telemetry import metrics
@@ -32,6 +32,8 @@ It bounds how long a paused server silences a viewer, and stays above what a san
 LOOKS = 4
 """How often within that time replies are looked at, so that a server's silence is noticed at most a quarter later."""
 BACKOFF_S = (0.05, 2.0)
+READ_ONLY = "READONLY "
+"""How a server refuses that was the master: the connection is made anew, to whoever is that now."""
 
 Push = Callable[[list[Any]], None]
 
@@ -93,9 +95,7 @@ class Valkey:
         on_refusal: Callable[[str], None] | None = None,
         lag: Histogram | None = None,
     ) -> None:
-        self._pool = ConnectionPool.from_url(
-            url, protocol=3, socket_connect_timeout=PATIENCE_S, health_check_interval=0
-        )
+        self._pool = pool_to(url, protocol=3, socket_connect_timeout=PATIENCE_S, health_check_interval=0)
         self._on_push, self._on_connect, self._on_loss, self._on_refusal = on_push, on_connect, on_loss, on_refusal
         self._lag = lag
         self._out: list[bytes] = []
@@ -233,9 +233,12 @@ class Valkey:
             if self._on_push:
                 self._on_push(reply)
             return
-        if self._on_refusal and isinstance(reply, hiredis.ReplyError):
-            self._on_refusal(str(reply))  # of a command that `send` sent: nobody waits for a reply
-            return
+        if isinstance(reply, hiredis.ReplyError):
+            if READ_ONLY in str(reply) and self._transport is not None:
+                self._transport.abort()
+            if self._on_refusal:
+                self._on_refusal(str(reply))  # of a command that `send` sent: nobody waits for a reply
+                return
         self._served += 1
         self._replies.popleft()(reply)
 

@@ -1,5 +1,7 @@
 """The arithmetic of the benchmarks: what a delta and a stream cost, and how far a system goes. Pure."""
 
+import math
+import statistics
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,6 +17,12 @@ CLOSE_ENOUGH = 1.1
 LEAST = 10
 """With fewer streams than this the search no longer asks."""
 CLIENT = "client"
+LEAST_CPU_S = 0.1
+"""Less than this is ten ticks of the clock by which the kernel tells it, and as a figure a guess."""
+LEAST_GROWTH_BYTES = 64 << 12
+"""A process that grew by fewer pages than these may have grown for anything."""
+ENOUGH = 20
+"""Values without which there is no 95th percentile."""
 
 
 def cpu_us(point: Point) -> dict[str, float | None]:
@@ -24,6 +32,11 @@ def cpu_us(point: Point) -> dict[str, float | None]:
     """
     deltas = point.found.deltas
     return {kind: 1e6 * used / deltas if deltas else None for kind, used in point.found.cpu_s.items()}
+
+
+def is_countable(point: Point, kind: str) -> bool:
+    """Tell whether the processes of a kind used enough of the processor for the use to be divided by anything."""
+    return point.found.cpu_s.get(kind, 0.0) >= LEAST_CPU_S
 
 
 def coalesced(point: Point) -> float | None:
@@ -44,6 +57,26 @@ def stream_bytes(point: Point, kind: str) -> float | None:
     if kind not in found.rss_after or not found.open_streams:
         return None
     return (found.rss_after[kind] - found.rss_before[kind]) / found.open_streams
+
+
+def has_grown(point: Point, kind: str) -> bool:
+    """Tell whether the processes of a kind grew by more than they may grow for other reasons."""
+    found = point.found
+    return kind in found.rss_after and found.rss_after[kind] - found.rss_before[kind] >= LEAST_GROWTH_BYTES
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """The median and the 95th percentile of some values, by nearest rank; null of too few."""
+
+    p50: float
+    p95: float | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Give the spread of at least one value."""
+    ordered = sorted(values)
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1] if len(ordered) >= ENOUGH else None
+    return Spread(statistics.median(ordered), p95)
 
 
 def ratio(value: float | None, base: float | None) -> float | None:

@@ -11,7 +11,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -81,14 +81,20 @@ async def measure(url: str, backend: str) -> dict[str, float]:
     return {name: (ns - sent_ns) / 1e6 for name, ns in zip(PARTS, at, strict=True)}
 
 
-async def run(urls: list[str], backend: str, rounds: int, warmup: int) -> dict[str, object]:
-    """Measure each system once a round, in an order drawn anew for every round."""
-    rows: dict[str, list[dict[str, float]]] = {url: [] for url in urls}
+async def in_turn(places: Mapping[str, tuple[str, str]], rounds: int, warmup: int) -> dict[str, list[dict[str, float]]]:
+    """Measure at each place, a URL and a backend by their name, once a round, in an order drawn anew each time."""
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in places}
     for number in range(warmup + rounds):
-        for url in random.sample(urls, len(urls)):
-            row = await measure(url, backend)
+        for name in random.sample(list(places), len(places)):
+            row = await measure(*places[name])
             if number >= warmup:
-                rows[url].append(row)
+                rows[name].append(row)
+    return rows
+
+
+async def run(urls: list[str], backend: str, rounds: int, warmup: int) -> dict[str, object]:
+    """Compare systems: the medians of each, and the ratios of one to another."""
+    rows = await in_turn({url: (url, backend) for url in urls}, rounds, warmup)
     found: dict[str, object] = {
         url: {name: _quantiles([row[name] for row in of_url]) for name in PARTS} for url, of_url in rows.items()
     }

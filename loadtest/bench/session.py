@@ -1,5 +1,6 @@
 """One run of the benchmarks: every load on every system in turn, so that a drift of the machine meets all alike."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 import msgspec
 
 from loadtest import host
-from loadtest.bench import figures
+from loadtest.bench import figures, post
 from loadtest.bench.load import Load, Point, System, play
 from loadtest.bench.processes import cpu_s
 from loadtest.wording import counted
@@ -17,6 +18,7 @@ STARTS_PER_S = 50.0
 """How fast streams are opened: about twice the turnover of the largest level that held, so that nothing piles up."""
 LEAST_RAMP_S = 1.5
 WARM_UP = Load(streams=10, rate=20.0, seconds=0.5, ramp=0.2, warmup=0.2)
+BEGINS_WARM_UP, MESSAGE_S = 5, 0.1
 SEARCH_FROM = 100
 SEARCH_S = 5.0
 QUIET_CORES, QUIET_FOR_S, QUIET_WITHIN_S = 0.25, 0.5, 60.0
@@ -25,7 +27,8 @@ QUIET_CORES, QUIET_FOR_S, QUIET_WITHIN_S = 0.25, 0.5, 60.0
 class Plan(msgspec.Struct, frozen=True):
     """What to measure. `idle` streams get a chunk a second each, for the memory of an open stream; 0 leaves it out.
 
-    `search` is the most streams that the search for each system's edge tries; 0 leaves it out.
+    `search` is the most streams that the search for each system's edge tries, `messages` are posted to each backend one
+    at a time, for how one begins; 0 leaves either out.
     """
 
     streams: tuple[int, ...]
@@ -33,6 +36,9 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     idle: int
     search: int
+    messages: int = 0
+    polling_interval_s: float | None = None
+    """A setting of the backend `polling`, which decides its latency."""
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -45,6 +51,8 @@ class Results(msgspec.Struct, frozen=True):
     idle: list[Point]
     levels: list[list[Point]]
     capacity: dict[str, figures.Capacity]
+    begins: dict[str, dict[str, figures.Spread]] = {}
+    """How long a message took to begin on each idle backend, in ms since its POST was sent, by part (`post.PARTS`)."""
 
 
 def measure(
@@ -78,6 +86,8 @@ def measure(
         one(system, WARM_UP)
         if plan.idle:
             idle.append(one(system, idle_load(plan)))
+    begins = _begins(systems, plan.messages, note)
+    check()
     levels = [[one(system, level_load(plan, streams)) for system in systems] for streams in plan.streams]
     capacity = {system.name: _capacity(system, plan, one) for system in systems} if plan.search else {}
     return Results(
@@ -88,6 +98,7 @@ def measure(
         idle=idle,
         levels=levels,
         capacity=capacity,
+        begins=begins,
     )
 
 
@@ -104,11 +115,26 @@ def idle_load(plan: Plan) -> Load:
 def seconds_at_most(plan: Plan, systems: int) -> float:
     """A guess at how long the fixed part takes: each load's own time and a second for its start and its end."""
     loads = [WARM_UP, *([idle_load(plan)] if plan.idle else []), *(level_load(plan, each) for each in plan.streams)]
-    return systems * sum(load.ramp + load.warmup + load.seconds + 1.5 for load in loads)
+    begins = (plan.messages + BEGINS_WARM_UP) * MESSAGE_S if plan.messages else 0
+    return systems * (sum(load.ramp + load.warmup + load.seconds + 1.5 for load in loads) + begins)
 
 
 def _loads(plan: Plan, systems: int) -> int:
     return systems * (1 + bool(plan.idle) + len(plan.streams))
+
+
+def _begins(
+    systems: Sequence[System], messages: int, note: Callable[[str], None]
+) -> dict[str, dict[str, figures.Spread]]:
+    """Post one message at a time to each backend of ours in turn: only theirs say when their task began."""
+    places = {system.name: (system.url, system.backend) for system in systems if system.backend}
+    if not messages or not places:
+        return {}
+    note(f"{', '.join(places)}: {counted(messages, 'message')} each, one at a time")
+    found = asyncio.run(post.in_turn(places, messages, BEGINS_WARM_UP))
+    return {
+        name: {part: figures.spread([row[part] for row in rows]) for part in post.PARTS} for name, rows in found.items()
+    }
 
 
 def _wait_until_quiet(system: System) -> None:

@@ -1,6 +1,6 @@
 """The benchmarks' results as Markdown: formatting, no arithmetic of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from loadtest.bench import figures
 from loadtest.bench.load import Load, Point
@@ -14,6 +14,8 @@ KNOWN_PACKAGES = ("fastapi", "uvicorn", "celery", "redis", "hiredis", "openai", 
 def markdown(results: Results, floor: str, reference: str | None) -> str:
     """The whole report."""
     parts = [_heading(results)]
+    if results.begins:
+        parts.append(_begins(results.begins))
     parts += [_level(points, floor, reference) for points in results.levels]
     if results.idle:
         parts.append(_idle(results.idle, floor))
@@ -37,8 +39,32 @@ def _heading(results: Results) -> str:
         "Delivery is producer → the kernel's stamp of the chunk's arrival at the viewer's socket. CPU is per delta of "
         "the model that was delivered, POSTs and turnover included; `a chunk` is how many "
         "deltas one carried on average. The floor is Valkey publish → subscribe → socket write and nothing else; its "
-        "`worker` also stands for the model."
+        "`worker` also stands for the model. What was too little to be told is `–`: below ten ticks of the "
+        "processor's clock, or 64 pages of memory." + _interval(results)
     )
+
+
+def _interval(results: Results) -> str:
+    interval_s = results.plan.polling_interval_s
+    if interval_s is None or "polling" not in results.systems:
+        return ""
+    return f" `polling` looks every {interval_s * 1e3:g} ms (`STREAMGAUGE_POLLING_INTERVAL_S`)."
+
+
+def _begins(begins: Mapping[str, Mapping[str, figures.Spread]]) -> str:
+    """How a message begins."""
+    rows = [
+        [name, *(f"{_of_ms(each.p50)} / {_of_ms(each.p95)}" for each in parts.values())]
+        for name, parts in begins.items()
+    ]
+    header = [
+        "p50 / p95, ms after the POST was sent",
+        "POST answered",
+        "task started",
+        "model asked",
+        "first chunk, less the model's time",
+    ]
+    return f"**How a message begins, one at a time on the idle system**\n\n{_table(header, rows)}"
 
 
 def _level(points: Sequence[Point], floor: str, reference: str | None) -> str:
@@ -54,7 +80,7 @@ def _level(points: Sequence[Point], floor: str, reference: str | None) -> str:
         whole = figures.system_cpu_us(point)
         row = [point.system, f"{point.found.deltas_per_s:,.0f}", _one(figures.coalesced(point))]
         row += [_ms(latency.p50), _ms(latency.p99), _ms(latency.p999)]
-        row += [_times(figures.ratio(latency.p50, base_p50)), *(_one(cpu.get(kind)) for kind in KINDS), _one(whole)]
+        row += [_times(figures.ratio(latency.p50, base_p50)), *(_cost(point, cpu, kind) for kind in KINDS), _one(whole)]
         row += [_times(figures.ratio(whole, base_cpu))]
         row += [_times(figures.ratio(whole, figures.system_cpu_us(peer)))] if peer else []
         rows.append([*row, _trust(point)])
@@ -68,8 +94,8 @@ def _idle(points: Sequence[Point], floor: str) -> str:
         latency = point.found.delivery_latency_s
         cells = [point.system, f"{point.found.open_streams:,}"]
         for kind in ("api", "worker"):
-            each = figures.stream_bytes(point, kind)
-            cells += [_kib(each), _times(figures.ratio(each, figures.stream_bytes(base, kind) if base else None))]
+            each = _stream_bytes(point, kind)
+            cells += [_kib(each), _times(figures.ratio(each, _stream_bytes(base, kind) if base else None))]
         rows.append([*cells, _ms(latency.p50), _ms(latency.p99), _ms(latency.p999), _trust(point)])
     header = ["", "open", "API KiB a stream", "× floor", "worker KiB a stream", "× floor", "p50 ms", "p99 ms"]
     table = _table([*header, "p99.9 ms", "verdict"], rows)
@@ -119,6 +145,18 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _trust(point: Point) -> str:
     return point.verdict if not point.found.broken else f"{point.verdict}, {point.found.broken} broken"
+
+
+def _cost(point: Point, cpu: Mapping[str, float | None], kind: str) -> str:
+    return _one(cpu.get(kind)) if figures.is_countable(point, kind) else "–"
+
+
+def _stream_bytes(point: Point, kind: str) -> float | None:
+    return figures.stream_bytes(point, kind) if figures.has_grown(point, kind) else None
+
+
+def _of_ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _ms(seconds: float | None) -> str:

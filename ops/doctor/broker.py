@@ -4,9 +4,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.broker import make_celery
+from app.sentinel_url import Sentinels
 from app.settings import Settings
 from ops.doctor.connection import AWAY, connected, unreachable
 from ops.doctor.finding import Finding, Findings, error, note, warning, well
+from ops.doctor.sentinels import examine_sentinels
 from ops.doctor.server import examine_server
 
 NAME, VARIABLE = "broker", "BROKER_URL"
@@ -22,6 +24,8 @@ async def examine_broker(settings: Settings) -> Findings:
             await client.ping()
             yield well(f"{NAME}.connection", "answers")
             if settings.broker_url != settings.redis_url:
+                async for finding in examine_sentinels(NAME, settings.broker_url):
+                    yield finding
                 async for finding in examine_server(NAME, client):
                     yield finding
             yield _own_server(settings)
@@ -47,6 +51,8 @@ def _own_server(settings: Settings) -> Finding:
 
 def _place_of(url: str) -> str:
     """Name the server that a URL leads to, without its password and database."""
+    if sentinels := Sentinels.of(url):
+        return f"{sentinels.master!r} of the sentinels {sentinels.shown}"
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or PORT}" if parts.hostname else parts.path
 

@@ -22,6 +22,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from app.redis_pool import pool_to
 from app.settings import Settings
 from ops.doctor.finding import Finding, error, shortened
 
@@ -32,7 +33,7 @@ AWAY = (RedisError, RedisClusterException, OSError, TimeoutError)
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
     """Own one client for the length of the block; nothing is tried twice."""
-    async with redis.asyncio.from_url(url, **_options()) as client:
+    async with redis.asyncio.Redis.from_pool(pool_to(url, **_options())) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ from app.settings import Settings
 from app.streaming import keys
 from ops.doctor.connection import AWAY, connected, connected_to_store, store_nodes, unreachable
 from ops.doctor.finding import Finding, Findings, error, warning, well
+from ops.doctor.sentinels import examine_sentinels
 from ops.doctor.server import examine_server
 
 NAME, VARIABLE = "store", "REDIS_URL"
@@ -30,6 +31,8 @@ async def examine_store(settings: Settings) -> Findings:
         async with connected(settings.redis_url) as client:
             await client.ping()
             yield well(f"{NAME}.connection", "answers")
+            async for finding in examine_sentinels(NAME, settings.redis_url):
+                yield finding
             yield await _cluster(settings, client)
             nodes = await store_nodes(settings)
     except AWAY as cause:

@@ -11,6 +11,7 @@ from app.settings import Settings
 from ops.doctor.connection import AWAY, connected
 from ops.doctor.finding import Finding, Findings, error, shortened, warning, well
 from ops.doctor.versions import judge
+from ops.sentinel import server_of
 
 PING_S = 2.0
 START = "celery -A app.worker worker"
@@ -112,7 +113,7 @@ def reported(report: str) -> dict[str, str]:
 
 def _ask(broker_url: str, listening: int) -> list[Worker]:
     """Wait no longer than until all have answered that listen."""
-    with make_celery(broker_url) as celery:
+    with make_celery(server_of(broker_url)) as celery:
         names = sorted(celery.control.inspect(timeout=PING_S, limit=listening or None).ping() or {})
         if not names:
             return []

@@ -1,4 +1,4 @@
-"""Makes rules.yml of objectives.yml; `python -m ops.prometheus.render --check` only says whether it is out of date."""
+"""Makes rules.yml, and a PrometheusRule of the same, of objectives.yml; `--check` only says what is out of date."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-OBJECTIVES, RULES = HERE / "objectives.yml", HERE / "rules.yml"
+OBJECTIVES, RULES, OF_KUBERNETES = HERE / "objectives.yml", HERE / "rules.yml", HERE.parent / "k8s/rules.yaml"
 HEAD = "# Made by `python -m ops.prometheus.render` from objectives.yml; edit that.\n"
 
 
@@ -34,24 +34,35 @@ def rules(data: dict[str, Any]) -> dict[str, Any]:
     return {"groups": [{"name": name, "rules": group} for name, group in groups.items()]}
 
 
-def render() -> str:
-    """Give the text of rules.yml."""
-    data = yaml.safe_load(OBJECTIVES.read_text())
-    return HEAD + yaml.safe_dump(rules(data), sort_keys=False, width=110, allow_unicode=True)
+def render() -> dict[Path, str]:
+    """Give the text of each file."""
+    groups = rules(yaml.safe_load(OBJECTIVES.read_text()))
+    resource = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "streamgauge"},
+        "spec": groups,
+    }
+    return {RULES: _text(groups), OF_KUBERNETES: _text(resource)}
 
 
 def main(arguments: list[str]) -> int:
-    """Write the file, or with `--check` fail if it is not what the objectives make."""
-    text = render()
-    if not arguments:
-        RULES.write_text(text)
-    elif arguments != ["--check"]:
+    """Write the files, or with `--check` fail if they are not what the objectives make."""
+    if arguments not in ([], ["--check"]):
         print("usage: python -m ops.prometheus.render [--check]", file=sys.stderr)  # noqa: T201
         return 2
-    elif not RULES.exists() or RULES.read_text() != text:
-        print("rules.yml is out of date. Run `python -m ops.prometheus.render` and commit.", file=sys.stderr)  # noqa: T201
+    texts = render()
+    old = [path.name for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    if arguments and old:
+        print(f"Out of date: {', '.join(old)}. Run `python -m ops.prometheus.render` and commit.", file=sys.stderr)  # noqa: T201
         return 1
+    for path, text in texts.items():
+        path.write_text(text)
     return 0
+
+
+def _text(document: dict[str, Any]) -> str:
+    return HEAD + yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
 
 
 def _ratio(objective: dict[str, Any], window: str) -> str:
@@ -68,7 +79,10 @@ def _burn(objective: dict[str, Any], burn: dict[str, Any], least: int) -> dict[s
     expr += f" and {_count(objective, burn['long'])} >= {least}"
     summary = f"{objective['promise']} Now {{{{ $value | humanizePercentage }}}} miss it over {burn['long']}."
     name = f"{objective['name']}{burn['suffix']}"
-    return _alert(name, expr, burn["for"], burn["severity"], summary, objective["name"])
+    alert = _alert(name, expr, burn["for"], burn["severity"], summary, objective["name"])
+    # By it Alertmanager mutes the slower alerts of an objective that pages, and of no other.
+    alert["labels"]["objective"] = objective["name"]
+    return alert
 
 
 def _alert(name: str, expr: str, hold: str, severity: str, summary: str, runbook: str) -> dict[str, Any]:

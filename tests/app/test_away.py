@@ -1,7 +1,7 @@
 """Servers that are away: a 503 that says what to check, nothing half-made, and live streams that go on."""
 
 import asyncio
-from time import time_ns
+from time import monotonic, time_ns
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -10,6 +10,7 @@ import pytest
 
 from app.database import Database, DatabaseUnavailableError
 from app.generation import generate
+from app.main import open_services
 from app.records import Records
 from app.settings import Settings
 from ops.stack import Stack
@@ -156,6 +157,37 @@ async def test_new_messages_avoid_a_store_that_is_away_and_return_to_it(system: 
                 return await pinned(client, settings) == "pubsub"
 
             await until_awaited(has_returned, "new messages return to the chunk store")
+
+
+async def test_a_loop_that_is_late_is_no_store_that_is_away(system: Stack) -> None:
+    """Under an overload of its own the API leaves new messages where they are: elsewhere they cost more."""
+    patience_s = 0.2
+    async with open_services(settings_of(system, store_patience_s=patience_s)) as services:
+        for _ in range(30):
+            hold_up_the_loop(patience_s)
+            await asyncio.sleep(0)
+            assert not services.health.away
+
+
+def hold_up_the_loop(seconds: float) -> None:
+    until = monotonic() + seconds
+    while monotonic() < until:
+        pass
+
+
+async def test_a_store_that_says_nothing_is_away_within_the_patience(system: Stack) -> None:
+    """Also one that accepts all and never answers."""
+    with running_valkey() as store:
+        async with open_services(settings_of(system, redis_url=store.url, store_patience_s=0.3)) as services:
+            store.pause()
+            try:
+
+                async def is_away() -> bool:
+                    return services.health.away
+
+                await until_awaited(is_away, "the silent store is away", timeout_s=3)
+            finally:
+                store.resume()
 
 
 async def test_a_forced_backend_is_never_swapped(system: Stack) -> None:

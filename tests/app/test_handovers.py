@@ -3,16 +3,19 @@
 import asyncio
 from pathlib import Path
 from time import time_ns
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from app.generation import generate
+from app.streaming import keys
 from ops.stack import Stack
 from ops.trace_view import read_trace
 from tests.app.test_away import NOWHERE, settings_of
 from tests.support.client import text_of
 from tests.support.serving import producing, serving
-from tests.support.valkey import running_valkey
+from tests.support.valkey import RunningValkey, running_valkey
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +58,50 @@ async def test_a_chunk_store_that_dies_in_mid_stream_costs_no_chunk(
         assert "hand_over" in [name for _, name in span.events], span.name
 
 
+def forget_the_last(store: RunningValkey, task_id: UUID, backend: str, number: int) -> None:
+    """Leave what a replica has that lagged so many chunks behind when it took over."""
+    log = keys.log_key(task_id)
+    with store.client() as client, client.pipeline() as together:
+        if backend == "pubsub":
+            together.ltrim(keys.chunks_key(task_id), 0, -number - 1)
+        else:
+            kept: Any = client.xrange(log)
+            together.delete(log)
+            for place, fields in kept[:-number]:
+                together.xadd(log, fields, id=place)
+            together.expire(log, 60)
+        together.execute()
+
+
+@pytest.mark.parametrize("backend", ["pubsub", "streams"])
+async def test_a_store_that_has_forgotten_the_last_chunks_costs_no_chunk(system: Stack, backend: str) -> None:
+    """The producer finds the gap at its next append and hands over what it holds; viewers follow from where they were.
+
+    Those of `pubsub` hear of it there and then, those of `streams` after a silence, when the answer may be complete.
+    """
+    with running_valkey() as store:
+        settings = settings_of(system, redis_url=store.url, keep_alive_s=60)
+        async with producing(settings) as services, serving(settings) as client:
+            conversation = await services.records.add_conversation(None)
+            model = "scripted?ttft=0.05&gap=0.02&chunks=60"
+            posted = await services.records.post(conversation.id, "hello", model, None, backend, 60)
+            assert posted is not None
+            await services.backends.writers[backend].create(posted.task_id)
+            working = asyncio.create_task(generate(services, posted.task_id, time_ns()))
+            events = []
+            async with asyncio.timeout(30):
+                async for event in client.follow(str(posted.task_id)):
+                    events.append(event)
+                    if len(events) == 10:
+                        forget_the_last(store, posted.task_id, backend, 5)
+            await working
+            pin = await services.records.pin(posted.task_id)
+    assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
+    assert pin is not None
+    assert (pin.backend, pin.message.status) == ("polling", "complete")
+    assert text_of(events) == pin.message.content
+
+
 async def test_a_store_that_only_the_producer_has_lost_costs_no_viewer_the_answer(system: Stack) -> None:
     """The API reaches it, where the stream stands open for ever: at a keep-alive it looks where the stream is now."""
     with running_valkey() as store:
@@ -79,6 +126,7 @@ async def test_a_store_that_only_the_producer_has_lost_costs_no_viewer_the_answe
             pin = await services.records.pin(posted.task_id)
     assert pin is not None
     assert (pin.backend, events[-1].record["chunk_type"]) == ("polling", "done")
+    assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
     assert text_of(events) == pin.message.content != ""
 
 

@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 
 from app import pool
 from ops.ports import free_port
-from tests.support.pool_worker import assert_each_ran_once, hold, pass_time, pool_workers
+from tests.support.pool_worker import assert_each_ran_once, hold, pass_time, pool_workers, workers_on
 from tests.support.refusing import (
     Refusing,
     cut_off_from_its_primary,
@@ -17,6 +17,7 @@ from tests.support.refusing import (
     stopped_by_a_script,
     without_its_replicas,
 )
+from tests.support.valkey_sentinel import running_sentinels
 from tests.support.waiting import until
 
 VISIBILITY_S = 2.0
@@ -38,6 +39,23 @@ def test_an_empty_restarted_broker_costs_no_running_task() -> None:
         assert_each_ran_once(workers, [*ids, later, *hold(workers, "gate", 1)])
         workers.wait_settled()
         assert worker.poll() is None
+
+
+def test_after_a_reconnect_no_more_tasks_run_at_once_than_allowed() -> None:
+    """Those that run keep their slots, also against messages whose time comes: those are delivered all the same."""
+    with pool_workers(concurrency=3) as workers:
+        workers.start()
+        ids = hold(workers, "gate", 2)
+        workers.valkey.restart()
+        until(lambda: workers.unacknowledged() == 2, "the broker knows what the worker holds")
+        later = [workers.send("hold", "gate", countdown=1.5) for _ in range(3)]
+        until(lambda: workers.unacknowledged() == 5, "all are delivered before their time")
+        workers.wait_for("start", 3)
+        pass_time(0.5)
+        assert workers.count("start") == 3
+        workers.open_gate("gate")
+        assert_each_ran_once(workers, [*ids, *later])
+        workers.wait_settled()
 
 
 def test_a_paused_broker_stops_no_task_and_doubles_none() -> None:
@@ -137,6 +155,26 @@ def test_a_message_that_a_full_broker_gave_and_could_not_note_is_not_lost() -> N
         workers.open_gate("gate")
         assert_each_ran_once(workers, [task_id])
         workers.wait_settled()
+
+
+def test_a_failover_of_the_broker_costs_no_running_task() -> None:
+    """Behind Sentinel a worker goes on at the replica that took over: what it holds runs once, and is acknowledged.
+
+    The first sentinel of its URL is away, as one that died with the master would be.
+    """
+    with running_sentinels() as servers, workers_on(servers.master, servers.url_with_one_away) as workers:
+        worker = workers.start()
+        ids = hold(workers, "gate", 50)
+        until(lambda: workers.unacknowledged() == 50, "all are delivered")
+        servers.master.kill()
+        servers.wait_for(servers.replica)
+        workers.use(servers.replica)
+        after = hold(workers, "gate", 1)
+        until(lambda: workers.unacknowledged() == 51, "the new master knows what the worker holds")
+        workers.open_gate("gate")
+        assert_each_ran_once(workers, ids + after)
+        workers.wait_settled()
+        assert worker.poll() is None
 
 
 def test_the_worker_comes_back_soon_after_its_broker() -> None:

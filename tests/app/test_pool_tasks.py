@@ -1,6 +1,7 @@
 """What a task may rely on in the pool: it is an ordinary asyncio task and an ordinary Celery task at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,68 @@ def test_a_retry_runs_the_body_again_under_the_same_id(workers: Workers) -> None
     task_id = workers.send("flaky")
     workers.wait_for(f"try {task_id} 2")
     assert [workers.count(f"try {task_id} {number}") for number in range(4)] == [1, 1, 1, 0]
+
+
+def signals_of(workers: Workers, task_id: str) -> list[str]:
+    """What Celery signalled about this task, in order."""
+    words = [line.split() for line in workers.events()]
+    return [name.removeprefix("signal-") for name, *rest in words if name.startswith("signal-") and rest == [task_id]]
+
+
+@pytest.mark.parametrize(("name", "args", "end"), [("check_context", (1,), "success"), ("stray_cancel", (), "failure")])
+def test_celerys_signals_are_sent_as_by_its_own_pools(
+    workers: Workers, name: str, args: tuple[int, ...], end: str
+) -> None:
+    """Each once, in their order, in the worker's process: what an application hangs on them works."""
+    task_id = workers.send(name, *args)
+    workers.wait_for(f"signal-postrun {task_id}")
+    assert signals_of(workers, task_id) == ["prerun", end, "postrun"]
+
+
+def test_each_retry_is_signalled(workers: Workers) -> None:
+    """By the try that failed; the next may begin before it has said so."""
+    task_id = workers.send("flaky")
+    workers.wait_for(f"signal-postrun {task_id}", 3)
+    assert Counter(signals_of(workers, task_id)) == {"prerun": 3, "retry": 2, "success": 1, "postrun": 3}
+
+
+def test_a_revoked_task_is_signalled_as_such(workers: Workers) -> None:
+    """Once, whether it runs or waits in the worker for its time; the latter never begins."""
+    running = workers.send("hold", "never")
+    workers.wait_for(f"start {running}")
+    workers.client.control.revoke(running, terminate=True)
+    workers.wait_for(f"signal-revoked {running}")
+    waiting = workers.send("hold", "never", countdown=2)
+    until(lambda: waiting in scheduled_by(workers), "the worker has it")
+    workers.client.control.revoke(waiting)
+    workers.wait_for(f"signal-revoked {waiting}")
+    assert signals_of(workers, waiting) == ["revoked"]
+    assert signals_of(workers, running).count("revoked") == 1
+    assert not {"success", "failure"} & {*signals_of(workers, running)}
+
+
+def scheduled_by(workers: Workers) -> set[str]:
+    """The tasks that the worker holds for later, by its own word."""
+    answers = workers.client.control.inspect().scheduled() or {}
+    return {task["request"]["id"] for tasks in answers.values() for task in tasks}
+
+
+def active_in(workers: Workers) -> dict[str, str]:
+    """Name by id of the tasks that the worker runs, by its own word: `celery inspect active`."""
+    answers = workers.client.control.inspect().active() or {}
+    return {task["id"]: task["name"] for tasks in answers.values() for task in tasks}
+
+
+def test_inspect_active_names_what_runs_and_nothing_else(workers: Workers) -> None:
+    """As many as are at work, and none of them once they have ended."""
+    ids = {workers.send("hold", "inspected") for _ in range(10)}
+    for task_id in ids:
+        workers.wait_for(f"start {task_id}")
+    active = active_in(workers)
+    assert ids <= set(active)
+    assert {active[task_id] for task_id in ids} == {"tests.support.pool_app.hold"}
+    workers.open_gate("inspected")
+    until(lambda: not ids & set(active_in(workers)), "they have ended, and the worker says so")
 
 
 def test_a_stray_cancellation_is_a_failure_like_any_other(workers: Workers) -> None:

@@ -153,6 +153,26 @@ async def test_a_log_that_is_gone_with_its_producer_ends_the_message(system: Sta
     assert pin.message.code == "producer_lost"
 
 
+async def test_a_claimed_message_without_a_log_waits_no_hour_for_its_end(system: Stack) -> None:
+    """A living producer would have moved to rows: who is missed at looks a lease and its grace apart is lost."""
+    with running_valkey() as store:
+        async with producing(hasty(system, redis_url=store.url)) as services, repairing(services) as repair:
+            task_id = await left_behind(services, "pubsub", said(0, "lost"))
+            with store.client() as redis:
+                redis.flushall()
+            first = await repair.run()
+            assert (await pin_of(services, task_id)).message.status == "pending"
+            assert not first[Finding.GONE], "one look alone may come just before the producer's"
+
+            async def has_ended() -> bool:
+                await repair.run()
+                return (await pin_of(services, task_id)).message.status != "pending"
+
+            await until_awaited(has_ended, "a later look has ended it")
+            pin = await pin_of(services, task_id)
+    assert (pin.state, pin.message.status, pin.message.code) == ("failed", "failed", "producer_lost")
+
+
 @on_each
 async def test_what_runs_is_left_alone(system: Stack, backend: str) -> None:
     """However long it takes, a producer that renews its lease is nobody's to end."""

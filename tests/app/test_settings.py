@@ -17,6 +17,11 @@ from app.settings import Settings
         ("REDIS_URL", "localhost:6379", "redis://host:port/0"),
         ("REDIS_URL", "redis://localhost:six/0", "a port is a number"),
         ("BROKER_URL", "redis://localhost:70000/0", "a port is a number"),
+        ("REDIS_URL", "sentinel://one:26379", "redis+sentinel://:password@host:26379,host:26379,host:26379/mymaster/0"),
+        ("REDIS_URL", "redis+sentinel://one,two", "use redis+sentinel://:password@host:26379"),
+        ("BROKER_URL", "redis+sentinel://one,two:ten/mymaster", "'two:ten' is no sentinel's host:port"),
+        ("BROKER_URL", "rediss+sentinel://one:70000/mymaster", "a port from 1 to 65535"),
+        ("REDIS_URL", "redis+sentinel://:a#b@one/mymaster", "a password's / # ? and @ are %2F %23 %3F %40"),
         ("DATABASE_URL", "postgresql://localhost:70000/app", "a port is a number"),
         ("DATABASE_URL", "postgresql://localhost:five/app", "postgresql://user:password@host:port/database"),
         ("OPENAI_BASE_URL", "http://localhost:high/v1", "a port is a number"),
@@ -82,6 +87,12 @@ def test_a_cluster_can_not_be_the_broker() -> None:
     with pytest.raises(ValidationError, match="set BROKER_URL"):
         Settings(store_cluster=True)
     assert Settings(store_cluster=True, broker_url="redis://single/0").store_cluster
+
+
+def test_a_cluster_has_no_sentinels() -> None:
+    """It fails over by itself: the error says what to name instead."""
+    with pytest.raises(ValidationError, match="name one of its nodes"):
+        Settings(redis_url="redis+sentinel://one/main", store_cluster=True, broker_url="redis://single/0")
 
 
 def test_the_default_backend_must_suit_the_store() -> None:

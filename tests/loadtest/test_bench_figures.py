@@ -11,6 +11,7 @@ from loadtest import host
 from loadtest.bench import figures
 from loadtest.bench.client import percentiles
 from loadtest.bench.load import Found, Load, Point, judge
+from loadtest.bench.post import PARTS
 from loadtest.bench.session import Plan, Results
 from loadtest.bench.tables import markdown
 
@@ -63,6 +64,23 @@ def test_memory_of_a_stream_is_the_growth_over_those_open() -> None:
     assert figures.stream_bytes(point(), "api") == 1024
     assert figures.stream_bytes(point(), "postgres") is None
     assert figures.stream_bytes(point(open_streams=0), "api") is None
+
+
+def test_what_is_too_little_to_be_told_is_no_figure() -> None:
+    """Ten ticks of processor time, and more pages than a process grows by for other reasons."""
+    much = point(cpu_s={"api": 0.1}, rss_after={"api": 2_000_000 + (64 << 12)})
+    assert figures.is_countable(much, "api")
+    assert figures.has_grown(much, "api")
+    assert not figures.is_countable(point(cpu_s={"api": 0.09}), "api")
+    assert not figures.is_countable(much, "postgres")
+    assert not figures.has_grown(point(), "api")
+    assert not figures.has_grown(much, "postgres")
+
+
+def test_a_spread_is_exact_and_has_no_tail_of_few_values() -> None:
+    """The median, and the 95th percentile by nearest rank where there are twenty values."""
+    assert figures.spread([3.0, 1.0, 2.0]) == figures.Spread(2.0, None)
+    assert figures.spread([float(value) for value in range(100, 0, -1)]) == figures.Spread(50.5, 95.0)
 
 
 def test_the_objective_wants_whole_streams_that_keep_up() -> None:
@@ -126,18 +144,21 @@ def test_the_report_sets_every_system_beside_the_floor_and_the_reference() -> No
     results = Results(
         made_at="2026-01-02T03:04:05+00:00",
         machine=host.machine(),
-        plan=Plan((25,), 20.0, 2.0, 25, search=800),
-        systems=["floor", "any", "reference"],
+        plan=Plan((25,), 20.0, 2.0, 25, search=800, polling_interval_s=0.1),
+        systems=["floor", "any", "polling", "reference"],
         idle=points,
         levels=[points],
         capacity={"floor": capacity, "any": capacity},
+        begins={"any": dict.fromkeys(PARTS, figures.Spread(4.567, None))},
     )
     text = markdown(results, "floor", "reference")
     assert text.startswith("## 2026-01-02 · `streamgauge perf`")
     assert f"{results.machine['cores']} cores" in text
     rows = [line for line in text.splitlines() if line.startswith("| any")]
-    assert len(rows) == 3
-    assert "| 60.0 | 1× | 1× | VALID |" in rows[0]
+    assert len(rows) == 4
+    assert rows[0] == "| any | 4.57 / – | 4.57 / – | 4.57 / – | 4.57 / – |"
+    assert "| 60.0 | 1× | 1× | VALID |" in rows[1]
+    assert "`polling` looks every 100 ms" in text
     assert "- reference, 25 × 20/s: 2 streams broke: index 2 came" in text
     assert all(line.count("|") == before.count("|") for before, line in _table_lines(text))
 

@@ -28,6 +28,7 @@ def test_a_workflow_has_the_shape_of_one(path: Path) -> None:
             <= set(job)
             <= {"runs-on", "timeout-minutes", "steps", "permissions"}
         )
+        assert job["runs-on"] == "ubuntu-latest"
     for step in steps(path):
         assert ("uses" in step) != ("run" in step)
         assert set(step) <= {"uses", "run", "with", "name", "if"}

@@ -75,12 +75,44 @@ def test_what_is_mounted_exists_and_is_read_only() -> None:
 
 
 def test_every_part_is_bounded_and_has_no_more_rights_than_it_needs() -> None:
-    """Memory and processor have limits; rights of root's are dropped; a root file system is read only but for two."""
+    """Memory, processor and logs have limits; rights of root's are dropped; every root file system is read only."""
     for name, service in SERVICES.items():
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-    assert {name for name, service in SERVICES.items() if not service.get("read_only")} == {"postgres", "grafana"}
+        assert service["read_only"], name
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}, name
+
+
+@pytest.mark.parametrize("name", ["valkey", "broker"])
+def test_a_full_server_refuses_before_it_is_killed(name: str) -> None:
+    """Its own limit is below the container's; one that rewrites its file in a fork has as much again."""
+    command = SERVICES[name]["command"]
+    own = _bytes(command[command.index("--maxmemory") + 1])
+    outer = _bytes(SERVICES[name]["deploy"]["resources"]["limits"]["memory"])
+    assert own * (2 if "--appendonly" in command else 1.2) <= outer
+
+
+@pytest.mark.parametrize("name", ["valkey", "broker"])
+def test_valkey_wants_the_password_that_its_clients_have(name: str) -> None:
+    """The app, the exporter, and the program that asks for its health."""
+    command = SERVICES[name]["command"]
+    password = command[command.index("--requirepass") + 1]
+    assert SERVICES[name]["environment"]["VALKEYCLI_AUTH"] == password
+    assert SERVICES["valkey-exporter"]["environment"]["REDIS_PASSWORD"] == password
+    assert f"redis://:{password}@{name}:6379/0" in {API["REDIS_URL"], API["BROKER_URL"]}
+
+
+def _bytes(words: str) -> int:
+    size, unit = re.fullmatch(r"(\d+)([mMgG])b?", words).groups()  # type: ignore[union-attr]
+    return int(size) << {"m": 20, "g": 30}[unit.lower()]
+
+
+def test_the_models_key_is_the_workers_alone() -> None:
+    """And a migration knows its database, nothing else."""
+    assert {name for name in OURS if "OPENAI_API_KEY" in OURS[name]["environment"]} == {"worker"}
+    assert set(OURS["migrate"]["environment"]) == {"DATABASE_URL"}
+    assert OURS["migrate"]["environment"]["DATABASE_URL"] == API["DATABASE_URL"]
 
 
 def test_secrets_come_from_a_file_that_git_ignores() -> None:

@@ -39,7 +39,7 @@ class Nginx:
             blob.write_to_path(folder / "fullchain.pem", append=True)
         places = {
             "/tmp/": f"{folder}/",
-            "server api:8000": f"server {upstream}",
+            "server api:8000 resolve": f"server {upstream}",
             "listen 8080": f"listen 127.0.0.1:{self.plain}",
             "listen 8443": f"listen 127.0.0.1:{self.tls}",
             "/etc/nginx/certificate": str(folder),

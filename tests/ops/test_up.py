@@ -124,10 +124,10 @@ def test_what_can_not_be_is_refused(tmp_path: Path, arguments: tuple[str, ...], 
     assert words in " ".join(refused.stderr.split())
 
 
-@pytest.mark.parametrize("variable", ["REDIS_URL", "BROKER_URL"])
-def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, variable: str) -> None:
+@pytest.mark.parametrize(("variable", "form"), [("REDIS_URL", "redis"), ("BROKER_URL", "redis+sentinel")])
+def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, variable: str, form: str) -> None:
     """Before anything has started that needs it; the line says which address to correct."""
-    nobody = {variable: f"redis://127.0.0.1:{free_port()}/0"}
+    nobody = {variable: f"{form}://127.0.0.1:{free_port()}/0"}
     refused = streamgauge_here("up", "--port", "0", folder=tmp_path, **nobody)
     assert refused.returncode == 1
     assert f"{variable} names a server that does not answer" in refused.stderr

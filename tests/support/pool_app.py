@@ -14,11 +14,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from celery import current_task as celery_current_task
+from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
 from app import pool
+from app.broker import make_celery
 from app.pool.loop import Watch
 
 LOG = Path(os.environ["POOL_TEST_LOG"])
@@ -52,8 +53,21 @@ def lag_seen(lag_s: float) -> None:
         note("lag", f"{lag_s:.2f}")
 
 
-celery = Celery("pool-tests", broker=os.environ["POOL_TEST_BROKER"])
+celery = make_celery(os.environ["POOL_TEST_BROKER"])
 pool.configure(celery, lifespan=lifespan, watch=Watch(report=lag_seen, **WATCH), **SETTINGS)
+
+
+def note_signal(name: str, signal: Any) -> None:
+    """Note each time that Celery sends this signal, with the id of the task that it is about."""
+
+    def noted(sender: Any = None, task_id: str | None = None, request: Any = None, **_: Any) -> None:
+        note(f"signal-{name}", task_id or (request or sender.request).id)
+
+    signal.connect(noted, weak=False)
+
+
+for moment in ("prerun", "postrun", "success", "failure", "retry", "revoked"):
+    note_signal(moment, getattr(signals, f"task_{moment}"))
 
 
 def task(**options: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Any]:

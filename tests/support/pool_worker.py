@@ -27,13 +27,17 @@ PREFIX = "tests.support.pool_app."
 class Workers:
     """Starts workers of `tests.support.pool_app`, sends them tasks, and reads what they noted."""
 
-    def __init__(self, valkey: RunningValkey, directory: Path, settings: dict[str, Any]) -> None:
-        self.valkey, self._directory, self._settings = valkey, directory, settings
+    def __init__(self, valkey: RunningValkey, broker_url: str, directory: Path, settings: dict[str, Any]) -> None:
+        self._broker_url, self._directory, self._settings = broker_url, directory, settings
         self._log, self._gates = directory / "events", directory / "gates"
         self._log.touch()
         self._gates.mkdir()
         self._running: list[subprocess.Popen[bytes]] = []
-        self.client = Celery("client", broker=valkey.url)
+        self.use(valkey)
+
+    def use(self, valkey: RunningValkey) -> None:
+        """Send tasks to this server from now on, and look for them there."""
+        self.valkey, self.client = valkey, Celery("client", broker=valkey.url)
         self.client.conf.update(task_ignore_result=True, broker_transport_options={"socket_timeout": 5})
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -49,7 +53,7 @@ class Workers:
             **os.environ,
             "POOL_TEST_LOG": str(self._log),
             "POOL_TEST_GATES": str(self._gates),
-            "POOL_TEST_BROKER": self.valkey.url,
+            "POOL_TEST_BROKER": self._broker_url,
             "POOL_TEST_SETTINGS": json.dumps(self._settings),
             "PYTHONPATH": str(ROOT),
         }
@@ -121,14 +125,20 @@ class Workers:
 @contextlib.contextmanager
 def pool_workers(**settings: Any) -> Iterator[Workers]:
     """A Valkey and a place for workers, whose `pool.configure` gets these settings."""
+    with running_valkey() as valkey, workers_on(valkey, valkey.url, **settings) as workers:
+        yield workers
+
+
+@contextlib.contextmanager
+def workers_on(valkey: RunningValkey, broker_url: str, **settings: Any) -> Iterator[Workers]:
+    """A place for workers that find this Valkey by the URL."""
     directory = Path(tempfile.mkdtemp(prefix="pool-"))
-    with running_valkey() as valkey:
-        workers = Workers(valkey, directory, settings)
-        try:
-            yield workers
-        finally:
-            workers.close()
-            shutil.rmtree(directory, ignore_errors=True)
+    workers = Workers(valkey, broker_url, directory, settings)
+    try:
+        yield workers
+    finally:
+        workers.close()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def hold(workers: Workers, gate: str, number: int) -> list[str]:

@@ -12,7 +12,7 @@ import redis
 from app.settings import Settings
 from app.streaming.keys import meta_key
 from ops.doctor.broker import examine_broker
-from ops.doctor.finding import Severity
+from ops.doctor.finding import Finding, Severity
 from ops.doctor.server import judge_version
 from ops.doctor.store import examine_store
 from ops.doctor.workers import examine_workers
@@ -20,7 +20,8 @@ from ops.valkey_server import ValkeyServer, running_valkey
 from tests.ops.doctor.findings import only, troubles
 from tests.support import valkey
 from tests.support.refusing import stopped_by_a_script
-from tests.support.waiting import until
+from tests.support.valkey_sentinel import NAME, running_sentinel, running_sentinels
+from tests.support.waiting import until, until_awaited
 
 pytestmark = pytest.mark.anyio
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -255,3 +256,33 @@ def test_a_server_that_is_too_old_is_said_to_be(told: str, is_well: bool) -> Non
     finding = judge_version("store", {"redis_version": told})
     assert finding.is_well is is_well
     assert is_well or "Upgrade" in finding.fix
+
+
+async def said_of_sentinels(url: str) -> Finding:
+    (found,) = [each async for each in examine_store(store_at(url)) if each.check == "store.sentinels"]
+    return found
+
+
+async def test_what_a_failover_would_lack_is_found() -> None:
+    """A sentinel that is away, then a replica that is; store and broker behind the same sentinels are one server."""
+    with running_sentinels() as servers:
+        found = await said_of_sentinels(servers.url)
+        master = f"127.0.0.1:{servers.master.port}"
+        assert found.finding == f"3 of 3 sentinels say that {master} is the master; 1 could take over"
+        found = await said_of_sentinels(servers.url_with_one_away)
+        assert (found.severity, found.finding[:6], found.fix[:9]) == (Severity.WARNING, "3 of 4", "Start tho")
+        own = [each async for each in examine_broker(store_at(servers.url, broker_url=servers.url))]
+        assert [each.severity for each in own if each.check == "broker.own"] == [Severity.NOTE]
+        servers.replica.kill()
+
+        async def is_missed() -> bool:
+            return "no replica to take over" in (await said_of_sentinels(servers.url)).finding
+
+        await until_awaited(is_missed, "the sentinels miss the replica")
+
+
+async def test_too_few_sentinels_are_found() -> None:
+    """One has no majority when it is lost."""
+    with valkey.running_valkey() as server, running_sentinel(server.port) as port:
+        found = await said_of_sentinels(f"redis+sentinel://127.0.0.1:{port}/{NAME}")
+    assert "Run 3" in found.fix
