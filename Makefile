@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests mostly wait for servers, so more of them than there are cores.
 AT_ONCE ?= 3
+AUDIT := build/audit/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help bench up test check debian format lock clean
+.PHONY: help bench up test check debian format lock sbom audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -59,6 +60,19 @@ format: .venv/dev.stamp  ## rewrite the code in the house format
 lock:  ## resolve pyproject.toml anew into the two lock files (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-dev.lock
+
+# In a venv of their own: they are no part of what they look at.
+$(AUDIT)/pip-audit: Makefile
+	$(PYTHON) -m venv build/audit
+	$(AUDIT)/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+sbom: $(AUDIT)/pip-audit  ## write what is installed as a bill of materials, build/sbom.json
+	$(AUDIT)/cyclonedx-py requirements requirements.lock --output-format JSON --output-file build/sbom.json
+
+# Without --strict a package that the database does not answer for counts as one without a vulnerability.
+audit: sbom  ## sbom, then look both locks up in the advisories of pypi.org, which a mirror of the index need not have
+	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
 
 clean:  ## remove what make and the runs left here
 	rm -rf .venv .streamgauge results build *.egg-info

@@ -81,8 +81,8 @@ def up(
         raise typer.Exit(0 if is_up else INTERRUPTED) from None
     except PartFailedError as error:
         error.add_note(
-            f"Everything else was stopped too. The whole log is {error.log}; `streamgauge up` begins again with the "
-            "data kept."
+            f"{error.what}, so everything else was stopped too. Its whole log is {error.log}; `streamgauge up` begins "
+            "again with the data kept."
         )
         raise
 

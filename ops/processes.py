@@ -27,7 +27,7 @@ class PartFailedError(StackError):
 
     def __init__(self, what: str, log: Path) -> None:
         super().__init__(f"{what}\n{tail(log)}")
-        self.log = log
+        self.what, self.log = what, log
 
 
 @dataclass(frozen=True)

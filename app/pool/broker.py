@@ -19,6 +19,8 @@ from redis import sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.pool.refusal import lost_when_refused
+
 logger = logging.getLogger(__name__)
 
 SWEEPS_MISSED_S = 3.0
@@ -67,8 +69,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu publishes no types
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Count a delivery as unacknowledged; a second time repairs what the broker has lost or given away."""
+        ledger.held[delivery_tag] = message  # first: a broker that gave it and refuses to note it has it no more
         super().append(message, delivery_tag)
-        ledger.held[delivery_tag] = message
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge, now or as soon as the broker listens."""
@@ -149,6 +151,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
     _commands: Any = None
 
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        parameters = super()._connparams(asynchronous)
+        return parameters | {"connection_class": lost_when_refused(parameters["connection_class"])}
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)
@@ -161,6 +167,14 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Redis transport for `broker_transport`."""
 
     Channel = Channel
+
+    def establish_connection(self) -> Any:
+        """Count a broker as there once it takes writes: else one that refuses is lost and found without a pause."""
+        super().establish_connection()
+        channel = self._avail_channels[-1]
+        with channel.conn_or_acquire() as client:
+            client.zadd(channel.unacked_index_key, {"nobody": 0}, xx=True)  # changes nothing
+        return self
 
 
 class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]

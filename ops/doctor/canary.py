@@ -9,9 +9,9 @@ import httpx2
 
 from app.broker import make_celery
 from app.settings import Settings
-from app.streaming import keys
 from ops.doctor.connection import AWAY, connected
 from ops.doctor.finding import Finding, error, well
+from ops.doctor.store import holds_chunks
 from ops.doctor.viewing import RefusedError, View, post
 
 PATIENCE_S = 10.0
@@ -74,7 +74,7 @@ async def _stopped(
         return _moved(check, pin, row["backend"])
     if not row["attempt"]:
         return await _unclaimed(check, settings, task_id)
-    if not await _stored(settings, database, row["backend"], task_id):
+    if not await holds_chunks(settings, database, row["backend"], task_id):
         fix = "See what is said of the model; if that is well, see the worker's log: it may be stopped in mid-work."
         return error(check, "stops at the model or the worker: no chunk is stored", _passed(2), fix)
     fix = (
@@ -104,17 +104,6 @@ async def _unclaimed(check: str, settings: Settings, task_id: UUID) -> Finding:
         "or API and workers name different brokers."
     )
     return error(check, "is lost between queue and worker", _passed(0), fix)
-
-
-async def _stored(settings: Settings, database: asyncpg.Connection, backend: str, task_id: UUID) -> bool:
-    if backend not in {"pubsub", "streams"}:
-        return bool(await database.fetchval("SELECT true FROM stream_chunk WHERE task_id = $1 LIMIT 1", task_id))
-    name = keys.log_key(task_id) if backend == "streams" else keys.chunks_key(task_id)
-    try:
-        async with connected(settings.redis_url) as client:
-            return bool(await client.exists(name))
-    except AWAY:
-        return False
 
 
 def _passed(hops: int, more: str = "") -> str:

@@ -1,13 +1,16 @@
 """Clocks: every one against this machine's, as NTP does it. Latencies, leases and clean-ups compare times of two."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import time
+from typing import Any
 
 import asyncpg
 import httpx2
 
 from app.settings import Settings
-from ops.doctor.connection import AWAY, connected
+from ops.doctor.connection import AWAY, connected, store_nodes
 from ops.doctor.finding import Finding, Findings, error, warning, well
 
 SAMPLES = 5
@@ -28,17 +31,17 @@ async def examine_api_clock(http: httpx2.AsyncClient, api: str) -> Findings:
 
 
 async def examine_store_clock(settings: Settings) -> Findings:
-    """Compare the store's, which leases go by."""
-    try:
-        async with connected(settings.redis_url) as client:
+    """Compare the store's, which leases go by; of a cluster, each node's. One that is away has been named before."""
+    with contextlib.suppress(*AWAY):
+        for name, url in (await store_nodes(settings)).items():
+            with contextlib.suppress(*AWAY):
+                async with connected(url) as client:
+                    yield await examine_clock(f"of the {name}", partial(_store_time, client))
 
-            async def ask() -> float:
-                seconds, micros = await client.time()
-                return float(seconds) + float(micros) / 1e6
 
-            yield await examine_clock("of the store", ask)
-    except AWAY:
-        return
+async def _store_time(client: Any) -> float:
+    seconds, micros = await client.time()
+    return float(seconds) + float(micros) / 1e6
 
 
 async def examine_database_clock(connection: asyncpg.Connection) -> Finding:

@@ -83,7 +83,17 @@ def _show(found: Sequence[Finding]) -> None:
         if finding.fix:
             console.print(f"    [dim]{escape(finding.evidence)}[/]", soft_wrap=True)
             console.print(f"    → {escape(finding.fix)}", soft_wrap=True)
-    trouble = sum(not finding.is_well for finding in found)
-    console.print(
-        f"{len(found)} findings, {trouble} of them to act on." if trouble else f"{len(found)} checks, all is well."
-    )
+    console.print(summary(found), soft_wrap=True, markup=False)
+
+
+def summary(found: Sequence[Finding]) -> str:
+    """Say where to begin: checks go from what all others need to what needs them."""
+    worst_first = [
+        finding.check for level in (Severity.ERROR, Severity.WARNING) for finding in found if finding.severity is level
+    ]
+    if not worst_first:
+        return f"{len(found)} checks, all is well."
+    begin = f"{len(found)} checks, {len(worst_first)} to act on"
+    if len(worst_first) == 1:
+        return f"{begin}: {worst_first[0]}."
+    return f"{begin}. Begin with {worst_first[0]}: others may follow from it."

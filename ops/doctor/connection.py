@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis.asyncio
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -12,31 +14,60 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     NoPermissionError,
+    RedisClusterException,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
 from app.redis_pool import pool_to
+from app.settings import Settings
 from ops.doctor.finding import Finding, error, shortened
 
 PATIENCE_S = 3.0
-AWAY = (RedisError, OSError, TimeoutError)
+AWAY = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
     """Own one client for the length of the block; nothing is tried twice."""
-    pool = pool_to(
-        url,
-        decode_responses=True,
-        socket_connect_timeout=PATIENCE_S,
-        socket_timeout=PATIENCE_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-    async with redis.asyncio.Redis.from_pool(pool) as client:
+    async with redis.asyncio.Redis.from_pool(pool_to(url, **_options())) as client:
         yield client
+
+
+@contextlib.asynccontextmanager
+async def connected_to_store(settings: Settings) -> AsyncIterator[Any]:
+    """Own one client that finds the chunk store's keys, on whichever node of a cluster they are."""
+    if settings.store_cluster:
+        async with RedisCluster.from_url(settings.redis_url, **_options()) as client:
+            yield client
+    else:
+        async with connected(settings.redis_url) as client:
+            yield client
+
+
+async def store_nodes(settings: Settings) -> dict[str, str]:
+    """Give the URL of each node of the chunk store that owns slots, or of its one server, by the name of its checks."""
+    async with connected(settings.redis_url) as client:
+        if not settings.store_cluster or not (await client.info("cluster")).get("cluster_enabled"):
+            return {"store": settings.redis_url}
+        slots = await client.execute_command("CLUSTER SLOTS")
+    parts = urlsplit(settings.redis_url)
+    login, at, _ = parts.netloc.rpartition("@")
+    owners = sorted({(host or parts.hostname or "", port) for _first, _last, (host, port, *_), *_replicas in slots})
+    addresses = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in owners]
+    return {f"store {place}": parts._replace(netloc=f"{login}{at}{place}").geturl() for place in addresses}
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "decode_responses": True,
+        "socket_connect_timeout": PATIENCE_S,
+        "socket_timeout": PATIENCE_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
 
 
 def unreachable(name: str, variable: str, cause: BaseException) -> Finding:
@@ -49,6 +80,14 @@ def unreachable(name: str, variable: str, cause: BaseException) -> Finding:
             return error(check, "does not let this user work", evidence, f"Widen the ACL of the user in {variable}.")
         case BusyLoadingError():
             return error(check, "still loads its data", evidence, "Wait until it has; then run the doctor again.")
+        case ResponseError() if evidence.startswith("BUSY"):
+            return error(
+                check,
+                "runs a script that lets nobody else in",
+                evidence,
+                "SCRIPT KILL ends it (a function: FUNCTION KILL); one that has written, only SHUTDOWN NOSAVE does. "
+                "Then find its sender.",
+            )
         case RedisTimeoutError() | TimeoutError():
             return error(
                 check,

@@ -146,22 +146,25 @@ async def _indexes(connection: asyncpg.Connection) -> Finding:
         "WHERE i.indisvalid AND t.relnamespace = current_schema()::regnamespace GROUP BY c.relname, t.relname"
     )
     there = {(row["table"], tuple(row["columns"])) for row in rows}
-    if missing := sorted(wanted - there):
-        table, columns = missing[0]
+    if missing := sorted(wanted.keys() - there):
         return error(
             "database.indexes",
             f"{len(missing)} indexes are missing or invalid: every look becomes a walk through the table",
             ", ".join(f"{table}({', '.join(columns)})" for table, columns in missing),
-            f"CREATE INDEX CONCURRENTLY ON {table} ({', '.join(columns)})",
+            " ".join(
+                f"CREATE {wanted[table, columns]} CONCURRENTLY ON {table} ({', '.join(columns)});"
+                for table, columns in missing
+            ),
         )
     return well("database.indexes", f"all {len(wanted)} are there")
 
 
-def _wanted_indexes() -> set[tuple[str, tuple[str, ...]]]:
-    """Each index of the tables by what it is on, since its name may be anything."""
-    found = set[tuple[str, tuple[str, ...]]]()
+def _wanted_indexes() -> dict[tuple[str, tuple[str, ...]], str]:
+    """Each index of the tables by what it is on, since its name may be anything, and as what it is made."""
+    found = dict[tuple[str, tuple[str, ...]], str]()
     for table in SQLModel.metadata.sorted_tables:
-        groups: list[Any] = [table.primary_key, *table.indexes]
-        groups += [each for each in table.constraints if each.__visit_name__ == "unique_constraint"]
-        found |= {(table.name, tuple(column.name for column in group.columns)) for group in groups}
+        unique: list[Any] = [table.primary_key, *(index for index in table.indexes if index.unique)]
+        unique += [each for each in table.constraints if each.__visit_name__ == "unique_constraint"]
+        for made, groups in (("INDEX", table.indexes), ("UNIQUE INDEX", unique)):
+            found |= {(table.name, tuple(column.name for column in group.columns)): made for group in groups}
     return found

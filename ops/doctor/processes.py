@@ -45,6 +45,8 @@ async def examine_ready(http: httpx2.AsyncClient, api: str) -> Finding:
         answer = await http.get(f"{api}/ready")
         parts = answer.json()
         missing = {name: part["detail"] for name, part in parts["dependencies"].items() if not part["ok"]}
+    except httpx2.ReadTimeout as cause:
+        return error(check, "gives no answer", shortened(cause), _unread(cause))
     except (httpx2.HTTPError, OSError) as cause:
         return error(check, "can't be reached", shortened(cause), "Start it: `python -m app.serve`; or correct --api.")
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -63,8 +65,7 @@ async def examine_page(http: httpx2.AsyncClient, name: str, url: str) -> Finding
         page = await metrics_of(http, url)
         lag = await _least_lag(http, url, page)
     except (httpx2.HTTPError, OSError, ValueError) as cause:
-        fix = "Correct the URL, or start it; where it answers 401 or 403, set STREAMGAUGE_METRICS_TOKEN to its token."
-        yield error(f"{name} metrics", "can't be read", f"{url}: {shortened(cause)}", fix)
+        yield error(f"{name} metrics", "can't be read", f"{url}: {shortened(cause)}", _unread(cause))
         return
     yield _lag(name, lag)
     yield _files(name, page)
@@ -83,6 +84,15 @@ async def examine_page(http: httpx2.AsyncClient, name: str, url: str) -> Finding
             f"{page.get('streamgauge_streams_producing'):.0f} of {slots:.0f} streams",
             "Start more workers, or raise STREAMGAUGE_WORKER_CONCURRENCY where its processor has room.",
         )
+
+
+def _unread(cause: Exception) -> str:
+    if isinstance(cause, httpx2.ReadTimeout):
+        return (
+            "It takes connections and answers nothing: continue it if it is stopped (state T in `ps`: kill -CONT it); "
+            "else see what blocks it: `py-spy dump --pid PID`."
+        )
+    return "Correct the URL, or start it; where it answers 401 or 403, set STREAMGAUGE_METRICS_TOKEN to its token."
 
 
 def _loop_lag(page: Page) -> float:

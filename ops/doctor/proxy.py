@@ -13,7 +13,7 @@ TOKENS = 40
 PATIENCE_S = 30.0
 HELD_S = 0.1
 """An unbuffered proxy adds milliseconds; a buffer holds the first chunks until it is full, or until the end."""
-NGINX = "nginx: proxy_buffering off; proxy_http_version 1.1; gzip off; proxy_read_timeout 1h (see ops/nginx/)."
+NGINX = "nginx: proxy_buffering off; proxy_http_version 1.1; gzip off; proxy_read_timeout 120s (see ops/nginx/)."
 
 
 async def examine_proxy(http: httpx2.AsyncClient, through: str, api: str, database: asyncpg.Connection) -> Findings:

@@ -16,7 +16,12 @@ PUBSUB_HARD, PUBSUB_SOFT = 256 << 20, 64 << 20
 SLOW_US = 100_000
 """A command this slow stands in the way of every stream; the 10 ms that the log begins at a busy host meets as well."""
 RECENT_S = 900
-CONFIGURATION = "maxmemory-policy client-output-buffer-limit timeout notify-keyspace-events slowlog-log-slower-than"
+CONFIGURATION = (
+    "maxmemory-policy client-output-buffer-limit timeout notify-keyspace-events "
+    "slowlog-log-slower-than slowlog-max-len min-replicas-to-write"
+)
+KEPT = 1024
+"""How many slow commands are worth their memory, which is some hundred bytes each."""
 
 
 async def examine_server(name: str, client: Any) -> Findings:
@@ -34,7 +39,9 @@ async def examine_server(name: str, client: Any) -> Findings:
         return
     for finding in _configured(name, config):
         yield finding
-    yield _slow(name, await client.slowlog_get(32), int((await client.time())[0]))
+    if lacking := _lacking(name, int(config["min-replicas-to-write"]), info):
+        yield lacking
+    yield _slow(name, await client.slowlog_get(-1), int(config["slowlog-max-len"]), int((await client.time())[0]))
 
 
 async def _config(client: Any) -> dict[str, str] | None:
@@ -74,7 +81,7 @@ def _eviction(name: str, info: dict[str, Any]) -> Finding:
     check, policy = f"{name}.eviction", str(info["maxmemory_policy"])
     if policy == "noeviction":
         return well(check, "evicts nothing")
-    lost = "running streams' chunks" if name == "store" else "queued messages"
+    lost = "queued messages" if name == "broker" else "running streams' chunks"
     return error(
         check,
         f"would evict {lost} when memory is full, without a word",
@@ -87,7 +94,8 @@ def _memory(name: str, info: dict[str, Any]) -> Finding:
     check, used, most = f"{name}.memory", int(info["used_memory"]), int(info.get("maxmemory", 0))
     total = most or int(info.get("total_system_memory", 0))
     share = used / total if total else 0.0
-    evidence = f"used_memory {used >> 20} MiB of {total >> 20} MiB ({'maxmemory' if most else 'the machine'})"
+    limit = "maxmemory" if most else "the machine, as maxmemory is 0; a container's own limit is not seen"
+    evidence = f"used_memory {used >> 20} MiB of {total >> 20} MiB ({limit})"
     fix = "Raise maxmemory, shorten STREAMGAUGE_CHUNK_TTL_S, or add shards (`streamgauge plan`)."
     if share > MEMORY_ERROR:
         return error(check, f"memory is full to {share:.0%}: appends are about to be refused", evidence, fix)
@@ -132,13 +140,27 @@ def _configured(name: str, config: dict[str, str]) -> Iterator[Finding]:
             f"notify-keyspace-events {config['notify-keyspace-events']}",
             'CONFIG SET notify-keyspace-events ""',
         )
-    if int(config["slowlog-log-slower-than"]) < 0:
-        yield note(
-            f"{name}.slowlog",
-            "keeps no slow log",
-            "slowlog-log-slower-than -1",
-            "CONFIG SET slowlog-log-slower-than 10000",
-        )
+    keeping = {"slowlog-log-slower-than": (0, 10_000), "slowlog-max-len": (1, KEPT)}
+    for setting, (least, good) in keeping.items():
+        if int(config[setting]) < least:
+            yield note(
+                f"{name}.slowlog",
+                "keeps no slow log: what holds all streams up for a moment leaves no trace",
+                f"{setting} {config[setting]}",
+                f"CONFIG SET {setting} {good}",
+            )
+
+
+def _lacking(name: str, wanted: int, info: dict[str, Any]) -> Finding | None:
+    there = int(info.get("min_slaves_good_slaves", wanted))
+    if there >= wanted:
+        return None
+    return error(
+        f"{name}.replicas",
+        "refuses every write for want of replicas (NOREPLICAS)",
+        f"{there} replicas keep up, min-replicas-to-write {wanted}",
+        "Bring the replica back; until then CONFIG SET min-replicas-to-write 0 takes writes that it alone has.",
+    )
 
 
 def _output_buffer(name: str, limits: str) -> Finding:
@@ -156,8 +178,16 @@ def _output_buffer(name: str, limits: str) -> Finding:
     return well(check, evidence)
 
 
-def _slow(name: str, entries: list[dict[str, Any]], now: int) -> Finding:
+def _slow(name: str, entries: list[dict[str, Any]], kept: int, now: int) -> Finding:
     slow = [entry for entry in entries if entry["duration"] >= SLOW_US and now - entry["start_time"] < RECENT_S]
+    reach = now - entries[-1]["start_time"] if kept and len(entries) >= kept else RECENT_S
+    if not slow and reach < RECENT_S:
+        return note(
+            f"{name}.slow",
+            f"no command took {SLOW_US // 1000} ms in the last {reach} s, and before that is forgotten",
+            f"SLOWLOG: {len(entries)} of {kept} entries, the oldest {reach} s ago",
+            f"CONFIG SET slowlog-max-len {max(KEPT, 2 * kept)}; SLOWLOG GET shows what comes so often.",
+        )
     if not slow:
         return well(f"{name}.slow", f"no command took {SLOW_US // 1000} ms in the last {RECENT_S // 60} minutes")
     worst = max(slow, key=lambda entry: int(entry["duration"]))
@@ -165,6 +195,6 @@ def _slow(name: str, entries: list[dict[str, Any]], now: int) -> Finding:
     return warning(
         f"{name}.slow",
         f"{len(slow)} commands took longer than {SLOW_US // 1000} ms, and every stream waited for them",
-        f"SLOWLOG: {worst['duration'] / 1000:.0f} ms for {command[:80]}",
+        f"SLOWLOG: {worst['duration'] / 1000:.0f} ms for {command[:80]}, {now - worst['start_time']} s ago",
         "Find who sends it (KEYS, a long script, a huge range) and stop that; SLOWLOG GET lists them.",
     )

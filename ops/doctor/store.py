@@ -8,7 +8,7 @@ import asyncpg
 
 from app.settings import Settings
 from app.streaming import keys
-from ops.doctor.connection import AWAY, connected, unreachable
+from ops.doctor.connection import AWAY, connected, connected_to_store, store_nodes, unreachable
 from ops.doctor.finding import Finding, Findings, error, warning, well
 from ops.doctor.sentinels import examine_sentinels
 from ops.doctor.server import examine_server
@@ -26,19 +26,31 @@ ORDER BY s.created_at DESC LIMIT 1000
 
 
 async def examine_store(settings: Settings) -> Findings:
-    """Examine the server that REDIS_URL names, and the streams' keys."""
+    """Examine the server that REDIS_URL names, or each node of its cluster that owns slots; and the streams' keys."""
     try:
         async with connected(settings.redis_url) as client:
             await client.ping()
             yield well(f"{NAME}.connection", "answers")
             async for finding in examine_sentinels(NAME, settings.redis_url):
                 yield finding
-            async for finding in examine_server(NAME, client):
-                yield finding
             yield await _cluster(settings, client)
-            yield await _lifetimes(client, settings)
+            nodes = await store_nodes(settings)
     except AWAY as cause:
         yield unreachable(NAME, VARIABLE, cause)
+        return
+    for name, url in nodes.items():
+        async for finding in _examine_node(name, url, settings):
+            yield finding
+
+
+async def _examine_node(name: str, url: str, settings: Settings) -> Findings:
+    try:
+        async with connected(url) as client:
+            async for finding in examine_server(name, client):
+                yield finding
+            yield await _lifetimes(name, client, settings)
+    except AWAY as cause:
+        yield unreachable(name, VARIABLE, cause)
 
 
 async def _cluster(settings: Settings, client: Any) -> Finding:
@@ -64,7 +76,7 @@ async def _cluster(settings: Settings, client: Any) -> Finding:
     return well(check, "all slots are served" if is_one else "is a single server, as it is used")
 
 
-async def _lifetimes(client: Any, settings: Settings) -> Finding:
+async def _lifetimes(name: str, client: Any, settings: Settings) -> Finding:
     """Look for keys of streams that would stay for ever."""
     looked, eternal, cursor = 0, list[str](), 0
     while looked < MOST_KEYS:
@@ -76,13 +88,13 @@ async def _lifetimes(client: Any, settings: Settings) -> Finding:
             break
     if eternal:
         return warning(
-            f"{NAME}.ttl",
+            f"{name}.ttl",
             f"{len(eternal)} of {looked} keys have no end to their life",
             f"TTL {eternal[0]} is -1",
             f"EXPIRE each {settings.chunk_ttl_s}, and find who wrote it: every write of ours sets one "
             "(a PERSIST by hand, a restored dump, another program).",
         )
-    return well(f"{NAME}.ttl", f"each of {looked} keys has an end to its life")
+    return well(f"{name}.ttl", f"each of {looked} keys has an end to its life")
 
 
 async def _ttls(client: Any, page: Sequence[str]) -> list[int]:
@@ -95,10 +107,8 @@ async def _ttls(client: Any, page: Sequence[str]) -> list[int]:
 async def examine_live_keys(settings: Settings, database: asyncpg.Connection) -> Findings:
     """Hold the running streams that the database knows against the keys that the store has."""
     live = [row["task_id"] for row in await database.fetch(_LIVE, float(settings.chunk_ttl_s))]
-    if settings.store_cluster:
-        return  # its keys lie on all nodes; the canary follows one
     try:
-        async with connected(settings.redis_url) as client:
+        async with connected_to_store(settings) as client:
             yield await _gone(client, live)
     except AWAY:  # which `examine_store` has said
         return
@@ -116,3 +126,15 @@ async def _gone(client: Any, live: list[UUID]) -> Finding:
             "look at its uptime_in_seconds, evicted_keys and REDIS_URL of every process.",
         )
     return well(f"{NAME}.gone", f"each of {len(live)} running streams is in the store")
+
+
+async def holds_chunks(settings: Settings, database: asyncpg.Connection, backend: str, task_id: UUID) -> bool:
+    """Tell whether a chunk of this stream is stored where its backend keeps them; a store that is away shows none."""
+    if backend not in {"pubsub", "streams"}:
+        return bool(await database.fetchval("SELECT true FROM stream_chunk WHERE task_id = $1 LIMIT 1", task_id))
+    name = keys.log_key(task_id) if backend == "streams" else keys.chunks_key(task_id)
+    try:
+        async with connected_to_store(settings) as client:
+            return bool(await client.exists(name))
+    except AWAY:
+        return False

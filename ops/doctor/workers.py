@@ -45,7 +45,8 @@ async def examine_workers(settings: Settings) -> Findings:
         # As many can be silent as there are connections more.
         silent = sorted(noted - {worker.name for worker in workers})[: max(0, listening - len(workers))]
     except Exception as cause:  # kombu lets its transport's own errors through, of many kinds
-        yield error("workers", "can't be asked", shortened(cause), "See what is said of the broker.")
+        server = "store, which is the broker too" if settings.broker_url == settings.redis_url else "broker"
+        yield error("workers", "can't be asked", shortened(cause), f"See what is said of the {server}.")
         return
     if not workers:
         yield error(

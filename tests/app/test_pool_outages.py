@@ -1,4 +1,6 @@
-"""Once while a worker lives, also over a broker that is paused, restarted, slow, or cut off."""
+"""Once while a worker lives, also over a broker that is paused, restarted, slow, cut off, or refuses."""
+
+import signal
 
 import pytest
 from celery import Celery
@@ -7,6 +9,14 @@ from kombu.exceptions import OperationalError
 from app import pool
 from ops.ports import free_port
 from tests.support.pool_worker import assert_each_ran_once, hold, pass_time, pool_workers, workers_on
+from tests.support.refusing import (
+    Refusing,
+    cut_off_from_its_primary,
+    demoted,
+    out_of_memory,
+    stopped_by_a_script,
+    without_its_replicas,
+)
 from tests.support.valkey_sentinel import running_sentinels
 from tests.support.waiting import until
 
@@ -108,6 +118,43 @@ def test_broken_connections_lose_no_acknowledgement() -> None:
         assert_each_ran_once(workers, ids)
         workers.wait_settled()
         assert worker.poll() is None
+
+
+@pytest.mark.parametrize(
+    "refusing", [stopped_by_a_script, demoted, cut_off_from_its_primary, out_of_memory, without_its_replicas]
+)
+def test_a_broker_that_refuses_is_as_one_that_is_away(refusing: Refusing) -> None:
+    """No worker ends by it: it reconnects with pauses, and tells the broker then what ended meanwhile."""
+    with pool_workers() as workers, workers.valkey.client() as client:
+        worker = workers.start()
+        ended, running = hold(workers, "first", 20), hold(workers, "second", 20)
+        with refusing(client):
+            workers.open_gate("first")
+            for task_id in ended:
+                workers.wait_for(f"end {task_id}")
+            until(lambda: "Trying again" in workers.output(), "the worker waits for the broker")
+        until(lambda: workers.unacknowledged() == 20, "the ended ones are acknowledged")
+        workers.open_gate("second")
+        assert_each_ran_once(workers, [*ended, *running, *hold(workers, "second", 1)])
+        workers.wait_settled()
+        assert worker.poll() is None
+        assert "Frequent restarts" not in workers.output()
+
+
+def test_a_message_that_a_full_broker_gave_and_could_not_note_is_not_lost() -> None:
+    """To give it frees memory, to note who has it needs some: the worker gives it back as soon as there is room."""
+    with pool_workers() as workers, workers.valkey.client() as client:
+        worker = workers.start()
+        worker.send_signal(signal.SIGSTOP)
+        task_id = workers.send("hold", "gate")
+        until(lambda: not workers.queued(), "it is on its way to the worker")
+        with out_of_memory(client):
+            worker.send_signal(signal.SIGCONT)
+            until(lambda: "Trying again" in workers.output(), "the worker waits for the broker")
+            assert not workers.unacknowledged()
+        workers.open_gate("gate")
+        assert_each_ran_once(workers, [task_id])
+        workers.wait_settled()
 
 
 def test_a_failover_of_the_broker_costs_no_running_task() -> None:

@@ -1,6 +1,7 @@
 """Workflows to copy, as far as they can be checked without GitHub: their shape, and that what they name exists."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,26 @@ def test_what_a_workflow_names_exists(path: Path) -> None:
 
 
 def test_what_is_installed_is_what_is_audited() -> None:
-    """The lock, by its hashes, each week and at each pull request; with no right but to read."""
+    """Both locks, by their hashes, each week and at each pull request; with no right but to read.
+
+    A package that the advisories do not know fails, too: else an audit that asked nobody would pass.
+    """
     (audit,) = (path for path in WORKFLOWS if path.name == "audit.yml")
     workflow = yaml.safe_load(audit.read_text())
     assert set(workflow[True]) == {"pull_request", "schedule"}
     assert workflow["jobs"]["audit"]["permissions"] == {"contents": "read"}
-    commands = [step.get("run", "") for step in steps(audit)]
-    assert any(re.search(r"pip-audit .*requirements\.lock .*--require-hashes", command) for command in commands)
-    assert any(re.search(r"cyclonedx-py .*requirements\.lock", command) for command in commands)
+    assert "make audit" in [step.get("run") for step in steps(audit)]
+    made = subprocess.run(
+        ["make", "--dry-run", "--always-make", "audit"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(r"cyclonedx-py requirements requirements\.lock .*build/sbom\.json", made)
+    looked_up = re.search(r"pip-audit --strict .*--require-hashes (.*)", made)
+    assert looked_up
+    assert looked_up[1] == "-r requirements.lock -r requirements-dev.lock"
+    assert all("==" in tool for tool in re.findall(r"pip install (?:--\S+ )*(.*)", made)[0].split())
+
+
+def test_a_machine_that_tests_misses_no_program() -> None:
+    """There a validator that is not installed fails its test; by hand that is skipped with its reason."""
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert lines[-2:] == ["export CI=true", "exec make test"]

@@ -121,6 +121,21 @@ async def test_an_index_is_missing(connection: asyncpg.Connection) -> None:
     )
 
 
+async def test_several_indexes_are_missing(connection: asyncpg.Connection) -> None:
+    """The fix makes all of them, and the unique ones unique."""
+    dropping = connection.transaction()
+    await dropping.start()
+    await connection.execute("DROP INDEX ix_message_conversation_id")
+    await connection.execute("ALTER TABLE message DROP CONSTRAINT message_task_id_key")
+    (finding,) = (await found_by(connection)).values()
+    assert finding.finding.startswith("2 indexes")
+    await dropping.rollback()
+    assert finding.fix.split("; ") == [
+        "CREATE INDEX CONCURRENTLY ON message (conversation_id)",
+        "CREATE UNIQUE INDEX CONCURRENTLY ON message (task_id);",
+    ]
+
+
 async def test_the_database_takes_no_writes(connection: asyncpg.Connection) -> None:
     """As a replica, or by a setting that was made for another purpose."""
     await connection.execute("SET default_transaction_read_only = on")

@@ -15,9 +15,11 @@ from ops.doctor.broker import examine_broker
 from ops.doctor.finding import Finding, Severity
 from ops.doctor.server import judge_version
 from ops.doctor.store import examine_store
+from ops.doctor.workers import examine_workers
 from ops.valkey_server import ValkeyServer, running_valkey
 from tests.ops.doctor.findings import only, troubles
 from tests.support import valkey
+from tests.support.refusing import stopped_by_a_script
 from tests.support.valkey_sentinel import NAME, running_sentinel, running_sentinels
 from tests.support.waiting import until, until_awaited
 
@@ -85,6 +87,7 @@ STORE: dict[str, tuple[Plant, str, str]] = {
     "store.slowlog": (config("slowlog-log-slower-than", -1), "-1", "10000"),
     "store.slow": (lambda client, _: client.eval(BUSY, 0), "ms for EVAL", "SLOWLOG GET"),
     "store.role": (lambda client, _: client.replicaof("127.0.0.1", 1), "role slave", "primary"),
+    "store.replicas": (config("min-replicas-to-write", 1), "0 replicas", "CONFIG SET min-replicas-to-write 0"),
     "store.ttl": (
         lambda client, _: client.hset(meta_key(UUID(int=7)), "state", "open"), "is -1", "EXPIRE each 3600",
     ),
@@ -104,6 +107,46 @@ async def test_a_fault_of_the_store_is_found_alone_and_with_its_fix(
     plant, evidence, fix = STORE[check]
     plant(client, tmp_path)
     only(await troubles(examine_store(store_at(server.url))), check, evidence, fix)
+
+
+async def test_a_slow_command_is_found_behind_many_others(server: ValkeyServer, client: "redis.Redis") -> None:
+    """It is not among the newest of the log."""
+    client.eval(BUSY, 0)
+    pass_through_the_slow_log(client, 60)
+    only(await troubles(examine_store(store_at(server.url))), "store.slow", "ms for EVAL", "SLOWLOG GET")
+
+
+async def test_a_slow_log_that_forgot_is_worth_a_note(server: ValkeyServer, client: "redis.Redis") -> None:
+    """It is full, and its oldest entry is not old: who looks into it in vain may be too late."""
+    pass_through_the_slow_log(client, 150)
+    found = await troubles(examine_store(store_at(server.url)))
+    only(found, "store.slow", "128 of 128 entries", "slowlog-max-len 1024")
+    assert found["store.slow"].severity is Severity.NOTE
+
+
+async def test_a_slow_log_of_no_length_keeps_nothing(server: ValkeyServer, client: "redis.Redis") -> None:
+    """However slow a command has to be for it."""
+    client.config_set("slowlog-max-len", 0)
+    only(await troubles(examine_store(store_at(server.url))), "store.slowlog", "slowlog-max-len 0", "1024")
+
+
+def pass_through_the_slow_log(client: "redis.Redis", number: int) -> None:
+    """Have it keep this many quick commands."""
+    client.config_set("slowlog-log-slower-than", 0)
+    for _ in range(number):
+        client.ping()
+    client.config_set("slowlog-log-slower-than", 10_000)
+
+
+async def test_a_full_server_for_both_jobs_is_named_where_workers_can_not_be_asked(
+    server: ValkeyServer, client: "redis.Redis"
+) -> None:
+    """Nothing is said of the broker then, since it was examined as the store."""
+    client.config_set("maxmemory", 1)
+    settings = store_at(server.url, broker_url=server.url)
+    assert "store.memory" in await troubles(examine_store(settings))
+    found = await troubles(examine_workers(settings))
+    only(found, "workers", "maxmemory", "See what is said of the store")
 
 
 async def test_a_snapshot_that_fails_is_seen(server: ValkeyServer, client: "redis.Redis") -> None:
@@ -175,6 +218,13 @@ async def test_the_user_may_not_do_what_is_needed(server: ValkeyServer, client: 
         only(await troubles(examine_store(store_at(narrow))), "store.connection", "permission", "ACL")
     finally:
         client.acl_deluser("narrow")
+
+
+async def test_a_script_that_runs_on(server: ValkeyServer, client: "redis.Redis") -> None:
+    """The server is there, and to start it again would lose what it holds."""
+    with stopped_by_a_script(client):
+        found = await troubles(examine_store(store_at(server.url)))
+    only(found, "store.connection", "BUSY", "SCRIPT KILL")
 
 
 async def test_the_server_is_stopped(server: ValkeyServer) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from app.settings import Settings
 from ops.doctor import canary
 from ops.doctor.canary import follow_canary
-from ops.doctor.command import commands, exit_code
+from ops.doctor.command import commands, exit_code, summary
 from ops.doctor.examination import Subject, examine
 from ops.doctor.finding import error, note, warning, well
 from ops.doctor.model import examine_model
@@ -55,6 +55,15 @@ def test_severities_have_codes_of_their_own() -> None:
     assert exit_code([well("check", "finding"), note(*texts)]) == 0
     assert exit_code([well("check", "finding"), warning(*texts)]) == 3
     assert exit_code([warning(*texts), error(*texts)]) == 1
+
+
+def test_the_last_line_says_where_to_begin() -> None:
+    """With the first error, however many warnings stand before it; what comes later often follows from it."""
+    texts = "finding", "evidence", "fix"
+    found = [warning("a", *texts), error("b", *texts), note("c", *texts), error("d", *texts)]
+    assert summary(found) == "4 checks, 3 to act on. Begin with b: others may follow from it."
+    assert summary(found[:1]) == "1 checks, 1 to act on: a."
+    assert summary([note("c", *texts), well("e", "finding")]) == "2 checks, all is well."
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from pathlib import Path
 from time import time_ns
 
 import asyncpg
@@ -130,5 +131,8 @@ async def test_a_proxy_that_buffers(stack: Stack, http: httpx2.AsyncClient, data
     async with buffering_proxy(stack.api_url) as proxy:
         found = await troubles(examine_proxy(http, proxy, stack.api_url, database))
         only(found, f"proxy {proxy}", "later than directly", "proxy_buffering off")
+    configuration = (Path(__file__).parents[3] / "ops/nginx/streams.conf").read_text()
+    advised = found[f"proxy {proxy}"].fix.removeprefix("nginx: ").partition(" (")[0].split("; ")
+    assert [f"{directive};" in configuration for directive in advised] == [True] * 4
     lost = await troubles(examine_proxy(http, stack.openai_base_url, stack.api_url, database))
     assert next(iter(lost.values())).finding == "leads to no stream"

@@ -33,9 +33,12 @@ async def test_a_stopped_worker_beside_one_that_works(stack: Stack, settings: Se
     worker.pause()
     try:
         found = await troubles(examine_workers(settings))
+        async with httpx2.AsyncClient(timeout=0.5) as impatient:
+            page = await troubles(examine_page(impatient, "worker 2", stack.worker_metrics_urls[1]))
     finally:
         worker.resume()
     only(found, "workers.silent", "worker-2", "kill -CONT")
+    only(page, "worker 2 metrics", stack.worker_metrics_urls[1], "kill -CONT")
 
 
 async def test_no_worker_goes_on(
