@@ -133,8 +133,11 @@ class Repair:
             return False
 
     async def _examine(self, pending: Pending, before: Mapping[tuple[UUID, int], float]) -> Finding:
+        reader = self._backends.readers.get(pending.backend)
+        if reader is None:  # of another version of ours, which knows what to do
+            return Finding.RUNNING
         try:
-            status = await self._backends.readers[pending.backend].status(pending.task_id)
+            status = await reader.status(pending.task_id)
         except StoreUnavailableError:
             return Finding.RUNNING
         if status is None:

@@ -118,6 +118,20 @@ async def test_what_the_database_can_not_hold_stops_no_repair(system: Stack) -> 
     assert before == "pending"
 
 
+async def test_a_message_of_an_unknown_backend_is_left_alone(system: Stack) -> None:
+    """Another version of ours, which was rolled back, knows what to do; it holds up nobody else."""
+    async with (
+        producing(hasty(system)) as services,
+        Database.connect(system.database_url, 1) as database,
+        database.driver() as connection,
+    ):
+        unknown, mended = [await left_behind(services, "pubsub", said(0, "high water")) for _ in range(2)]
+        await connection.execute("UPDATE stream SET backend = 'pigeon' WHERE task_id = $1", unknown)
+        assert (await repaired(services, mended)).message.status == "failed"
+        assert (await pin_of(services, unknown)).message.status == "pending"
+        await connection.execute("UPDATE message SET status = 'failed' WHERE task_id = $1", unknown)
+
+
 @on_each
 async def test_an_answer_that_failed_keeps_its_beginning(system: Stack, backend: str) -> None:
     """What was said since the last reset is the message; its status is the terminal's."""

@@ -48,7 +48,7 @@ def test_a_page_is_made_anew_from_what_was_saved(tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     """With what to give instead."""
     (tmp_path / "capacity.json").write_bytes(msgspec.json.encode({"kind": "capacity"}))
-    for given, why in ((tmp_path / "nowhere", "give a result.json"), (tmp_path, "run it anew")):
+    for given, why in ((tmp_path / "nowhere", "give a result.json"), (tmp_path, "run 'streamgauge capacity' anew")):
         refused = streamgauge_here("report", str(given), folder=tmp_path)
         assert refused.returncode == 2
         assert why in refused.stderr
