@@ -3,6 +3,7 @@
 import json
 import re
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.text import Text
 
 from ops.processes import StackError
 
+PATIENCE_S, AGAIN_S = 3.0, 0.1
+"""Spans are written a second after their end, and later on a busy machine: who asks at once need not ask again."""
 BAR = 24
 PIPED = 120
 """Columns where no terminal says how many it has."""
@@ -68,9 +71,11 @@ def read_trace(folder: Path, task_id: UUID) -> list[Span]:
     return top
 
 
-def show_trace(console: Console, folder: Path, task_id: UUID) -> None:
-    """Print the waterfall. Raises `StackError` when there is nothing to print, saying why that may be."""
-    top = read_trace(folder, task_id)
+def show_trace(console: Console, folder: Path, task_id: UUID, patience_s: float = PATIENCE_S) -> None:
+    """Print the waterfall, as soon as there are spans. Raises `StackError` if none come, saying why that may be."""
+    ends_at = time.monotonic() + patience_s
+    while not (top := read_trace(folder, task_id)) and time.monotonic() < ends_at:
+        time.sleep(AGAIN_S)
     if not top:
         raise StackError(
             f"No span of task {task_id} is in {folder}. A stream's spans are written a second after its end; "

@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -190,7 +191,19 @@ def test_a_model_call_is_named_as_the_conventions_of_today_say(tmp_path: Path) -
 def test_a_task_without_spans_is_explained(tmp_path: Path) -> None:
     """An unknown task is answered with where spans come from, not with an empty table."""
     with pytest.raises(StackError, match="No span of task"):
-        show_trace(Console(quiet=True), tmp_path, uuid4())
+        show_trace(Console(quiet=True), tmp_path, uuid4(), patience_s=0.2)
+
+
+def test_spans_that_are_on_their_way_are_waited_for(tmp_path: Path) -> None:
+    """They are written a second after a stream's end, and whoever asks at its end gets them all the same."""
+    task_id, console = uuid4(), Console(record=True, width=200, file=io.StringIO())
+
+    with ThreadPoolExecutor(1) as pool:
+        shown = pool.submit(show_trace, console, tmp_path, task_id, 30)
+        with tracing.tracing(Settings(trace_folder=tmp_path), "test"), tracing.task_span(task_id, 1):
+            pass
+        shown.result()
+    assert f"task and trace {task_id}" in console.export_text()
 
 
 def test_every_process_keeps_the_same_share_of_messages(tmp_path: Path) -> None:
