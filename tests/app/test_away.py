@@ -165,7 +165,7 @@ async def test_a_loop_that_is_late_is_no_store_that_is_away(system: Stack) -> No
     async with open_services(settings_of(system, store_patience_s=patience_s)) as services:
         for _ in range(30):
             hold_up_the_loop(patience_s)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for the loop, which looks at the store
             assert not services.health.away
 
 

@@ -1,6 +1,5 @@
 """What a producer could not end is ended all the same: by the scheduled repair, or by `streamgauge doctor --repair`."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from app.broker import Queue
 from app.database import UNPREPARED, Database
-from app.generation import Services, generate
+from app.generation import Services
 from app.records import Pin
 from app.repair import ALONE, Finding, Repair
 from app.settings import Settings
@@ -22,7 +21,7 @@ from ops.doctor.messages import examine_messages
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.database import migrated_postgres
-from tests.support.serving import begin, producing
+from tests.support.serving import answering, begin, producing
 from tests.support.valkey import running_valkey
 from tests.support.waiting import until_awaited
 
@@ -226,27 +225,21 @@ async def test_a_database_that_dies_before_the_commit_costs_no_answer(system: St
     with migrated_postgres(tmp_path) as server:
         settings = hasty(system, database_url=server.url, commit_budget_s=0.5)
         async with producing(settings) as services:
-            conversation = await services.records.add_conversation(None)
-            script = "scripted?ttft=0.05&gap=0.01&chunks=30"
-            posted = await services.records.post(conversation.id, "hello", script, None, "pubsub", 60)
-            assert posted is not None
-            await services.backends.writers["pubsub"].create(posted.task_id)
-            working = asyncio.create_task(generate(services, posted.task_id, time_ns()))
+            task_id, working = await answering(services)
             reader = services.backends.readers["pubsub"]
-            await until_awaited(lambda: reader.get_chunks(posted.task_id), "the answer has begun")
             server.process.kill()
             await working
-            chunks = [decode(entry.record) for entry in await reader.get_chunks(posted.task_id)]
+            chunks = [decode(entry.record) for entry in await reader.get_chunks(task_id)]
             assert (chunks[-1].chunk_type, chunks[-1].code) == (ChunkType.FAILED, "persist")
             server.process.restart()
             await until_awaited(lambda: answers(server.url), "the database has recovered")
-            await age(services, posted.task_id)
+            await age(services, task_id)
             (found,) = [each async for each in examine_messages(settings, repair=False)]
             assert "1 complete in their log" in found.evidence
             assert "--repair" in found.fix
             (mended,) = [each async for each in examine_messages(settings, repair=True)]
             assert mended.is_well, mended
-            message = (await pin_of(services, posted.task_id)).message
+            message = (await pin_of(services, task_id)).message
     assert (message.status, message.content) == ("complete", "".join(chunk.content for chunk in chunks))
 
 

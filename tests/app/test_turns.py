@@ -3,19 +3,17 @@
 import asyncio
 from math import inf
 from pathlib import Path
-from time import time_ns
 from uuid import UUID
 
 import pytest
 
 from app import turns
 from app.database import Database, DatabaseUnavailableError
-from app.generation import generate
 from app.records import Final
 from ops.stack import Stack
 from tests.app.test_away import settings_of
 from tests.support.database import migrated_postgres
-from tests.support.serving import begin, producing
+from tests.support.serving import answering, begin, producing
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
@@ -120,14 +118,7 @@ async def test_claims_hold_up_no_commit(system: Stack) -> None:
 async def test_a_commits_budget_begins_with_its_first_failure(system: Stack, caplog: pytest.LogCaptureFixture) -> None:
     """An answer that had to wait for longer than that is tried again all the same, and is whole."""
     async with producing(settings_of(system, database_pool=1, commit_budget_s=PATIENCE_S)) as services:
-        conversation = await services.records.add_conversation(None)
-        script = "scripted?ttft=0.05&gap=0.01&chunks=30"
-        posted = await services.records.post(conversation.id, "hello", script, None, "pubsub", 60)
-        assert posted is not None
-        await services.backends.writers["pubsub"].create(posted.task_id)
-        working = asyncio.create_task(generate(services, posted.task_id, time_ns()))
-        reader = services.backends.readers["pubsub"]
-        await until_awaited(lambda: reader.get_chunks(posted.task_id), "the answer has begun")
+        task_id, working = await answering(services)
 
         async def has_failed() -> bool:
             return "trying again" in caplog.text
@@ -135,6 +126,6 @@ async def test_a_commits_budget_begins_with_its_first_failure(system: Stack, cap
         async with services.records.alone(7):
             await until_awaited(has_failed, "the commit found the only connection taken for too long")
         await working
-        pin = await services.records.pin(posted.task_id)
+        pin = await services.records.pin(task_id)
     assert pin is not None
     assert (pin.state, pin.message.status) == ("done", "complete")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from time import time_ns
 from uuid import UUID
 
 import httpx2
@@ -15,6 +16,7 @@ from app.serve import DrainingServer, listen
 from app.settings import Settings
 from app.streaming.contract import Opening
 from tests.support.client import Client
+from tests.support.waiting import until_awaited
 
 
 @contextlib.asynccontextmanager
@@ -40,6 +42,19 @@ async def begin(services: generation.Services, task_id: UUID) -> Opening:
     job = await services.records.claim(task_id)
     assert job is not None
     return await services.backends.writers[job.backend].open(task_id, job.attempt)
+
+
+async def answering(services: generation.Services) -> tuple[UUID, asyncio.Task[None]]:
+    """Post a message and have it answered over a third of a second; gives it once the answer has begun."""
+    conversation = await services.records.add_conversation(None)
+    script = "scripted?ttft=0.05&gap=0.01&chunks=30"
+    posted = await services.records.post(conversation.id, "hello", script, None, "pubsub", 60)
+    assert posted is not None
+    await services.backends.writers["pubsub"].create(posted.task_id)
+    working = asyncio.create_task(generation.generate(services, posted.task_id, time_ns()))
+    reader = services.backends.readers["pubsub"]
+    await until_awaited(lambda: reader.get_chunks(posted.task_id), "the answer has begun")
+    return posted.task_id, working
 
 
 @contextlib.asynccontextmanager
