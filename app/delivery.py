@@ -33,13 +33,14 @@ class Delivery:
     async def join(self, task_id: UUID, last_event_id: str | None, owner: str | None = None) -> "View":
         """Prepare a viewer's stream from its last event id; another owner's is unknown.
 
-        Raises `UnknownStreamError`, `NothingLeftError`, or `DatabaseUnavailableError`.
+        Raises `UnknownStreamError`, `UnknownBackendError`, `NothingLeftError`, or `DatabaseUnavailableError`.
         """
         asked_ns = time_ns()
         pin = await self._records.pin(task_id, owner)
         if pin is None:
             raise UnknownStreamError
         logs.about(task_id, pin.message_id, pin.backend)
+        self._backends.check(pin.backend)
         if last_event_id == str(REBUILT_END):
             raise NothingLeftError
         status = await self._status(pin, task_id)

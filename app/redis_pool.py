@@ -13,6 +13,9 @@ from redis.utils import str_if_bytes
 
 from app.sentinel_url import Sentinels
 
+NONE_OF_THIS_NAME = "it watches none of this name"
+"""What is said of a sentinel that knows no master so called."""
+
 
 def pool_to(url: str, **options: Any) -> BlockingConnectionPool:
     """Give a pool whose connections lead there; redis-py's options, of which those in the URL win."""
@@ -78,5 +81,5 @@ class Asking(Sentinel):
                 self.sentinels.remove(sentinel)
                 self.sentinels.insert(0, sentinel)
                 return str(state["ip"]), int(state["port"])
-            answers.append(f"{place}: {'it is down' if state else 'it watches none of this name'}")
+            answers.append(f"{place}: {'it is down' if state else NONE_OF_THIS_NAME}")
         raise MasterNotFoundError(f"no sentinel names a master {service_name!r} that is up ({'; '.join(answers)})")

@@ -203,26 +203,38 @@ class Settings(BaseSettings):
     def _broker_defaults_to_store(self) -> Self:
         if not self.broker_url:
             if self.store_cluster:
-                raise ValueError("a cluster can't be Celery's broker: set BROKER_URL to a single server")
+                raise ValueError(
+                    "STREAMGAUGE_STORE_CLUSTER is true, and a cluster can't be Celery's broker: set BROKER_URL to a "
+                    "single server"
+                )
             object.__setattr__(self, "broker_url", self.redis_url)
         return self
 
     @model_validator(mode="after")
     def _cluster_has_no_sentinels(self) -> Self:
         if self.store_cluster and sentinel_url.is_sentinel(self.redis_url):
-            raise ValueError("a cluster fails over by itself: let REDIS_URL name one of its nodes, redis://host:port")
+            raise ValueError(
+                "REDIS_URL names sentinels, and STREAMGAUGE_STORE_CLUSTER is true: let it name one of the cluster's "
+                "nodes, redis://host:port, since a cluster fails over by itself; or leave STREAMGAUGE_STORE_CLUSTER out"
+            )
         return self
 
     @model_validator(mode="after")
     def _streams_need_one_server(self) -> Self:
         if self.store_cluster and self.default_backend == "streams":
-            raise ValueError("streams needs a single server: set STREAMGAUGE_DEFAULT_BACKEND=pubsub for a cluster")
+            raise ValueError(
+                "STREAMGAUGE_DEFAULT_BACKEND=streams needs a single server, and STREAMGAUGE_STORE_CLUSTER is true: "
+                "set STREAMGAUGE_DEFAULT_BACKEND=pubsub for a cluster"
+            )
         return self
 
     @model_validator(mode="after")
     def _notify_needs_a_session(self) -> Self:
         if self.database_pooler and self.default_backend == "notify":
-            raise ValueError("notify needs a session: set STREAMGAUGE_DEFAULT_BACKEND=polling behind a pooler")
+            raise ValueError(
+                "STREAMGAUGE_DEFAULT_BACKEND=notify needs a session of its own, and STREAMGAUGE_DATABASE_POOLER is "
+                "true: set STREAMGAUGE_DEFAULT_BACKEND=pubsub behind a pooler, or polling"
+            )
         return self
 
     @property
@@ -251,19 +263,16 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"  {_variable(problem['loc'])}: {_fix(problem)}" for problem in error.errors()]
+        lines = [f"  {_told(problem)}" for problem in error.errors()]
         print("These settings do not parse; correct them and start again:", *lines, sep="\n", file=sys.stderr)  # noqa: T201 - no log is set up yet
         raise SystemExit(2) from None
 
 
-def _fix(problem: "ErrorDetails") -> str:
-    """What to write instead."""
+def _told(problem: "ErrorDetails") -> str:
+    """Which variable, and what to write instead; what is wrong of several together names them itself."""
     words = FIXES.get(problem["type"])
-    return words.format(**problem.get("ctx", {})) if words else problem["msg"].removeprefix("Value error, ")
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    if not location:
-        return "together"
-    name = str(location[0])
-    return name if name.isupper() else f"STREAMGAUGE_{name.upper()}"
+    fix = words.format(**problem.get("ctx", {})) if words else problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return fix
+    name = str(problem["loc"][0])
+    return f"{name if name.isupper() else f'STREAMGAUGE_{name.upper()}'}: {fix}"

@@ -92,7 +92,7 @@ _event = msgspec.json.Decoder(_Event).decode
 
 
 class Speech:
-    """Hears deltas out of an answer's bytes: events, in lines that end in LF or CRLF, or one JSON document.
+    """Hears deltas out of an answer's bytes: events, in lines that end in LF, CR or both, or one JSON document.
 
     Which of the two it is tells the first byte that says something, not what the provider's headers call it.
     """
@@ -111,6 +111,8 @@ class Speech:
         """Hear the lines that these bytes complete; a future says when there is room for more."""
         if not self._is_events:
             return self._begin(data)
+        if b"\r" in data:  # in JSON none stands as it is
+            data = data.replace(b"\r", b"\n")
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE:
             raise ModelError("the model sent a line of over 1 MiB", retryable=False)

@@ -57,11 +57,13 @@ def up(
 
     REDIS_URL, BROKER_URL, DATABASE_URL and OPENAI_BASE_URL name servers of your own to use instead.
     """
+    from app.settings import load_settings
     from ops.control import listening_control
     from ops.display import Progress, show_stack
     from ops.processes import PartFailedError
     from ops.stack import StackOptions, running_stack
 
+    load_settings()  # before anything has started: our processes have the same ones
     token = os.environ.get("STREAMGAUGE_OPERATOR_TOKEN") or secrets.token_urlsafe(18)
     is_up = False
     try:

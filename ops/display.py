@@ -12,6 +12,15 @@ from rich.status import Status
 from ops.exporters import HOW_TO_GET, JOBS
 from ops.stack import Part, Stack
 
+OURS = {
+    "REDIS_URL": "valkey",
+    "BROKER_URL": "broker",
+    "DATABASE_URL": "postgres",
+    "OPENAI_BASE_URL": "model",
+    "OPENAI_API_KEY": "model",
+    "OPENAI_MODEL": "model",
+}
+"""Which part of ours a variable is about. A person's own is in that person's environment, and stays off the screen."""
 TRY = """\
 [bold]Try it[/] (paste all of it):
   API={api}
@@ -53,10 +62,23 @@ class Progress:
 
 def flip_command(stack: Stack) -> str:
     """Give what a shell needs to send new messages to the other backend; a person's own address is there already."""
+    return _command(stack, ("DATABASE_URL",), "flag", "set", "polling")
+
+
+def doctor_command(stack: Stack) -> str:
+    """Give what a shell needs to examine this whole system."""
+    apis = (f"--api={url}" for url in stack.api_urls)
+    workers = (f"--worker={url}" for url in stack.worker_metrics_urls)
+    return _command(stack, tuple(OURS), "doctor", *apis, *workers)
+
+
+def _command(stack: Stack, variables: tuple[str, ...], *words: str) -> str:
+    """Set those variables that the person's own environment has not already."""
     beside = Path(sys.executable).with_name("streamgauge")
     program = [str(beside)] if beside.exists() else [sys.executable, "-m", "ops.cli"]
-    ours = [f"DATABASE_URL={shlex.quote(stack.database_url)}"] if "postgres" in stack.processes else []
-    return " ".join([*ours, *map(shlex.quote, program), "flag set polling"])
+    environment = stack.environment()
+    ours = [f"{name}={shlex.quote(environment[name])}" for name in variables if OURS[name] in stack.processes]
+    return " ".join([*ours, *map(shlex.quote, [*program, *words])])
 
 
 def show_stack(console: Console, stack: Stack, token: str = "") -> None:
@@ -68,7 +90,10 @@ def show_stack(console: Console, stack: Stack, token: str = "") -> None:
             whose = f"process {process.pid}" if process else "yours"
             console.print(f"  {part.name:<18}{whose:<16}{part.address}", soft_wrap=True, markup=False)
     if stack.scripted_model:
-        console.print("Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.")
+        console.print(
+            "Answers are [bold]scripted[/] text; set OPENAI_BASE_URL and OPENAI_API_KEY for a real model.",
+            soft_wrap=True,
+        )
     # What is behind the # no browser sends: the token is for the page alone.
     console.print(f"\nLook:  {stack.api_url}/{token and '#token='}{token}", soft_wrap=True, markup=False)
     console.print(f"Pages: {stack.api_url}/docs {stack.api_url}/ready {stack.api_url}/metrics", soft_wrap=True)
@@ -77,6 +102,7 @@ def show_stack(console: Console, stack: Stack, token: str = "") -> None:
         if len(stack.exporter_urls) < len(JOBS):
             console.print(f"       It would see the servers too after: {HOW_TO_GET}", soft_wrap=True, markup=False)
     console.print(f"Logs:  {stack.logs}", soft_wrap=True, markup=False)
-    console.print(f"Flip:  {flip_command(stack)}\n", soft_wrap=True, markup=False)
+    console.print(f"Flip:  {flip_command(stack)}", soft_wrap=True, markup=False)
+    console.print(f"Check: {doctor_command(stack)}\n", soft_wrap=True, markup=False)
     console.print(TRY.format(api=stack.api_url), soft_wrap=True)
     console.print("Ctrl-C stops everything.")

@@ -1,5 +1,6 @@
 """`streamgauge perf`: what a chunk and an open stream cost and how far each backend goes, beside the floor."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,11 @@ def perf(
         bool, typer.Option("--reference/--no-reference", help="Measure the plain stack most teams would write, too.")
     ] = True,
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write the tables as Markdown, and all points as .json.")
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the tables as Markdown, and all points as .json; what there is so far, after each level.",
+        ),
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where logs and data of the systems live.")] = Path(".streamgauge/perf"),
 ) -> None:
@@ -77,19 +82,29 @@ def perf(
     )
     try:
         with signals_interrupt():
-            results = _run(plan, chosen, folder, reference=reference)
+            results = _run(plan, chosen, folder, out, reference=reference)
     except KeyboardInterrupt:
-        console.print("Interrupted; everything is stopped.")
+        kept = f" What was measured by then is in {out}." if out is not None and out.exists() else ""
+        console.print(f"Interrupted; everything is stopped.{kept}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    text = markdown(results, FLOOR, REFERENCE if reference else None)
+    text = _text(results)
     console.print(text if not console.is_terminal else Markdown(text), markup=False, soft_wrap=True)
     if out is not None:
-        out.write_text(text)
-        out.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
         console.print(f"Written to {out} and {out.with_suffix('.json')}.", soft_wrap=True)
 
 
-def _run(plan: Plan, backends: tuple[str, ...], folder: Path, *, reference: bool) -> Results:
+def _text(results: Results) -> str:
+    return markdown(results, FLOOR, REFERENCE if REFERENCE in results.systems else None)
+
+
+def _keep(out: Path | None, results: Results) -> None:
+    """Write what there is so far."""
+    if out is not None:
+        out.write_text(_text(results))
+        out.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+
+
+def _run(plan: Plan, backends: tuple[str, ...], folder: Path, out: Path | None, *, reference: bool) -> Results:
     guess = seconds_at_most(plan, len(backends) + 1 + reference)
     more = ", and then the search" if plan.search else ""
     console.print(f"Starting the systems; the loads take about {guess / 60:.1f} min{more}:")
@@ -101,7 +116,7 @@ def _run(plan: Plan, backends: tuple[str, ...], folder: Path, *, reference: bool
             progress.finish()
             with console.status("") as status:
                 note = status.update if console.is_terminal else console.print
-                return measure(running.systems, plan, note, running.check)
+                return measure(running.systems, plan, note, running.check, partial(_keep, out))
     except LoadError as error:
         raise StackError(str(error)) from error
 

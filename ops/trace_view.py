@@ -72,9 +72,12 @@ def read_trace(folder: Path, task_id: UUID) -> list[Span]:
 
 
 def show_trace(console: Console, folder: Path, task_id: UUID, patience_s: float = PATIENCE_S) -> None:
-    """Print the waterfall, as soon as there are spans. Raises `StackError` if none come, saying why that may be."""
+    """Print the waterfall once a span says how it ended, or what there is after the patience.
+
+    Raises `StackError` if there is no span at all, saying why that may be.
+    """
     ends_at = time.monotonic() + patience_s
-    while not (top := read_trace(folder, task_id)) and time.monotonic() < ends_at:
+    while not (has_end := _has_end(top := read_trace(folder, task_id))) and time.monotonic() < ends_at:
         time.sleep(AGAIN_S)
     if not top:
         raise StackError(
@@ -83,13 +86,16 @@ def show_trace(console: Console, folder: Path, task_id: UUID, patience_s: float 
         )
     every = list(_in_order(top))
     began, ended = min(span.start for _, span in every), max(span.end for _, span in every)
-    has_end = any("outcome" in span.attributes for _, span in every)
     so_far = "" if has_end else " so far"
     _print(console, f"task and trace {task_id}, {_ms(ended - began)} ms{so_far}")
     for line in _table(every, began, ended, console.width if console.is_terminal else PIPED):
         _print(console, line)
     if not has_end:
         _print(console, UNFINISHED)
+
+
+def _has_end(top: list[Span]) -> bool:
+    return any("outcome" in span.attributes for _, span in _in_order(top))
 
 
 def _print(console: Console, line: str | Text) -> None:

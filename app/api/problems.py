@@ -15,11 +15,18 @@ from app.api.limits import OverLimitError
 from app.broker import BrokerUnavailableError
 from app.database import DatabaseUnavailableError, DataRefusedError
 from app.streaming.contract import StoreUnavailableError
+from app.streaming.pairs import UnknownBackendError
 from app.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 2
+SERVERS: Mapping[type[Exception], tuple[str, str]] = {
+    DatabaseUnavailableError: ("database", "DATABASE_URL"),
+    StoreUnavailableError: ("chunk store", "REDIS_URL"),
+    BrokerUnavailableError: ("broker", "BROKER_URL"),
+}
+"""What is away when one of these is raised, and the setting that names it."""
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -107,24 +114,22 @@ def install(app: FastAPI) -> None:
         return over_limit(error)
 
     @app.exception_handler(DatabaseUnavailableError)
-    async def database(_: Request, error: DatabaseUnavailableError) -> JSONResponse:
-        log.error("database: %s", error)
-        return unavailable("database", "check DATABASE_URL and the server.")
+    @app.exception_handler(StoreUnavailableError)
+    @app.exception_handler(BrokerUnavailableError)
+    async def away(_: Request, error: Exception) -> JSONResponse:
+        server, variable = next(named for kind, named in SERVERS.items() if isinstance(error, kind))
+        log.error("%s: %s", server, error)
+        return unavailable(server, f"check {variable} and the server.")
 
     @app.exception_handler(DataRefusedError)
     async def data(_: Request, error: DataRefusedError) -> JSONResponse:
         log.error("database: %s", error, exc_info=error)
         return _fault(error)
 
-    @app.exception_handler(StoreUnavailableError)
-    async def store(_: Request, error: StoreUnavailableError) -> JSONResponse:
-        log.error("chunk store: %s", error)
-        return unavailable("chunk store", "check REDIS_URL and the server.")
-
-    @app.exception_handler(BrokerUnavailableError)
-    async def broker(_: Request, error: BrokerUnavailableError) -> JSONResponse:
-        log.error("broker: %s", error)
-        return unavailable("broker", "check BROKER_URL and the server.")
+    @app.exception_handler(UnknownBackendError)
+    async def newer(_: Request, error: UnknownBackendError) -> JSONResponse:
+        log.warning("%s", error)
+        return problem(503, str(error), headers={"Retry-After": str(RETRY_AFTER_S)})
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:

@@ -164,6 +164,7 @@ async def cancel_stream(services: Open, owner: Owner, task_id: UUID) -> Cancelli
     if pin is None:
         raise _unknown(task_id)
     logs.about(task_id, pin.message_id, pin.backend)
+    services.backends.check(pin.backend)
     try:
         state = await services.backends.writers[pin.backend].cancel(task_id)
     except StreamMissingError:

@@ -97,11 +97,16 @@ class LoopThread:
             self._watch.report(max(lag_s, 0.0))
 
     def _watch_loop(self) -> None:
-        """A frozen loop can't report on itself."""
-        warned = 0.0
-        while not self._stopping.wait(self._watch.every_s):
+        """A frozen loop can't report on itself. Where this thread stood still with it, the process was stopped: then
+        the loop is judged from when both went on."""
+        warned, every_s = 0.0, self._watch.every_s
+        since = looked = time.monotonic()
+        while not self._stopping.wait(every_s):
+            before, looked = looked, time.monotonic()
+            if looked - before - every_s > self._watch.warn_s:
+                since = looked
             beat = self._beat
-            lag_s = time.monotonic() - beat - self._watch.every_s
+            lag_s = looked - max(beat, since) - every_s
             if lag_s < self._watch.warn_s:
                 continue
             self._report(lag_s)

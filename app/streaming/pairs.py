@@ -25,6 +25,16 @@ OPENERS: dict[str, Callable[[Settings, Database], AbstractAsyncContextManager[An
 """How a process opens its two sides of each backend."""
 
 
+class UnknownBackendError(Exception):
+    """A stream is in a backend that this version does not know: one of another version has posted it."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(
+            f"The stream is in {backend!r}, which this version does not know; a server of the version that took its "
+            "message serves it. The message as it is stored is at GET /conversations/{id}."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Backends:
     """This process's writer and reader of every backend. `safe` is where a stream goes whose backend is lost."""
@@ -32,6 +42,11 @@ class Backends:
     writers: dict[str, StreamWriter]
     readers: dict[str, StreamReader]
     safe: RowWriter
+
+    def check(self, backend: str) -> None:
+        """Raise `UnknownBackendError` unless a stream's backend is one of these."""
+        if backend not in self.readers:
+            raise UnknownBackendError(backend)
 
 
 @contextlib.asynccontextmanager

@@ -51,7 +51,7 @@ class Results(msgspec.Struct, frozen=True):
     idle: list[Point]
     levels: list[list[Point]]
     capacity: dict[str, figures.Capacity]
-    begins: dict[str, dict[str, figures.Spread]] = {}
+    begins: dict[str, dict[str, figures.Spread]] = msgspec.field(default_factory=dict)
     """How long a message took to begin on each idle backend, in ms since its POST was sent, by part (`post.PARTS`)."""
 
 
@@ -60,9 +60,21 @@ def measure(
     plan: Plan,
     note: Callable[[str], None],
     check: Callable[[], None],
+    keep: Callable[[Results], None] = lambda _so_far: None,
 ) -> Results:
-    """Measure everything of the plan. `note` hears what begins; `check` raises when a part of a system has ended."""
-    began = datetime.now(UTC)
+    """Measure everything of the plan. `note` hears what begins; `check` raises when a part of a system has ended.
+
+    `keep` gets what there is so far, again and again: a run of an hour should not be lost by what ends it early.
+    """
+    results = Results(
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=host.machine(),
+        plan=plan,
+        systems=[system.name for system in systems],
+        idle=[],
+        levels=[],
+        capacity={},
+    )
     total, done = _loads(plan, len(systems)), 0
 
     def one(system: System, load: Load) -> Point:
@@ -77,7 +89,6 @@ def measure(
         check()
         return point
 
-    idle = []
     for system in systems:
         # Memory first, of a young process: what a system has once taken it keeps, and later streams would look free.
         if plan.idle:
@@ -85,21 +96,17 @@ def measure(
             system.renew()
         one(system, WARM_UP)
         if plan.idle:
-            idle.append(one(system, idle_load(plan)))
-    begins = _begins(systems, plan.messages, note)
+            results.idle.append(one(system, idle_load(plan)))
+            keep(results)
+    results.begins.update(_begins(systems, plan.messages, note))
     check()
-    levels = [[one(system, level_load(plan, streams)) for system in systems] for streams in plan.streams]
-    capacity = {system.name: _capacity(system, plan, one) for system in systems} if plan.search else {}
-    return Results(
-        made_at=began.isoformat(timespec="seconds"),
-        machine=host.machine(),
-        plan=plan,
-        systems=[system.name for system in systems],
-        idle=idle,
-        levels=levels,
-        capacity=capacity,
-        begins=begins,
-    )
+    for streams in plan.streams:
+        results.levels.append([one(system, level_load(plan, streams)) for system in systems])
+        keep(results)
+    for system in systems if plan.search else ():
+        results.capacity[system.name] = _capacity(system, plan, one)
+        keep(results)
+    return results
 
 
 def level_load(plan: Plan, streams: int) -> Load:

@@ -45,6 +45,9 @@ def doctor(
     if through and not api:
         raise UsageError("--through needs --api: what comes through the proxy is held against what the API sends.")
     apis = tuple(url.rstrip("/") for url in api or ())
+    for url in (*apis, *(worker or ()), *([through] if through else [])):
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r} is no URL: write it out, as in http://127.0.0.1:8000.")
     subject = Subject(load_settings(), apis, tuple(worker or ()), through.rstrip("/"), repair)
     with _no_warnings("app.streaming"):  # what it would warn of is found and said below
         found = asyncio.run(examine(subject))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import redis.asyncio
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -22,7 +23,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from app.redis_pool import pool_to
+from app.redis_pool import NONE_OF_THIS_NAME, pool_to
 from app.settings import Settings
 from ops.doctor.finding import Finding, error, shortened
 
@@ -88,6 +89,9 @@ def unreachable(name: str, variable: str, cause: BaseException) -> Finding:
                 "SCRIPT KILL ends it (a function: FUNCTION KILL); one that has written, only SHUTDOWN NOSAVE does. "
                 "Then find its sender.",
             )
+        case MasterNotFoundError() if NONE_OF_THIS_NAME in evidence:
+            fix = f"Correct the master's name in {variable}: SENTINEL MASTERS at one of them lists those they watch."
+            return error(check, "is no master that its sentinels know", evidence, fix)
         case RedisTimeoutError() | TimeoutError():
             return error(
                 check,

@@ -13,7 +13,7 @@ from ops.doctor.canary import follow_canary
 from ops.doctor.clocks import examine_api_clock, examine_database_clock, examine_store_clock
 from ops.doctor.finding import Finding, Findings, note, warning
 from ops.doctor.messages import examine_messages
-from ops.doctor.model import examine_model
+from ops.doctor.model import examine_model, seen_by_workers
 from ops.doctor.pooler import examine_pooler
 from ops.doctor.processes import examine_page, examine_ready
 from ops.doctor.proxy import examine_proxy
@@ -70,6 +70,8 @@ async def examine(subject: Subject) -> list[Finding]:
             await _keep(found, examine_page(http, f"{kind} {number}", url))
     if "store.connection" not in away:
         await _keep(found, examine_store_clock(settings))
+    if any(finding.check.startswith("canary ") and finding.is_well for finding in found):
+        return [seen_by_workers(finding) if finding.check == "model" else finding for finding in found]
     return found
 
 

@@ -1,6 +1,9 @@
 """The flag: whether the document in force can be followed, and is."""
 
+import contextlib
 import json
+import shlex
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +16,7 @@ from openfeature.exception import OpenFeatureError
 from app.settings import Settings
 from app.streaming.backends import SAFE, offered
 from app.streaming.flag import NO_GENERATION
-from app.streaming.flag_document import FLAG
+from app.streaming.flag_document import FLAG, ForeignDocumentError, rules_of
 from ops.doctor.finding import Finding, Findings, error, shortened, well
 from ops.doctor.processes import metrics_of
 
@@ -46,9 +49,19 @@ def judge_document(settings: Settings, generation: int, document: Any) -> Findin
             CHECK,
             f"{shown} names backends that are not to be had here; such messages go to {settings.default_backend}",
             ", ".join(unknown),
-            FIX,
+            _fix(document, unknown),
         )
     return well(CHECK, f"{shown} is in force: {', '.join(sorted(chosen))}")
+
+
+def _fix(document: Any, unknown: Sequence[str]) -> str:
+    """A user's target stays when the flag is set, so it goes first."""
+    with contextlib.suppress(ForeignDocumentError):
+        aimed = [user for user, backend in rules_of(document).users.items() if backend in unknown]
+        if aimed:
+            first = f"`streamgauge flag target {shlex.quote(aimed[0])} none`"
+            return f"{first}{f' and so for {len(aimed) - 1} more' if aimed[1:] else ''}. {FIX}"
+    return FIX
 
 
 def _resolved(core: FlagdCore) -> object:

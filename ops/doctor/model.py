@@ -3,7 +3,7 @@
 import httpx2
 
 from app.settings import Settings
-from ops.doctor.finding import Finding, error, shortened, warning, well
+from ops.doctor.finding import Finding, Severity, error, note, shortened, warning, well
 
 PATIENCE_S = 5.0
 REFUSED = (401, 403)
@@ -14,6 +14,9 @@ UNLISTED = (404, 405, 501)
 async def examine_model(settings: Settings) -> Finding:
     """Ask for the list of models, which costs nothing."""
     check, base = "model", settings.openai_base_url
+    if not {"openai_base_url", "openai_api_key"} & settings.model_fields_set:
+        fix = "Set both as the workers have them, where the model can be reached; a canary (--api) asks it, too."
+        return note(check, "was not asked", "neither OPENAI_BASE_URL nor OPENAI_API_KEY is set here", fix)
     headers = {"Authorization": f"Bearer {settings.openai_api_key}"}
     try:
         async with httpx2.AsyncClient(timeout=PATIENCE_S) as http:
@@ -44,3 +47,12 @@ def _listed(name: str, answer: httpx2.Response) -> Finding:
         fix = f"Set OPENAI_MODEL to one of its own: {', '.join(names[:5])}."
         return warning("model", f"does not list {name}", f"{len(names)} models are listed", fix)
     return well("model", f"answers, and lists {name}")
+
+
+def seen_by_workers(finding: Finding) -> Finding:
+    """Say of a model that can't be used from here what a message shows that came through all the same."""
+    if finding.severity is not Severity.ERROR:
+        return finding
+    fix = "Nothing, unless the doctor should ask it, too: then give it the workers' URL, key and way to the model."
+    trouble = finding.finding.partition(":")[0]
+    return note(finding.check, f"{trouble} from here, and a message came through all the same", finding.evidence, fix)

@@ -82,12 +82,13 @@ def _eviction(name: str, info: dict[str, Any]) -> Finding:
     if policy == "noeviction":
         return well(check, "evicts nothing")
     lost = "queued messages" if name == "broker" else "running streams' chunks"
-    return error(
-        check,
-        f"would evict {lost} when memory is full, without a word",
-        f"maxmemory-policy {policy}, maxmemory {info.get('maxmemory_human', '?')}, evicted_keys {info['evicted_keys']}",
-        "CONFIG SET maxmemory-policy noeviction, and in its file. (allkeys-lru is right for a cache; this is none.)",
+    evidence = (
+        f"maxmemory-policy {policy}, maxmemory {info.get('maxmemory_human', '?')}, evicted_keys {info['evicted_keys']}"
     )
+    fix = "CONFIG SET maxmemory-policy noeviction, and in its file. (allkeys-lru is right for a cache; this is none.)"
+    if not int(info.get("maxmemory", 0)):
+        return warning(check, f"would evict {lost}, without a word, as soon as a maxmemory is set", evidence, fix)
+    return error(check, f"would evict {lost} when memory is full, without a word", evidence, fix)
 
 
 def _memory(name: str, info: dict[str, Any]) -> Finding:

@@ -1,5 +1,9 @@
 """Synchronous code in a body freezes every task: it is measured, named, and ended."""
 
+import signal
+import time
+from functools import partial
+
 from app.pool.loop import EXIT_FROZEN
 from tests.support.pool_worker import pool_workers
 from tests.support.waiting import until
@@ -28,3 +32,24 @@ def test_a_loop_frozen_for_too_long_ends_the_process_and_its_messages_run_elsewh
         workers.open_gate("gate")
         workers.start()
         workers.wait_for(f"end {task_id}")
+
+
+def _has_passed(instant: float) -> bool:
+    return time.monotonic() > instant
+
+
+def test_a_process_that_was_stopped_goes_on() -> None:
+    """Its loop stood still, and so did its watchdog: a machine that slept, or a SIGSTOP, is no fault of the loop."""
+    with pool_workers(watch={"warn_s": 0.3, "fatal_s": 1.0}) as workers:
+        worker = workers.start()
+        for _ in range(4):  # which of the two threads wakes first is chance
+            worker.send_signal(signal.SIGSTOP)
+            stopped_at = time.monotonic()
+            until(partial(_has_passed, stopped_at + 1.5), "it has stood for longer than a loop may")
+            worker.send_signal(signal.SIGCONT)
+            beats = workers.count("lag")
+            workers.wait_for("lag", beats + 1)
+        workers.open_gate("gate")
+        workers.wait_for(f"end {workers.send('hold', 'gate')}")
+        assert worker.poll() is None
+        workers.wait_settled()

@@ -7,6 +7,7 @@ from time import time_ns
 from uuid import UUID
 
 import asyncpg
+import httpx2
 import pytest
 
 from app.broker import Queue
@@ -118,16 +119,23 @@ async def test_what_the_database_can_not_hold_stops_no_repair(system: Stack) -> 
 
 
 async def test_a_message_of_an_unknown_backend_is_left_alone(system: Stack) -> None:
-    """Another version of ours, which was rolled back, knows what to do; it holds up nobody else."""
+    """Another version of ours, which was rolled back, knows what to do; it holds up nobody else.
+
+    Its viewers are told, and can try again at a server of that version.
+    """
     async with (
         producing(hasty(system)) as services,
         Database.connect(system.database_url, 1) as database,
         database.driver() as connection,
+        httpx2.AsyncClient(base_url=system.api_url) as http,
     ):
         unknown, mended = [await left_behind(services, "pubsub", said(0, "high water")) for _ in range(2)]
         await connection.execute("UPDATE stream SET backend = 'pigeon' WHERE task_id = $1", unknown)
         assert (await repaired(services, mended)).message.status == "failed"
         assert (await pin_of(services, unknown)).message.status == "pending"
+        for answer in (await http.get(f"/stream/{unknown}"), await http.post(f"/stream/{unknown}/cancel")):
+            assert answer.status_code == 503
+            assert "in 'pigeon', which this version does not know" in answer.json()["detail"]
         await connection.execute("UPDATE message SET status = 'failed' WHERE task_id = $1", unknown)
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.main import create_app
-from app.settings import Settings
+from app.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_cluster_can_not_be_the_broker() -> None:
 
 def test_a_cluster_has_no_sentinels() -> None:
     """It fails over by itself: the error says what to name instead."""
-    with pytest.raises(ValidationError, match="name one of its nodes"):
+    with pytest.raises(ValidationError, match="name one of the cluster's nodes"):
         Settings(redis_url="redis+sentinel://one/main", store_cluster=True, broker_url="redis://single/0")
 
 
@@ -104,8 +104,22 @@ def test_the_default_backend_must_suit_the_store() -> None:
 
 def test_the_default_backend_must_suit_a_pooler() -> None:
     """`notify` needs a session of its own: the error says what to set behind a pooler in transaction mode."""
-    with pytest.raises(ValidationError, match="STREAMGAUGE_DEFAULT_BACKEND=polling"):
+    with pytest.raises(ValidationError, match="set STREAMGAUGE_DEFAULT_BACKEND=pubsub"):
         Settings(database_pooler=True, default_backend="notify")
+
+
+def test_what_is_wrong_of_several_settings_names_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No one of them is wrong by itself: the line says which two do not agree."""
+    monkeypatch.setenv("STREAMGAUGE_DATABASE_POOLER", "true")
+    monkeypatch.setenv("STREAMGAUGE_DEFAULT_BACKEND", "notify")
+    with pytest.raises(SystemExit):
+        load_settings()
+    _, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "  STREAMGAUGE_DEFAULT_BACKEND=notify needs a session of its own, and STREAMGAUGE_DATABASE_POOLER"
+    )
 
 
 def test_models_are_allowed_by_globs() -> None:

@@ -33,7 +33,7 @@ def test_an_oddity_spoils_no_answer(event: bytes, text: str, reason: str | None,
 PIECES = st.one_of(
     st.binary(max_size=30),
     st.sampled_from([
-        b"data: ", b"\n", b"\n\n", b"data: [DONE]\n", b": a comment\n", b'{"choices": [{"delta": {"content": "',
+        b"data: ", b"\n", b"\r", b"\n\n", b"data: [DONE]\n", b": a comment\n", b'{"choices": [{"delta": {"content": "',
         b'data: {"choices": [{"delta": {"content": "a\\u0000\\ud83c\\udf0a"}, "finish_reason": null}]}\n', b'"}}]}\n',
         b'data: {"choices": [], "usage": {"total_tokens": 1e400}}\n', b'data: {"choices": [null]}\n', b"data: 7\n",
     ]),
@@ -53,6 +53,15 @@ def heard(*reads: bytes) -> tuple[str, str]:
     else:
         ending = "open"
     return "".join(delta.text for delta in deltas), ending
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+def test_lines_end_in_any_of_the_three_ways_that_the_standard_has(ending: bytes) -> None:
+    """Wherever a read ends, within a CRLF as well."""
+    lines = [b'data: {"choices": [{"delta": {"content": "%b"}}]}' % text for text in (b"a", b"\\r", b"c")]
+    body = b"".join(line + ending * 2 for line in [*lines, b"data: [DONE]"])
+    for cut in range(len(body)):
+        assert heard(body[:cut], body[cut:]) == ("a\rc", "DoneError ")
 
 
 @settings(max_examples=200)

@@ -61,6 +61,19 @@ def test_the_files_are_valid_by_the_compose_specification(name: str) -> None:
         PyCompose.from_yaml(yaml.safe_dump(document))
 
 
+def test_servers_of_ones_own_come_by_a_second_file() -> None:
+    """The one that the documentation shows: services and settings that exist, where a network leads out of the host."""
+    shown = re.search(r"```yaml\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
+    assert shown
+    services = yaml.safe_load(shown[1])["services"]
+    PyCompose.from_yaml(yaml.safe_dump({"services": services}))
+    assert set(services) == {name for name, service in OURS.items() if "DATABASE_URL" in service["environment"]}
+    for name, service in services.items():
+        assert set(service["environment"]) <= settings_names()
+        networks = {*SERVICES[name]["networks"], *service.get("networks", ())}
+        assert any(not (COMPOSE["networks"][network] or {}).get("internal") for network in networks)
+
+
 def test_what_is_mounted_exists_and_is_read_only() -> None:
     """A missing file would become an empty folder, which no server starts from."""
     for name, service in SERVICES.items():

@@ -86,20 +86,24 @@ def test_a_wrong_option_starts_nothing(options: list[str], why: str, tmp_path: P
 
 @pytest.mark.timeout(PATIENCE_S + 20)
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    """In the middle of a load: exit code 130, and no process is left."""
-    options = ["--streams", "3", "--seconds", "60", "--idle", "0", "--messages", "0", "--backends", "streams"]
-    options += ["--no-reference"]
+    """In the middle of a load: exit code 130, no process is left, and what was measured by then is kept."""
+    options = ["--streams", "3,3000", "--seconds", "1", "--idle", "0", "--messages", "0", "--backends", "streams"]
+    options += ["--no-reference", "--out", "found.md"]
     output = tmp_path / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
             [*COMMAND, *options], cwd=tmp_path, stdout=file, stderr=file, env=os.environ | {"PYTHONUNBUFFERED": "1"}
         )
-    until(lambda: "floor: 3 streams" in output.read_text(), "the load began", 150)
+    until(lambda: "floor: 3,000 streams" in output.read_text(), "the load began", 150)
     until(lambda: any("loadtest.bench.client" in " ".join(one.cmdline()) for one in started(process)), "it runs")
     all_of_them = started(process)
     process.send_signal(signal.SIGINT)
     assert process.wait(40) == 130, output.read_text()
     assert not [one for one in all_of_them if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    (level,) = json.loads((tmp_path / "found.json").read_text())["levels"]
+    assert [point["load"]["streams"] for point in level] == [3, 3]
+    assert "**3 streams × 20 deltas/s**" in (tmp_path / "found.md").read_text()
+    assert "is in found.md" in output.read_text()
 
 
 def started(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -76,6 +77,9 @@ def test_a_system_comes_up_answers_and_goes(tmp_path: Path, system: Stack) -> No
     with streamgauge_up(folder, "--workers", "2", "--apis", "2") as up:
         assert stream_of_an_answer(up.api_url)[-1]["chunk_type"] == "done"
         assert "polling 100 %" in pasted(up.line("Flip:"))
+        examined = pasted(up.line("Check:"))
+        assert re.search(r"canary http\S+ +came through", examined), examined
+        assert re.search(r"model +answers, and lists scripted", examined), examined
         conversation = post(f"{up.api_url}/conversations", {"title": "kept"})
         left = recorded(up.folder)
         assert set(left) == {"valkey", "postgres", "model", "worker-1", "worker-2", "api-1", "api-2"}

@@ -12,7 +12,7 @@ import pytest
 from app.database import Database
 from app.records import Records
 from app.settings import Settings
-from app.streaming.flag_document import document_for
+from app.streaming.flag_document import Rules, document_for, document_of
 from ops.doctor import database as databases
 from ops.doctor.database import examine_database
 from ops.doctor.flag import judge_document
@@ -222,6 +222,19 @@ def test_a_flag_document_that_can_not_be_followed(document: dict[str, Any], evid
     finding = judge_document(Settings(), 3, document)
     assert "generation 3" in finding.finding
     only(by_check([finding]), "flag.document", evidence, "streamgauge flag set")
+
+
+def test_a_target_that_is_not_to_be_had_is_taken_away_first() -> None:
+    """It would stay when the flag is set, and the command would refuse that."""
+    rules = Rules("pubsub", users={"ann": "notify", "bob": "notify", "o'hara": "streams"})
+    (finding,) = by_check(
+        [
+            judge_document(
+                Settings(database_pooler=True), 3, document_of(rules, ("polling", "pubsub", "notify", "streams"))
+            )
+        ]
+    ).values()
+    assert finding.fix.startswith("`streamgauge flag target ann none` and so for 1 more. Set it anew")
 
 
 def test_flag_documents_that_are_well() -> None:

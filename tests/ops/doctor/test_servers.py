@@ -172,6 +172,18 @@ def snapshot(client: "redis.Redis", outcome: str) -> None:
     until(ended, f"the snapshot has ended: {outcome}")
 
 
+async def test_an_eviction_policy_costs_messages_once_memory_has_a_limit(
+    server: ValkeyServer, client: "redis.Redis"
+) -> None:
+    """Without one nothing is evicted, and somebody will set one."""
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    severities = list[Severity]()
+    for limit in ("0", "1gb"):
+        client.config_set("maxmemory", limit)
+        severities.append((await troubles(examine_store(store_at(server.url))))["store.eviction"].severity)
+    assert severities == [Severity.WARNING, Severity.ERROR]
+
+
 @pytest.mark.parametrize(
     ("check", "plant", "evidence", "fix"),
     [
@@ -286,3 +298,10 @@ async def test_too_few_sentinels_are_found() -> None:
     with valkey.running_valkey() as server, running_sentinel(server.port) as port:
         found = await said_of_sentinels(f"redis+sentinel://127.0.0.1:{port}/{NAME}")
     assert "Run 3" in found.fix
+
+
+async def test_a_master_that_no_sentinel_knows_is_a_wrong_name() -> None:
+    """The server may be well: the fix is another name."""
+    with valkey.running_valkey() as server, running_sentinel(server.port) as port:
+        found = await troubles(examine_store(store_at(f"redis+sentinel://127.0.0.1:{port}/another")))
+    only(found, "store.connection", "'another'", "Correct the master's name in REDIS_URL")

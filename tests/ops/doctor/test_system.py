@@ -13,10 +13,11 @@ from ops.doctor import canary
 from ops.doctor.canary import follow_canary
 from ops.doctor.command import commands, exit_code, summary
 from ops.doctor.examination import Subject, examine
-from ops.doctor.finding import error, note, warning, well
+from ops.doctor.finding import Severity, error, note, warning, well
 from ops.doctor.model import examine_model
 from ops.doctor.versions import installed, judge
 from ops.stack import Stack
+from ops.usage import UsageError
 from tests.app.test_away import settings_of
 from tests.ops.doctor.findings import by_check, only
 from tests.ops.doctor.planted import NOWHERE
@@ -85,6 +86,27 @@ async def test_the_model_refuses_the_key(settings: Settings) -> None:
     async with answering(lambda _path: (401, {"error": {"message": "Incorrect API key provided"}})) as url:
         finding = await examine_model(settings.model_copy(update={"openai_base_url": f"{url}/v1"}))
     only(by_check([finding]), "model", "401", "OPENAI_API_KEY")
+
+
+async def test_a_doctor_that_is_given_no_model_says_so() -> None:
+    """As beside an API, which has neither the model's key nor a way to it: that is no fault of the system."""
+    finding = await examine_model(Settings())
+    assert (finding.severity, finding.finding) == (Severity.NOTE, "was not asked")
+
+
+async def test_a_model_that_only_the_workers_reach_is_well(stack: Stack, settings: Settings) -> None:
+    """A message came through, so that not every answer fails."""
+    subject = Subject(settings.model_copy(update={"openai_base_url": "http://127.0.0.1:1/v1"}), (stack.api_url,))
+    finding = by_check(await examine(subject))["model"]
+    assert finding.severity is Severity.NOTE
+    assert finding.finding == "can't be reached from here, and a message came through all the same"
+
+
+@pytest.mark.parametrize("option", ["--api", "--worker", "--through"])
+def test_an_address_without_a_scheme_is_no_url(option: str) -> None:
+    """It is said before anything is examined, with what to write."""
+    with pytest.raises(UsageError, match=r"'127\.0\.0\.1:8000' is no URL"):
+        CliRunner().invoke(commands, ["--api", "http://127.0.0.1:1", option, "127.0.0.1:8000"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
