@@ -20,6 +20,8 @@ LOST_S = 60.0
 """A process that the database can't reach for so long is lost, unless the settings say otherwise."""
 BUSY_S = 10.0
 """So long a request waits for one of the pool's connections that others have; then its caller had better come again."""
+DRIVER = "postgresql+asyncpg://"
+"""asyncpg reads our URLs: SQLAlchemy would pass `sslmode` and its like on as arguments that it does not take."""
 UNPREPARED = {"statement_cache_size": 0}
 """What tells asyncpg to send each statement together with its arguments, and to prepare none in the session."""
 
@@ -55,10 +57,12 @@ class Database:
         Behind a `pooler` in transaction mode no session is ours: nothing is prepared in one, and nothing set.
         """
         engine = create_async_engine(
-            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            DRIVER,
+            async_creator=partial(
+                asyncpg.connect, url, timeout=5, command_timeout=10, **(UNPREPARED if pooler else {})
+            ),
             pool_size=pool_size,
             max_overflow=0,
-            connect_args={"timeout": 5, "command_timeout": 10, **(UNPREPARED if pooler else {})},
             hide_parameters=True,  # they are what people wrote
         )
         if not pooler:

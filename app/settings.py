@@ -1,7 +1,9 @@
 """Every knob of the app, frozen and typed; the only reader of the environment."""
 
+import os
 import re
 import sys
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -28,6 +30,8 @@ FIXES = {
     "less_than_equal": "write {le:g} or less",
     "literal_error": "write {expected}",
 }
+PREFIX, LIKE = "STREAMGAUGE_", 0.85
+"""What our variables begin with, and how alike a name must be to be taken for one of them, misspelt."""
 Backend = Literal["polling", "pubsub", "notify", "streams"]
 """Every backend by its name; `app.streaming.pairs` opens it."""
 IN_ROWS = ("polling", "notify")
@@ -58,9 +62,7 @@ def _check_port(url: str) -> None:
 class Settings(BaseSettings):
     """What a process of the app needs to know; built once by `main` or `worker` and passed in."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="STREAMGAUGE_", env_ignore_empty=True, frozen=True, populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias=_named("REDIS_URL"))
     store_cluster: bool = False
@@ -189,6 +191,8 @@ class Settings(BaseSettings):
                 f"use redis://host:port/0, rediss:// for TLS, unix:///path, or for sentinels {sentinel_url.FORM}"
             )
         _check_port(value)
+        if not value.startswith("unix") and not re.fullmatch(r"/?\d*", urlsplit(value).path):
+            raise ValueError("a database is a number, as in redis://host:6379/0")
         return value
 
     @field_validator("openai_base_url")
@@ -258,8 +262,17 @@ class Settings(BaseSettings):
         return name == self.openai_model or any(fnmatchcase(name, glob) for glob in self.allowed_models)
 
 
+NAMES = {PREFIX + name.upper() for name in Settings.model_fields} | {"STREAMGAUGE_API_KEY"}  # a command's
+
+
 def load_settings() -> Settings:
-    """Read the environment, or end the process with each bad setting's name and what it should be."""
+    """Read the environment, or end the process with each bad setting's name and what it should be.
+
+    A variable that is named nearly as a setting is told, and does nothing.
+    """
+    for name in os.environ.keys() - NAMES:
+        if name.startswith(PREFIX) and (meant := get_close_matches(name, NAMES, 1, LIKE)):
+            print(f"{name} is no setting: is {meant[0]} meant?", file=sys.stderr)  # noqa: T201 - no log is set up yet
     try:
         return Settings()
     except ValidationError as error:
@@ -275,4 +288,4 @@ def _told(problem: "ErrorDetails") -> str:
     if not problem["loc"]:
         return fix
     name = str(problem["loc"][0])
-    return f"{name if name.isupper() else f'STREAMGAUGE_{name.upper()}'}: {fix}"
+    return f"{name if name.isupper() else PREFIX + name.upper()}: {fix}"

@@ -62,8 +62,13 @@ def up(
     from ops.display import Progress, show_stack
     from ops.processes import PartFailedError
     from ops.stack import StackOptions, running_stack
+    from ops.usage import UsageError
 
-    load_settings()  # before anything has started: our processes have the same ones
+    if load_settings().store_cluster and not os.environ.get("REDIS_URL"):  # before anything has started
+        raise UsageError(
+            "STREAMGAUGE_STORE_CLUSTER is true, and `up` starts no cluster: name a node of yours in REDIS_URL, or "
+            "leave that out."
+        )
     token = os.environ.get("STREAMGAUGE_OPERATOR_TOKEN") or secrets.token_urlsafe(18)
     is_up = False
     try:

@@ -21,14 +21,26 @@ OURS = {
     "OPENAI_MODEL": "model",
 }
 """Which part of ours a variable is about. A person's own is in that person's environment, and stays off the screen."""
+GUARDED = (
+    ("STREAMGAUGE_API_KEYS", "STREAMGAUGE_API_KEY", "${STREAMGAUGE_API_KEY:?one of your keys}"),
+    (
+        "STREAMGAUGE_METRICS_TOKEN",
+        "STREAMGAUGE_METRICS_TOKEN",
+        "${STREAMGAUGE_METRICS_TOKEN:?as the processes have it}",
+    ),
+)
+"""Where the first is set, the second lets the doctor in; a shell asks for it, since no secret goes to a screen."""
+KEY = """\
+  KEY="Authorization: Bearer ${STREAMGAUGE_API_KEY:?one of your keys}"
+"""
 TRY = """\
 [bold]Try it[/] (paste all of it):
   API={api}
-  ID=$(curl -s -X POST $API/conversations -H 'Content-Type: application/json' -d '{{}}' \\
+{key}  ID=$(curl -s -X POST $API/conversations{auth} -H 'Content-Type: application/json' -d '{{}}' \\
     | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
-  TASK=$(curl -s -X POST $API/conversations/$ID/messages -H 'Content-Type: application/json' \\
+  TASK=$(curl -s -X POST $API/conversations/$ID/messages{auth} -H 'Content-Type: application/json' \\
     -d '{{"content": "Tell me about the tides"}}' | sed 's/.*"task_id":"\\([^"]*\\)".*/\\1/')
-  curl -N $API/stream/$TASK
+  curl -N{auth} $API/stream/$TASK
 """
 
 
@@ -69,7 +81,8 @@ def doctor_command(stack: Stack) -> str:
     """Give what a shell needs to examine this whole system."""
     apis = (f"--api={url}" for url in stack.api_urls)
     workers = (f"--worker={url}" for url in stack.worker_metrics_urls)
-    return _command(stack, tuple(OURS), "doctor", *apis, *workers)
+    secrets = [f"{name}={value} " for needs, name, value in GUARDED if needs in stack.environment()]
+    return "".join(secrets) + _command(stack, tuple(OURS), "doctor", *apis, *workers)
 
 
 def _command(stack: Stack, variables: tuple[str, ...], *words: str) -> str:
@@ -104,5 +117,8 @@ def show_stack(console: Console, stack: Stack, token: str = "") -> None:
     console.print(f"Logs:  {stack.logs}", soft_wrap=True, markup=False)
     console.print(f"Flip:  {flip_command(stack)}", soft_wrap=True, markup=False)
     console.print(f"Check: {doctor_command(stack)}\n", soft_wrap=True, markup=False)
-    console.print(TRY.format(api=stack.api_url), soft_wrap=True)
+    asks = "STREAMGAUGE_API_KEYS" in stack.environment()
+    console.print(
+        TRY.format(api=stack.api_url, key=KEY if asks else "", auth=' -H "$KEY"' if asks else ""), soft_wrap=True
+    )
     console.print("Ctrl-C stops everything.")

@@ -22,4 +22,14 @@ def recorded(database_url: str, ask: Callable[[FlagRecords], Awaitable[T]]) -> T
     try:
         return asyncio.run(run())
     except DatabaseUnavailableError as error:
-        raise StackError(f"The database did not answer: {error}. Set DATABASE_URL to the one the API uses.") from error
+        raise StackError(f"The database did not answer: {error}. {_what_to_do(error)}") from error
+
+
+def _what_to_do(error: DatabaseUnavailableError) -> str:
+    """Where a connection was made and nothing came, the address is seldom what is wrong."""
+    if isinstance(error.__cause__, TimeoutError):
+        return (
+            "It stands still, or somebody holds a lock that this waits for: `streamgauge doctor` says which. Or "
+            "DATABASE_URL leads to a place that takes connections and serves none."
+        )
+    return "Set DATABASE_URL to the one the API uses."

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from ops.processes import StackError
 
-PATIENCE_S, AGAIN_S = 3.0, 0.1
+PATIENCE_S, AGAIN_S = 4.0, 0.1
+WRITTEN_S = 1.5
 """Spans are written a second after their end, and later on a busy machine: who asks at once need not ask again."""
 BAR = 24
 PIPED = 120
@@ -72,12 +73,14 @@ def read_trace(folder: Path, task_id: UUID) -> list[Span]:
 
 
 def show_trace(console: Console, folder: Path, task_id: UUID, patience_s: float = PATIENCE_S) -> None:
-    """Print the waterfall once a span says how it ended, or what there is after the patience.
+    """Print the waterfall once a span says how it ended and every process has had time to write its own.
+
+    What there is after the patience is printed as it is.
 
     Raises `StackError` if there is no span at all, saying why that may be.
     """
     ends_at = time.monotonic() + patience_s
-    while not (has_end := _has_end(top := read_trace(folder, task_id))) and time.monotonic() < ends_at:
+    while not _is_written(top := read_trace(folder, task_id)) and time.monotonic() < ends_at:
         time.sleep(AGAIN_S)
     if not top:
         raise StackError(
@@ -86,6 +89,7 @@ def show_trace(console: Console, folder: Path, task_id: UUID, patience_s: float 
         )
     every = list(_in_order(top))
     began, ended = min(span.start for _, span in every), max(span.end for _, span in every)
+    has_end = _has_end(top)
     so_far = "" if has_end else " so far"
     _print(console, f"task and trace {task_id}, {_ms(ended - began)} ms{so_far}")
     for line in _table(every, began, ended, console.width if console.is_terminal else PIPED):
@@ -96,6 +100,11 @@ def show_trace(console: Console, folder: Path, task_id: UUID, patience_s: float 
 
 def _has_end(top: list[Span]) -> bool:
     return any("outcome" in span.attributes for _, span in _in_order(top))
+
+
+def _is_written(top: list[Span]) -> bool:
+    """Tell whether nothing is on its way any more: viewers see an end a little after the worker has said it."""
+    return _has_end(top) and time.time() > max(span.end for _, span in _in_order(top)) + WRITTEN_S
 
 
 def _print(console: Console, line: str | Text) -> None:

@@ -1,5 +1,6 @@
 """PostgreSQL: its connections, its locks, our schema and its indexes."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ PATIENCE_S = 5.0
 MIGRATE = "Run `streamgauge migrate` with this DATABASE_URL."
 FULL = 0.8
 WAITS_S = 1.0
+DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _WAITING = """
 SELECT pid, left(query, 60) AS query, pg_blocking_pids(pid) AS by,
@@ -24,6 +26,15 @@ FROM pg_stat_activity
 WHERE wait_event_type = 'Lock' AND datname = current_database() AND now() - query_start > make_interval(secs => $1)
 ORDER BY query_start LIMIT 5
 """
+_HOLDING = """
+SELECT a.pid, l.relation::regclass::text AS name, left(a.query, 60) AS query,
+       extract(epoch FROM now() - a.xact_start)::float8 AS seconds
+FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class t ON t.oid = l.relation
+WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND t.relkind = 'r' AND a.datname = current_database()
+  AND t.relnamespace = current_schema()::regnamespace AND now() - a.xact_start > make_interval(secs => $1)
+ORDER BY a.xact_start LIMIT 1
+"""
+"""What no statement passes, not even one that only reads."""
 
 
 def unreachable(cause: BaseException) -> Finding:
@@ -48,20 +59,32 @@ def unreachable(cause: BaseException) -> Finding:
             return error(check, "can't be reached", evidence, "Start the server, or correct DATABASE_URL.")
 
 
+def silent(cause: BaseException) -> Finding:
+    """Say that the database let us in and then did not do what the doctor asked of it; what else there is, is found."""
+    fix = "See what is said of its locks and of what it takes; mend that, and run the doctor again for the rest."
+    return error("database.answers", "does not do what the doctor asks", shortened(cause), fix)
+
+
 async def connect(settings: Settings) -> asyncpg.Connection:
     """Open one connection, which a pooler may serve as well. Raises one of `AWAY`."""
     return await asyncpg.connect(settings.database_url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, **UNPREPARED)
 
 
+async def let_go(connection: asyncpg.Connection) -> None:
+    """Close a connection, which a server that stands still does not hold up."""
+    with contextlib.suppress(*AWAY):
+        await connection.close(timeout=PATIENCE_S)
+
+
 async def examine_database(connection: asyncpg.Connection, settings: Settings, processes: int) -> Findings:
     """Examine the database of this connection, which `processes` processes of ours are known to share."""
     yield well("database.connection", f"answers: PostgreSQL {connection.get_server_version().major}")
+    yield await _locks(connection)  # first, since what is asked next may wait for one
     schema = await _schema(connection)
     yield schema
     yield await _writable(connection)
     yield await _durable(connection)
     yield await _connections(connection, settings, processes)
-    yield await _locks(connection)
     if schema.is_well:
         yield await _indexes(connection)
 
@@ -95,13 +118,15 @@ async def _writable(connection: asyncpg.Connection) -> Finding:
 
 
 async def _durable(connection: asyncpg.Connection) -> Finding:
-    off = [name for name in ("fsync", "full_page_writes") if await connection.fetchval(f"SHOW {name}") == "off"]
+    off = [name for name in DURABLE if await connection.fetchval(f"SHOW {name}") == "off"]
     if off:
+        where = await connection.fetchval("SELECT source FROM pg_settings WHERE name = $1", off[0])
+        reset = f"ALTER {where.upper()} … RESET {off[0]}" if where in {"database", "user"} else ""
         return warning(
             "database.durable",
             "may lose or corrupt committed answers when its machine fails",
             ", ".join(f"{name} off" for name in off),
-            f"ALTER SYSTEM RESET {off[0]}; SELECT pg_reload_conf()",
+            reset.replace("USER", "ROLE") or f"ALTER SYSTEM RESET {off[0]}; SELECT pg_reload_conf()",
         )
     return well("database.durable", "a committed answer survives a power cut")
 
@@ -127,11 +152,18 @@ async def _locks(connection: asyncpg.Connection) -> Finding:
     waiting = await connection.fetch(_WAITING, WAITS_S)
     if waiting:
         first = waiting[0]
-        return warning(
+        return error(
             "database.locks",
             f"{len(waiting)} statements wait for a lock",
             f"{first['query']!r} waits {first['seconds']:.0f} s for pid {', '.join(map(str, first['by']))}",
             f"See what that pid does in pg_stat_activity; SELECT pg_terminate_backend({first['by'][0]}) ends it.",
+        )
+    if holding := await connection.fetchrow(_HOLDING, WAITS_S):
+        return error(
+            "database.locks",
+            f"the table {holding['name']} is locked: whatever reads or writes it waits",
+            f"pid {holding['pid']} has held it for {holding['seconds']:.0f} s, last by {holding['query']!r}",
+            f"See what that pid does in pg_stat_activity; SELECT pg_terminate_backend({holding['pid']}) ends it.",
         )
     return well("database.locks", "no statement waits for a lock")
 
@@ -147,7 +179,7 @@ async def _indexes(connection: asyncpg.Connection) -> Finding:
     )
     there = {(row["table"], tuple(row["columns"])) for row in rows}
     if missing := sorted(wanted.keys() - there):
-        return error(
+        return warning(
             "database.indexes",
             f"{len(missing)} indexes are missing or invalid: every look becomes a walk through the table",
             ", ".join(f"{table}({', '.join(columns)})" for table, columns in missing),

@@ -1,5 +1,6 @@
 """All checks in order: servers, schema, workers, processes, and last what needs all of them."""
 
+import contextlib
 from dataclasses import dataclass
 
 import asyncpg
@@ -26,6 +27,12 @@ HTTP_S = 15.0
 NO_API = note(
     "canary", "was not sent", "no --api", "Name an API, --api http://127.0.0.1:8000, and a message is followed through."
 )
+READ_ONLY = note(
+    "canary",
+    "was not sent",
+    "the database takes no writes",
+    "Mend that first: the doctor could not take its message away again.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +54,14 @@ async def examine(subject: Subject) -> list[Finding]:
     found = [*judge("versions", installed()), *_agreeing(settings)]
     await _keep(found, examine_store(settings))
     await _keep(found, examine_broker(settings))
-    away = {finding.check for finding in found if finding.check.endswith(".connection") and not finding.is_well}
     found.append(await examine_model(settings))
-    if "broker.connection" not in away:
+    if _is_well(found, "broker.connection"):
         await _keep(found, examine_workers(settings))
     async with httpx2.AsyncClient(timeout=HTTP_S, auth=authorizing(settings)) as http:
-        for api in subject.apis:
-            found.append(await examine_ready(http, api))
-            await _keep(found, examine_api_clock(http, api))
-        try:
-            connection = await databases.connect(settings)
-        except databases.AWAY as cause:
-            found.append(databases.unreachable(cause))
-        else:
-            try:
-                await _examine_with_database(found, subject, http, connection)
-                if not away and _has_schema(found):
-                    await _keep(found, examine_messages(settings, repair=subject.repair))
-            finally:
-                await connection.close()
-        for kind, number, url in _pages(subject):
-            await _keep(found, examine_page(http, f"{kind} {number}", url))
-    if "store.connection" not in away:
+        await _examine_apis_and_database(found, subject, http)
+        for name, url in _pages(subject):
+            await _keep(found, examine_page(http, name, url))
+    if _is_well(found, "store.connection"):
         await _keep(found, examine_store_clock(settings))
     if any(finding.check.startswith("canary ") and finding.is_well for finding in found):
         return [seen_by_workers(finding) if finding.check == "model" else finding for finding in found]
@@ -76,34 +69,65 @@ async def examine(subject: Subject) -> list[Finding]:
 
 
 async def _keep(found: list[Finding], findings: Findings) -> None:
-    found += [finding async for finding in findings]
+    async for finding in findings:
+        found.append(finding)  # noqa: PERF401 - what was found before an error stays
 
 
-async def _examine_with_database(
+async def _examine_apis_and_database(found: list[Finding], subject: Subject, http: httpx2.AsyncClient) -> None:
+    """Examine the database, then the APIs, which need it, then what needs both."""
+    async with contextlib.AsyncExitStack() as opened:
+        connection = None
+        try:
+            connection = await databases.connect(subject.settings)
+            opened.push_async_callback(databases.let_go, connection)
+            await _examine_database(found, subject, connection)
+        except databases.AWAY as cause:
+            found.append(databases.silent(cause) if connection else databases.unreachable(cause))
+        for api in subject.apis:
+            found.append(await examine_ready(http, api))
+            await _keep(found, examine_api_clock(http, api))
+        if connection is None or not all(_is_well(found, f"database.{check}") for check in ("schema", "answers")):
+            return
+        try:
+            await _examine_ways(found, subject, http, connection)
+        except databases.AWAY as cause:
+            found.append(databases.silent(cause))
+
+
+async def _examine_database(found: list[Finding], subject: Subject, connection: asyncpg.Connection) -> None:
+    processes = len(subject.apis) + len(subject.workers)
+    await _keep(found, databases.examine_database(connection, subject.settings, processes))
+    found.append(await examine_pooler(connection, subject.settings))
+    found.append(await examine_database_clock(connection))
+
+
+async def _examine_ways(
     found: list[Finding], subject: Subject, http: httpx2.AsyncClient, connection: asyncpg.Connection
 ) -> None:
+    """Examine the ways of messages, of the flag and of chunks, through everything."""
     settings = subject.settings
-    await _keep(found, databases.examine_database(connection, settings, len(subject.apis) + len(subject.workers)))
-    found.append(await examine_pooler(connection, settings))
-    found.append(await examine_database_clock(connection))
-    if not _has_schema(found):
-        return
     generation, document = await flag.newest(connection)
     found.append(flag.judge_document(settings, generation, document))
     await _keep(found, examine_live_keys(settings, connection))
-    found += [await follow_canary(http, api, settings, connection) for api in subject.apis] or [NO_API]
-    await _keep(found, flag.examine_followers(http, subject.apis, generation))
-    if subject.through:
-        await _keep(found, examine_proxy(http, subject.through, subject.apis[0], connection))
+    if _is_well(found, "database.writable"):
+        found += [await follow_canary(http, api, settings, connection) for api in subject.apis] or [NO_API]
+        await _keep(found, flag.examine_followers(http, subject.apis, generation))
+        if subject.through:
+            await _keep(found, examine_proxy(http, subject.through, subject.apis[0], connection))
+    elif subject.apis:
+        found.append(READ_ONLY)  # it could not be taken away again
+    if _is_well(found, "store.connection") and _is_well(found, "broker.connection"):
+        await _keep(found, examine_messages(settings, repair=subject.repair))
 
 
-def _has_schema(found: list[Finding]) -> bool:
-    return all(finding.is_well for finding in found if finding.check == "database.schema")
+def _is_well(found: list[Finding], check: str) -> bool:
+    """Tell whether nothing was found by a check, also because there was none."""
+    return all(finding.is_well for finding in found if finding.check == check)
 
 
-def _pages(subject: Subject) -> list[tuple[str, int, str]]:
-    apis = [("api", number, f"{api}/metrics") for number, api in enumerate(subject.apis, 1)]
-    return apis + [("worker", number, url) for number, url in enumerate(subject.workers, 1)]
+def _pages(subject: Subject) -> list[tuple[str, str]]:
+    apis = [(f"api {number}", f"{api}/metrics") for number, api in enumerate(subject.apis, 1)]
+    return apis + [(f"worker {number}", url) for number, url in enumerate(subject.workers, 1)]
 
 
 def _agreeing(settings: Settings) -> list[Finding]:

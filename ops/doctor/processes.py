@@ -11,6 +11,8 @@ from ops.doctor.finding import Finding, Findings, error, shortened, warning, wel
 LAG_S = 0.1
 """Where the alerts ApiLoopLags and WorkerLoopLags begin."""
 LOOKS = 3
+SLOTS = "streamgauge_worker_slots"
+"""On every page of ours, and 0 on an API's."""
 FULL = 0.9
 SPARE_FILES = 100
 """What a process has open besides one connection a stream: servers, logs, libraries."""
@@ -65,19 +67,25 @@ async def examine_page(http: httpx2.AsyncClient, name: str, url: str) -> Finding
         page = await metrics_of(http, url)
         lag = await _least_lag(http, url, page)
     except (httpx2.HTTPError, OSError, ValueError) as cause:
-        yield error(f"{name} metrics", "can't be read", f"{url}: {shortened(cause)}", _unread(cause))
+        yield warning(f"{name} metrics", "can't be read", f"{url}: {shortened(cause)}", _unread(cause))
+        return
+    slots = page.get(SLOTS)
+    kind = name.partition(" ")[0]
+    if SLOTS not in page.values or (kind == "worker") != bool(slots):
+        yield warning(f"{name} metrics", f"are no {kind}'s", f"{url}: {SLOTS} {slots:.0f}", f"Correct --{kind}.")
         return
     yield _lag(name, lag)
     yield _files(name, page)
     yield _pool(name, page)
     if page.get("streamgauge_store_away"):
-        yield error(
+        yield warning(
             f"{name} store",
             "sends new messages to polling, since it finds the chunk store away",
             "streamgauge_store_away 1",
-            "Mend the store; if it is well for you, compare this process's REDIS_URL and its way there.",
+            "Mend the store. It is used again STREAMGAUGE_STORE_BACK_S (10 s) after it is well; if this stays, compare "
+            "this process's REDIS_URL and its way there.",
         )
-    if (slots := page.get("streamgauge_worker_slots")) and page.get("streamgauge_streams_producing") > FULL * slots:
+    if slots and page.get("streamgauge_streams_producing") > FULL * slots:
         yield warning(
             f"{name} slots",
             "has hardly a slot left: messages wait",
@@ -122,7 +130,7 @@ def _lag(name: str, lag: float) -> Finding:
 
 def _files(name: str, page: Page) -> Finding:
     check, most, used = f"{name} files", page.get("process_max_fds"), page.get("process_open_fds")
-    slots = page.get("streamgauge_worker_slots")
+    slots = page.get(SLOTS)
     fix = "Raise its limit of open files: `ulimit -n`, LimitNOFILE= of systemd, ulimits: of compose."
     if most and slots and slots + SPARE_FILES > most:
         return error(

@@ -96,10 +96,11 @@ def _memory(name: str, info: dict[str, Any]) -> Finding:
     total = most or int(info.get("total_system_memory", 0))
     share = used / total if total else 0.0
     limit = "maxmemory" if most else "the machine, as maxmemory is 0; a container's own limit is not seen"
-    evidence = f"used_memory {used >> 20} MiB of {total >> 20} MiB ({limit})"
+    evidence = f"used_memory {used / 2**20:.1f} MiB of {total / 2**20:.1f} MiB ({limit})"
     fix = "Raise maxmemory, shorten STREAMGAUGE_CHUNK_TTL_S, or add shards (`streamgauge plan`)."
     if share > MEMORY_ERROR:
-        return error(check, f"memory is full to {share:.0%}: appends are about to be refused", evidence, fix)
+        refused = "are refused" if share >= 1 else "are about to be refused"
+        return error(check, f"memory is full to {share:.0%}: appends {refused}", evidence, fix)
     if share > MEMORY_WARNING:
         return warning(check, f"memory is full to {share:.0%}", evidence, fix)
     return well(check, evidence)

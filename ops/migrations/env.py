@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from functools import partial
 
+import asyncpg
 import sqlalchemy as sa
 from alembic import context
 from sqlalchemy.exc import DBAPIError
@@ -10,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlmodel import SQLModel
 
 from app import tables
-from app.database import UNPREPARED, DatabaseUnavailableError, translated_errors
+from app.database import DRIVER, UNPREPARED, DatabaseUnavailableError, translated_errors
 from app.settings import load_settings
 
 MIGRATION_LOCK = 7_265_170
@@ -36,8 +38,8 @@ async def _connected(engine: AsyncEngine) -> AsyncConnection:
 
 
 async def _run() -> None:
-    url = load_settings().database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
-    engine = create_async_engine(url, connect_args={"timeout": CONNECT_S, **UNPREPARED})
+    url = load_settings().database_url
+    engine = create_async_engine(DRIVER, async_creator=partial(asyncpg.connect, url, timeout=CONNECT_S, **UNPREPARED))
     try:
         async with contextlib.aclosing(await _connected(engine)) as connection:
             await connection.run_sync(_migrate)

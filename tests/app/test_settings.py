@@ -18,6 +18,7 @@ from app.settings import Settings, load_settings
         ("REDIS_URL", "redis://localhost:six/0", "a port is a number"),
         ("BROKER_URL", "redis://localhost:70000/0", "a port is a number"),
         ("REDIS_URL", "sentinel://one:26379", "redis+sentinel://:password@host:26379,host:26379,host:26379/mymaster/0"),
+        ("REDIS_URL", "redis://one/abc", "a database is a number"),
         ("REDIS_URL", "redis+sentinel://one,two", "use redis+sentinel://:password@host:26379"),
         ("BROKER_URL", "redis+sentinel://one,two:ten/mymaster", "'two:ten' is no sentinel's host:port"),
         ("BROKER_URL", "rediss+sentinel://one:70000/mymaster", "a port from 1 to 65535"),
@@ -120,6 +121,16 @@ def test_what_is_wrong_of_several_settings_names_them(
     assert line.startswith(
         "  STREAMGAUGE_DEFAULT_BACKEND=notify needs a session of its own, and STREAMGAUGE_DATABASE_POOLER"
     )
+
+
+def test_a_misspelt_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It does nothing, and somebody meant something; what is like none of them is somebody else's."""
+    monkeypatch.setenv("STREAMGAUGE_DEFUALT_BACKEND", "polling")
+    monkeypatch.setenv("STREAMGAUGE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("STREAMGAUGE_API_KEY", "sg_key")
+    assert load_settings().default_backend == "pubsub"
+    told = capsys.readouterr().err
+    assert told == "STREAMGAUGE_DEFUALT_BACKEND is no setting: is STREAMGAUGE_DEFAULT_BACKEND meant?\n"
 
 
 def test_models_are_allowed_by_globs() -> None:

@@ -198,7 +198,8 @@ def test_a_task_without_spans_is_explained(tmp_path: Path) -> None:
 def test_spans_that_are_on_their_way_are_waited_for(tmp_path: Path) -> None:
     """They are written a second after a stream's end, and whoever asks at its end gets them all the same.
 
-    The first that come are not all: the API writes those of the POST while the worker's are still on their way.
+    The first that come are not all: the API writes those of the POST while the worker's are still on their way, and a
+    viewer's come last.
     """
     task_id, console = uuid4(), Console(record=True, width=200, file=io.StringIO())
 
@@ -209,9 +210,12 @@ def test_spans_that_are_on_their_way_are_waited_for(tmp_path: Path) -> None:
         assert read_trace(tmp_path, task_id)
         with tracing.tracing(Settings(trace_folder=tmp_path), "worker"), tracing.task_span(task_id, time.time_ns()):
             tracing.note(outcome="done")
+        with tracing.tracing(Settings(trace_folder=tmp_path), "viewed"), tracing.viewer_span(task_id):
+            pass
         shown.result()
     assert f"task and trace {task_id}" in (text := console.export_text())
     assert "outcome=done" in text
+    assert "↳ GET /stream" in text
 
 
 def test_every_process_keeps_the_same_share_of_messages(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.database import Database
+from app.database import Database, translated_errors
 from app.flag_records import FlagRecords
 from app.streaming.backends import NAMES
 from app.streaming.flag_document import Rules, document_of
+from ops.flag_access import recorded
+from ops.processes import StackError
 from ops.stack import Stack
 from tests.support.client import Client
 from tests.support.command import Said, streamgauge_here
@@ -160,6 +162,17 @@ async def test_a_rollout_that_sees_nothing_does_not_begin(system: Stack, tmp_pat
         assert "The flag was not moved: start what did not answer" in refused.stderr
     assert "Generation 0" in (await streamgauge(system, "flag", "show")).stdout
     assert not (tmp_path / "rollout" / "state.json").exists()
+
+
+async def test_a_lock_is_not_taken_for_a_wrong_address(system: Stack) -> None:
+    """Who wants to go back, and gets no answer in time, is not sent to look at DATABASE_URL, which is right."""
+
+    async def ask(_records: FlagRecords) -> None:
+        with translated_errors():
+            raise TimeoutError
+
+    with pytest.raises(StackError, match="somebody holds a lock that this waits for: `streamgauge doctor` says which"):
+        await asyncio.to_thread(recorded, system.database_url, ask)
 
 
 async def test_a_history_that_was_tampered_with_is_exit_code_1(system: Stack) -> None:

@@ -94,6 +94,14 @@ async def test_chunks_pass_unbuffered(system: Stack, database: asyncpg.Connectio
             assert (await http.get(f"{through}/metrics")).status_code == 404
 
 
+@pytest.mark.parametrize(("host", "status"), [("localhost:8000", 200), ("evil.example", 421)])
+async def test_another_name_leads_nowhere(system: Stack, host: str, status: int) -> None:
+    """A web page whose name leads to this machine, for as long as that takes (DNS rebinding), reaches no API."""
+    with running_nginx(system.api_url.removeprefix("http://")) as nginx:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{nginx.plain}") as http:
+            assert (await http.get("/health", headers={"Host": host})).status_code == status
+
+
 async def test_streams_pass_by_tls_and_http_2(system: Stack) -> None:
     """Whole, and over one connection where HTTP/1.1 would take one each."""
     with running_nginx(system.api_url.removeprefix("http://")) as nginx:

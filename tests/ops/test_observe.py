@@ -20,7 +20,7 @@ from tests.support.waiting import until
 def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path, database_url: str) -> None:
     """The page answers, scrapes the system, also where that asks for keys and a token, and has every group of rules.
 
-    SIGTERM ends it well, and all of the system.
+    What it prints to be pasted asks for the key where one is needed. SIGTERM ends it well, and all of the system.
     """
     needs("prometheus")
     guards = {"STREAMGAUGE_API_KEYS": f"ada:{digest_of('a key')}", "STREAMGAUGE_METRICS_TOKEN": "a-token"}
@@ -28,6 +28,8 @@ def test_it_prints_a_query_page_that_knows_our_rules(tmp_path: Path, database_ur
     with streamgauge_up(tmp_path, "--observe", environment=ALONE | guards | own) as up:
         asked = {key: httpx2.post(f"{up.api_url}/session", headers={"Authorization": f"Bearer {key}"}).status_code
                  for key in ("a key", "another")}  # fmt: skip
+        assert "STREAMGAUGE_API_KEY=${STREAMGAUGE_API_KEY:?one of your keys} STREAMGAUGE_METRICS" in up.line("Check:")
+        assert up.printed.count(' -H "$KEY"') == 3
         page, alerts = up.line("Query:").split()
         with urlopen(page, timeout=10) as answer:
             assert answer.status == 200

@@ -138,6 +138,15 @@ def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, va
     assert "yours" not in refused.stdout
 
 
+def test_no_cluster_is_promised(tmp_path: Path) -> None:
+    """A setting that wants one starts nothing, rather than a system that can't use it."""
+    wanted = {"STREAMGAUGE_STORE_CLUSTER": "true", "BROKER_URL": "redis://127.0.0.1:1/0", "REDIS_URL": ""}
+    refused = streamgauge_here("up", "--port", "0", folder=tmp_path, **wanted)
+    assert refused.returncode == 2
+    assert "name a node of yours in REDIS_URL" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_stack_as_a_library(tmp_path: Path, database_url: str) -> None:
     """A program owns a system for a block; it can kill a part, and start it again where it was.
 

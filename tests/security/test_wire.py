@@ -107,6 +107,18 @@ async def test_an_endless_head_is_refused(guarded: Guarded) -> None:
                 assert answer.split()[1] in {b"431", b"400"}, beginning
 
 
+@pytest.mark.parametrize(("size", "status"), [(30_000, b"200"), (33_000, b"431"), (100_000, b"431")])
+async def test_a_head_is_bounded_that_comes_in_one_piece(guarded: Guarded, size: int, status: bytes) -> None:
+    """By the same 32 KiB; the connection ends, and what follows on it is not read."""
+    async with connected(guarded.nobody) as (reader, writer), asyncio.timeout(5):
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nX-A: %b\r\n\r\n" % (b"x" * size))
+        assert (await reader.readline()).split()[1] == status
+        if status == b"431":
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"HTTP/1.1" not in await reader.read()
+
+
 SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

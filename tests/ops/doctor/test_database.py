@@ -154,6 +154,19 @@ async def test_commits_do_not_reach_the_disk(connection: asyncpg.Connection) -> 
     only(found, "database.durable", "fsync off", "ALTER SYSTEM RESET fsync")
 
 
+async def test_commits_are_not_waited_for(url: str, connection: asyncpg.Connection) -> None:
+    """For one database; the fix is of the place where it was set."""
+    name = urlsplit(url).path[1:]
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    other = await asyncpg.connect(url)
+    try:
+        found = await found_by(other)
+    finally:
+        await other.close()
+        await connection.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
+    only(found, "database.durable", "synchronous_commit off", "ALTER DATABASE … RESET synchronous_commit")
+
+
 async def reloaded(connection: asyncpg.Connection, wanted: str) -> None:
     async def is_so() -> bool:
         return bool(await connection.fetchval("SHOW fsync") == wanted)

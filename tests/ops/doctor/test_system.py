@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from app.settings import Settings
 from ops.doctor import canary
+from ops.doctor import database as databases
 from ops.doctor.canary import follow_canary
 from ops.doctor.command import commands, exit_code, summary
 from ops.doctor.examination import Subject, examine
@@ -100,6 +101,37 @@ async def test_a_model_that_only_the_workers_reach_is_well(stack: Stack, setting
     finding = by_check(await examine(subject))["model"]
     assert finding.severity is Severity.NOTE
     assert finding.finding == "can't be reached from here, and a message came through all the same"
+
+
+@pytest.mark.parametrize("table", ["message", "flag_document", "alembic_version"])
+async def test_a_table_that_is_locked_is_found_and_ends_nothing(
+    stack: Stack, settings: Settings, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """As a migration that hangs has it: with whoever holds it, though nobody waits yet, and all that needs no table."""
+    monkeypatch.setattr(databases, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(databases, "WAITS_S", 0.0)
+    await database.execute(f"BEGIN; LOCK TABLE {table}")
+    try:
+        found = await examine(Subject(settings, (stack.api_url,), (stack.worker_metrics_urls[0],)))
+    finally:
+        await database.execute("ROLLBACK")
+    troubled = by_check(found)
+    assert f"pid {database.get_server_pid()} has held it" in troubled["database.locks"].evidence
+    assert f"pg_terminate_backend({database.get_server_pid()})" in troubled["database.locks"].fix
+    assert troubled["database.answers"].severity is Severity.ERROR
+    assert summary(found).endswith("Begin with database.locks: others may follow from it.")
+    assert {"worker 1 loop", "clock of the store"} <= {finding.check for finding in found}
+
+
+async def test_a_database_that_takes_no_writes_gets_no_message(
+    stack: Stack, settings: Settings, database: asyncpg.Connection
+) -> None:
+    """The doctor could not take it away again; an API may have a database that does."""
+    url = f"{settings.database_url}?options=-cdefault_transaction_read_only%3Don&sslmode=disable"
+    found = by_check(await examine(Subject(settings.model_copy(update={"database_url": url}), (stack.api_url,))))
+    assert found["database.writable"].severity is Severity.ERROR
+    assert found["canary"].finding == "was not sent"
+    assert await database.fetchval("SELECT count(*) FROM conversation") == 0
 
 
 @pytest.mark.parametrize("option", ["--api", "--worker", "--through"])

@@ -27,6 +27,13 @@ async def test_workers_that_all_answer_keep_nobody_waiting(settings: Settings, m
     assert await troubles(examine_workers(settings)) == {}
 
 
+async def test_a_page_that_is_another_process_s(stack: Stack, http: httpx2.AsyncClient) -> None:
+    """Its figures would pass for those of a process that nobody looks at."""
+    api, worker = f"{stack.api_url}/metrics", stack.worker_metrics_urls[0]
+    only(await troubles(examine_page(http, "worker 1", api)), "worker 1 metrics", api, "Correct --worker")
+    only(await troubles(examine_page(http, "api 1", worker)), "api 1 metrics", worker, "Correct --api")
+
+
 async def test_a_stopped_worker_beside_one_that_works(stack: Stack, settings: Settings) -> None:
     """Its connections stay and it answers nothing; what it had fetched waits."""
     worker = stack.processes["worker-2"]
