@@ -21,6 +21,7 @@ from rich.console import Console
 
 from app.settings import Settings
 from app.telemetry import tracing
+from ops import trace_view
 from ops.processes import StackError
 from ops.stack import Stack
 from ops.trace_view import Span, read_trace, show_trace
@@ -195,14 +196,21 @@ def test_a_task_without_spans_is_explained(tmp_path: Path) -> None:
         show_trace(Console(quiet=True), tmp_path, uuid4(), patience_s=0.2)
 
 
-def test_spans_that_are_on_their_way_are_waited_for(tmp_path: Path) -> None:
+def test_spans_that_are_on_their_way_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are written a second after a stream's end, and whoever asks at its end gets them all the same.
 
     The first that come are not all: the API writes those of the POST while the worker's are still on their way, and a
     viewer's come last.
     """
     task_id, console = uuid4(), Console(record=True, width=200, file=io.StringIO())
+    looks = list[int]()
 
+    def look(folder: Path, task_id: UUID) -> list[Span]:
+        found = read_trace(folder, task_id)
+        looks.append(len(found))
+        return found
+
+    monkeypatch.setattr(trace_view, "read_trace", look)
     with ThreadPoolExecutor(1) as pool:
         shown = pool.submit(show_trace, console, tmp_path, task_id, 30)
         with tracing.tracing(Settings(trace_folder=tmp_path), "api"), tracing.message_span(task_id, time.time_ns()):
@@ -210,6 +218,8 @@ def test_spans_that_are_on_their_way_are_waited_for(tmp_path: Path) -> None:
         assert read_trace(tmp_path, task_id)
         with tracing.tracing(Settings(trace_folder=tmp_path), "worker"), tracing.task_span(task_id, time.time_ns()):
             tracing.note(outcome="done")
+        seen = len(looks) + 1  # a look that has begun may not have read it
+        until(lambda: shown.done() or len(looks) > seen, "it looks on although the outcome is there")
         with tracing.tracing(Settings(trace_folder=tmp_path), "viewed"), tracing.viewer_span(task_id):
             pass
         shown.result()
