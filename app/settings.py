@@ -262,7 +262,13 @@ class Settings(BaseSettings):
         return name == self.openai_model or any(fnmatchcase(name, glob) for glob in self.allowed_models)
 
 
-NAMES = {PREFIX + name.upper() for name in Settings.model_fields} | {"STREAMGAUGE_API_KEY"}  # a command's
+VARIABLES = {
+    str(alias.choices[0]) if isinstance(alias := info.validation_alias, AliasChoices) else PREFIX + name.upper()
+    for name, info in Settings.model_fields.items()
+}
+"""Every environment variable that the app reads."""
+OURS = VARIABLES | {"STREAMGAUGE_API_KEY"}
+"""And the one that commands read."""
 
 
 def load_settings() -> Settings:
@@ -270,8 +276,10 @@ def load_settings() -> Settings:
 
     A variable that is named nearly as a setting is told, and does nothing.
     """
-    for name in os.environ.keys() - NAMES:
-        if name.startswith(PREFIX) and (meant := get_close_matches(name, NAMES, 1, LIKE)):
+    for name in os.environ.keys() - OURS:
+        bare = name.removeprefix(PREFIX)
+        meant = [bare] if bare in VARIABLES else get_close_matches(name, OURS, 1, LIKE)
+        if name.startswith(PREFIX) and meant:
             print(f"{name} is no setting: is {meant[0]} meant?", file=sys.stderr)  # noqa: T201 - no log is set up yet
     try:
         return Settings()

@@ -121,12 +121,12 @@ async def _durable(connection: asyncpg.Connection) -> Finding:
     off = [name for name in DURABLE if await connection.fetchval(f"SHOW {name}") == "off"]
     if off:
         where = await connection.fetchval("SELECT source FROM pg_settings WHERE name = $1", off[0])
-        reset = f"ALTER {where.upper()} … RESET {off[0]}" if where in {"database", "user"} else ""
+        of = where.upper() + " …" if where in {"database", "user"} else "SYSTEM"
         return warning(
             "database.durable",
             "may lose or corrupt committed answers when its machine fails",
             ", ".join(f"{name} off" for name in off),
-            reset.replace("USER", "ROLE") or f"ALTER SYSTEM RESET {off[0]}; SELECT pg_reload_conf()",
+            f"ALTER {of} RESET {off[0]}; SELECT pg_reload_conf()",
         )
     return well("database.durable", "a committed answer survives a power cut")
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
-from pydantic import AliasChoices
 
-from app.settings import Settings
+from app.settings import VARIABLES, Settings
 from loadtest.key import VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -20,15 +19,6 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 API: dict[str, str] = SERVICES["api"]["environment"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-
-
-def settings_names() -> set[str]:
-    """Name every environment variable that the app reads."""
-    names = set()
-    for field, info in Settings.model_fields.items():
-        alias = info.validation_alias
-        names.add(str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"STREAMGAUGE_{field.upper()}")
-    return names
 
 
 def modules(command: list[str]) -> list[str]:
@@ -69,7 +59,7 @@ def test_servers_of_ones_own_come_by_a_second_file() -> None:
     PyCompose.from_yaml(yaml.safe_dump({"services": services}))
     assert set(services) == {name for name, service in OURS.items() if "DATABASE_URL" in service["environment"]}
     for name, service in services.items():
-        assert set(service["environment"]) <= settings_names()
+        assert set(service["environment"]) <= VARIABLES
         networks = {*SERVICES[name]["networks"], *service.get("networks", ())}
         assert any(not (COMPOSE["networks"][network] or {}).get("internal") for network in networks)
 
@@ -212,7 +202,7 @@ def test_commands_name_modules_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_settings_are_ones_that_are_read(name: str) -> None:
     """No variable is set that nothing reads."""
-    read = {VARIABLE} if name in LOAD else settings_names()
+    read = {VARIABLE} if name in LOAD else VARIABLES
     assert set(OURS[name]["environment"]) <= read
 
 

@@ -10,10 +10,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.settings import Settings
+from app.settings import VARIABLES, Settings
 from loadtest.key import VARIABLE
 from tests.ops.custom_kinds import KINDS
-from tests.ops.test_compose import modules, settings_names
+from tests.ops.test_compose import modules
 from tests.ops.test_rules import ours
 
 FOLDER = Path(__file__).parents[2] / "ops/k8s"
@@ -125,9 +125,9 @@ def test_settings_are_ones_that_are_read_and_secrets_are_not_among_them() -> Non
     given = set(named("ConfigMap", "streamgauge")["data"])
     for pod in pods().values():
         own = [each for container in containers(pod) for each in container.get("env", ())]
-        assert {each["name"] for each in own} <= settings_names() | {VARIABLE}
+        assert {each["name"] for each in own} <= VARIABLES | {VARIABLE}
         given |= {each["name"] for each in own if "value" in each}
-    assert given <= settings_names()
+    assert given <= VARIABLES
     assert not given & {"REDIS_URL", "BROKER_URL", "DATABASE_URL", "OPENAI_API_KEY"}
     assert not given & {"STREAMGAUGE_API_KEYS", "STREAMGAUGE_METRICS_TOKEN", "STREAMGAUGE_OPEN"}  # no keys, no start
     assert Settings.model_validate({}).worker_metrics_host == "127.0.0.1"  # so that the pod's own is needed

@@ -12,6 +12,7 @@ from time import time_ns
 import asyncpg
 import httpx2
 import pytest
+import trustme
 
 from app.database import UNPREPARED, Database, DatabaseUnavailableError
 from app.generation import generate
@@ -89,6 +90,16 @@ async def session(url: str) -> AsyncIterator[asyncpg.Connection]:
 def assert_whole(events: list[Event]) -> None:
     assert [event.record["chunk_index"] for event in events] == list(range(len(events)))
     assert events[-1].record["chunk_type"] == "done"
+
+
+async def test_a_pooler_that_nobody_vouches_for_is_refused(pooled: Pooled, tmp_path: Path) -> None:
+    """`sslmode=verify-full` is taken at its word: another authority than the one that signed is none."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    address = pooled.stack.database_url.partition("?")[0]
+    url = f"{address}?sslmode=verify-full&sslrootcert={tmp_path / 'other.pem'}"
+    async with Database.connect(url, 1, pooler=True) as database:
+        with pytest.raises(DatabaseUnavailableError, match="certificate verify failed"):
+            await database.ping()
 
 
 async def test_streams_are_whole_though_sessions_are_few(pooled: Pooled, client: Client) -> None:
