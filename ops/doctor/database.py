@@ -32,9 +32,10 @@ SELECT a.pid, l.relation::regclass::text AS name, left(a.query, 60) AS query,
 FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class t ON t.oid = l.relation
 WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND t.relkind = 'r' AND a.datname = current_database()
   AND t.relnamespace = current_schema()::regnamespace AND now() - a.xact_start > make_interval(secs => $1)
+  AND a.wait_event_type IS DISTINCT FROM 'Lock'
 ORDER BY a.xact_start LIMIT 1
 """
-"""What no statement passes, not even one that only reads."""
+"""What no statement passes, not even one that only reads, by a holder who does not wait for another one in turn."""
 
 
 def unreachable(cause: BaseException) -> Finding:
@@ -149,21 +150,20 @@ async def _connections(connection: asyncpg.Connection, settings: Settings, proce
 
 
 async def _locks(connection: asyncpg.Connection) -> Finding:
-    waiting = await connection.fetch(_WAITING, WAITS_S)
-    if waiting:
-        first = waiting[0]
-        return error(
-            "database.locks",
-            f"{len(waiting)} statements wait for a lock",
-            f"{first['query']!r} waits {first['seconds']:.0f} s for pid {', '.join(map(str, first['by']))}",
-            f"See what that pid does in pg_stat_activity; SELECT pg_terminate_backend({first['by'][0]}) ends it.",
-        )
     if holding := await connection.fetchrow(_HOLDING, WAITS_S):
         return error(
             "database.locks",
             f"the table {holding['name']} is locked: whatever reads or writes it waits",
             f"pid {holding['pid']} has held it for {holding['seconds']:.0f} s, last by {holding['query']!r}",
             f"See what that pid does in pg_stat_activity; SELECT pg_terminate_backend({holding['pid']}) ends it.",
+        )
+    if waiting := await connection.fetch(_WAITING, WAITS_S):
+        first = waiting[0]
+        return error(
+            "database.locks",
+            f"{len(waiting)} statements wait for a lock",
+            f"{first['query']!r} waits {first['seconds']:.0f} s for pid {', '.join(map(str, first['by']))}",
+            f"See what that pid does in pg_stat_activity; SELECT pg_terminate_backend({first['by'][0]}) ends it.",
         )
     return well("database.locks", "no statement waits for a lock")
 

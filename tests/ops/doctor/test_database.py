@@ -185,24 +185,26 @@ async def test_a_statement_waits_for_a_lock(url: str, connection: asyncpg.Connec
     """And by whom it is kept waiting."""
     holder = await asyncpg.connect(url)
     try:
-        await holder.execute("BEGIN; LOCK TABLE conversation")
-        reading = asyncio.create_task(waiting_reader(url))
+        await holder.execute("BEGIN; LOCK TABLE conversation IN EXCLUSIVE MODE")  # which leaves the table to readers
+        locking = asyncio.create_task(waiting_for_rows(url))
 
         async def waits() -> bool:
             return bool(await found_by(connection))
 
         await until_awaited(waits, "a statement waits for more than a second")
-        only(await found_by(connection), "database.locks", str(holder.get_server_pid()), "pg_terminate_backend")
+        only(
+            await found_by(connection), "database.locks", f"s for pid {holder.get_server_pid()}", "pg_terminate_backend"
+        )
         await holder.execute("ROLLBACK")
-        await reading
+        await locking
     finally:
         await holder.close()
 
 
-async def waiting_reader(url: str) -> None:
-    reader = await asyncpg.connect(url)
-    await reader.fetch("SELECT count(*) FROM conversation")
-    await reader.close()
+async def waiting_for_rows(url: str) -> None:
+    waiter = await asyncpg.connect(url)
+    await waiter.fetch("SELECT FROM conversation FOR UPDATE")
+    await waiter.close()
 
 
 async def test_a_running_stream_whose_keys_are_gone(url: str, connection: asyncpg.Connection) -> None:

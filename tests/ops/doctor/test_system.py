@@ -107,7 +107,7 @@ async def test_a_model_that_only_the_workers_reach_is_well(stack: Stack, setting
 async def test_a_table_that_is_locked_is_found_and_ends_nothing(
     stack: Stack, settings: Settings, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
-    """As a migration that hangs has it: with whoever holds it, though nobody waits yet, and all that needs no table."""
+    """As a migration that hangs has it: who holds it is named, waited for or not, and what needs no table is found."""
     monkeypatch.setattr(databases, "PATIENCE_S", 1.0)
     monkeypatch.setattr(databases, "WAITS_S", 0.0)
     await database.execute(f"BEGIN; LOCK TABLE {table}")
