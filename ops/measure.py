@@ -22,6 +22,7 @@ from loadtest.target import BenchError, NoTargetError
 from loadtest.watched import System
 from ops import flipping
 from ops.display import Progress, show_stack
+from ops.postgres_server import named_database
 from ops.processes import PartFailedError, StackError
 from ops.sentinel import server_of
 from ops.stack import Stack, StackOptions, running_stack
@@ -69,7 +70,7 @@ def seen_of(stack: Stack) -> System:
 def measure(options: BenchOptions, target: str, environment: Mapping[str, str], console: Console) -> Path:
     """Measure a system that somebody else runs; its servers' counters are read where the environment names them."""
     _check(options)
-    database_url, named = environment.get("DATABASE_URL"), environment.get("REDIS_URL")
+    database_url, named = named_database(environment), environment.get("REDIS_URL")
     redis_url = server_of(named) if named else None
     if options.protocol == "openai" and environment.get("OPENAI_MODEL"):
         options = replace(options, model=None)

@@ -4,17 +4,20 @@ The wheel's own `get_server()` is not used: as root it adds a system user, opens
 and turns TCP off.
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from app.database import Database, DatabaseUnavailableError
+from app.settings import Settings
 from ops.ports import LOOPBACK, free_port
 from ops.processes import Command, Process, StackError
 from ops.server_home import ServerHome, server_environment
@@ -83,6 +86,28 @@ def start_postgres(supervisor: Supervisor, home: ServerHome, host: str = LOOPBAC
     server = PostgresServer(f"postgresql://{NAME}:{password}@{host}:{port}/{NAME}", process, data)
     supervisor.wait_ready(process, server.is_ready, READY_SECONDS)
     return server
+
+
+def named_database(environment: Mapping[str, str]) -> str | None:
+    """Give the URL that DATABASE_URL names, in the form that every driver takes; None where it names none."""
+    named = environment.get("DATABASE_URL")
+    return Settings(database_url=named).database_url if named else None
+
+
+def check_database(url: str) -> None:
+    """Raise `StackError` unless the person's own server at this URL lets us in."""
+
+    async def ask() -> None:
+        async with Database.connect(url, 1, pooler=True) as database:  # a session of which nothing is asked
+            await database.ping()
+
+    try:
+        asyncio.run(ask())
+    except DatabaseUnavailableError as error:
+        raise StackError(
+            f"DATABASE_URL names a server that does not answer: {error}. Start it, correct DATABASE_URL, or leave that "
+            "out to use a server of ours."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from ops import app_commands
 from ops.app_commands import answers, consumes
 from ops.exporters import exporters
 from ops.ports import LOOPBACK, free_port, without_password
-from ops.postgres_server import start_postgres
+from ops.postgres_server import check_database, named_database, start_postgres
 from ops.processes import Process
 from ops.prometheus_server import find_prometheus, prometheus
 from ops.sentinel import server_of
@@ -85,7 +85,7 @@ class Stack:
         self._options, self._supervisor, self._announce = options, supervisor, announce
         self.redis_url = given.get("REDIS_URL", "")
         self.broker_url = given.get("BROKER_URL", "")
-        self.database_url = given.get("DATABASE_URL", "")
+        self.database_url = named_database(given) or ""
         self.openai_base_url = given.get("OPENAI_BASE_URL", "")
         self.scripted_model = not self.openai_base_url
         """Whether answers come from our own model server, which takes its pace from the model's name."""
@@ -173,12 +173,11 @@ class Stack:
             return
         # Chosen first: a taken port should not be found out after everything else has started.
         api_ports = [app_commands.api_port(self._options.port), *(free_port() for _ in range(1, self._options.apis))]
+        self._find_servers()
         self._start_servers(ServerHome(self._supervisor, keep=self._options.keep_data))
         starting = [self._start_model()] if self.scripted_model else []
         with self._timed("migrations", lambda: ""):
             self._supervisor.run(app_commands.migrate(self.environment()), STEP_SECONDS)
-        if "postgres" not in self.processes:  # only now is it known to answer
-            self._report("database", self.database_url)
         starting += [self._start_worker(number + 1) for number in range(self._options.workers)]
         starting += [self._start_api(number + 1, port) for number, port in enumerate(api_ports)]
         if self._options.observe:
@@ -194,18 +193,26 @@ class Stack:
         addresses.write_text(json.dumps(found, indent=1))
         self._supervisor.after_stop.append(lambda: addresses.unlink(missing_ok=True))
 
-    def _start_servers(self, home: ServerHome) -> None:
+    def _find_servers(self) -> None:
+        """Ask a person's own servers for an answer, before any of ours starts in vain."""
         if self.redis_url:
             check_answers("REDIS_URL", self.redis_url)
             self._report("chunk store", self.redis_url)
-        else:
-            with self._timed("valkey", lambda: self.redis_url):
-                valkey = start_valkey(self._supervisor, home)
-                self.redis_url, self._is_ready["valkey"] = valkey.url, valkey.is_ready
         if self.broker_url:
             check_answers("BROKER_URL", self.broker_url)
             self._report("broker", self.broker_url)
-        elif self._options.own_broker:
+        if self.database_url:
+            check_database(self.database_url)
+            self._report("database", self.database_url)
+        if not self.scripted_model:
+            self._report("model", self.openai_base_url)
+
+    def _start_servers(self, home: ServerHome) -> None:
+        if not self.redis_url:
+            with self._timed("valkey", lambda: self.redis_url):
+                valkey = start_valkey(self._supervisor, home)
+                self.redis_url, self._is_ready["valkey"] = valkey.url, valkey.is_ready
+        if not self.broker_url and self._options.own_broker:
             with self._timed("broker", lambda: self.broker_url):
                 broker = start_valkey(self._supervisor, home, QUEUE_ON_DISK, "broker")
                 self.broker_url, self._is_ready["broker"] = broker.url, broker.is_ready
@@ -214,8 +221,6 @@ class Stack:
             with self._timed("postgres", lambda: self.database_url):
                 postgres = start_postgres(self._supervisor, home)
                 self.database_url, self._is_ready["postgres"] = postgres.url, postgres.is_ready
-        if not self.scripted_model:
-            self._report("model", self.openai_base_url)
 
     def _start_model(self) -> Callable[[], None]:
         port = free_port()

@@ -113,16 +113,16 @@ def _check(rules: Rules, backends: Sequence[str]) -> None:
     if together > WHOLE:
         raise ValueError(f"These shares make {together * 100 / WHOLE:g} %: give at most 100 together.")
     if rules.default in rules.shares:
-        raise ValueError(f"{rules.default} is the default and gets what the others leave{_meant(rules, backends)}.")
+        raise ValueError(f"{rules.default} is the default and gets what the others leave: {_meant(rules, backends)}.")
 
 
 def _meant(rules: Rules, backends: Sequence[str]) -> str:
     """Say how the shares are to be had that somebody gave to the default, too."""
     rest = next((name for name in backends if name not in rules.shares), None)
     if rest is None:
-        return ": leave it out"
+        return "leave it out"
     shares = ",".join(f"{name}={share:g}" for name, share in rules.shares.items())
-    return f": `streamgauge flag set {rest} && streamgauge flag split {shares}` gives these shares, and {rest} the rest"
+    return f"first make {rest} the default, then {shares} gives these shares, and {rest} the rest"
 
 
 def _rest(rules: Rules, backends: Sequence[str]) -> Any:

@@ -82,7 +82,10 @@ def test_users_come_before_shares_and_force_before_users() -> None:
         (Rules("pubsub", {"pubsub": float("nan")}), "pubsub can't get nan %"),
         (Rules("polling", {"pubsub": float("nan")}), "percents"),
         (Rules("polling", {"polling": 10}), "is the default"),
-        (Rules("pubsub", {"pubsub": 10}), "`streamgauge flag set polling && streamgauge flag split pubsub=10` gives"),
+        (
+            Rules("pubsub", {"pubsub": 10}),
+            "first make polling the default, then pubsub=10 gives these shares, and polling the rest",
+        ),
         (Rules("pubsub", dict.fromkeys(NAMES, 25)), "leave it out"),
         (Rules("polling", users={"ada": "pigeon"}), "no backend pigeon"),
     ],

@@ -18,7 +18,7 @@ from rich.console import Console
 from ops.display import show_stack
 from ops.ports import free_port, is_free
 from ops.processes import PartFailedError
-from ops.stack import Stack, StackOptions, running_stack
+from ops.stack import Part, Stack, StackOptions, running_stack
 from ops.valkey_server import running_valkey
 from tests.ops.supervised import is_alive, recorded
 from tests.support.command import streamgauge_here
@@ -128,14 +128,18 @@ def test_what_can_not_be_is_refused(tmp_path: Path, arguments: tuple[str, ...], 
     assert words in " ".join(refused.stderr.split())
 
 
-@pytest.mark.parametrize(("variable", "form"), [("REDIS_URL", "redis"), ("BROKER_URL", "redis+sentinel")])
+@pytest.mark.parametrize(
+    ("variable", "form"),
+    [("REDIS_URL", "redis"), ("BROKER_URL", "redis+sentinel"), ("DATABASE_URL", "postgresql+asyncpg")],
+)
 def test_a_persons_server_that_does_not_answer_ends_the_start(tmp_path: Path, variable: str, form: str) -> None:
-    """Before anything has started that needs it; the line says which address to correct."""
+    """Before anything has started; the line says which address to correct."""
     nobody = {variable: f"{form}://127.0.0.1:{free_port()}/0"}
     refused = streamgauge_here("up", "--port", "0", folder=tmp_path, **nobody)
     assert refused.returncode == 1
     assert f"{variable} names a server that does not answer" in refused.stderr
     assert "yours" not in refused.stdout
+    assert not list(tmp_path.rglob("*.log"))
 
 
 def test_no_cluster_is_promised(tmp_path: Path) -> None:
@@ -169,17 +173,21 @@ def test_the_stack_as_a_library(tmp_path: Path, database_url: str) -> None:
         assert url not in printed.getvalue()
 
 
-def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """A database that does not answer ends the start with the migration's complaint; what had started is ended."""
-    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path, database_url: str) -> None:
+    """A database that can't be migrated ends the start with the migration's complaint; what had started is ended."""
+    empty = f"{database_url.rpartition('/')[0]}/postgres?options=-cdefault_transaction_read_only%3Don"
     ended: list[dict[str, tuple[int, str]]] = []
 
-    def start() -> None:
-        options = StackOptions(tmp_path, port=0, environment=ALONE | {"DATABASE_URL": nowhere})
-        with running_stack(options, lambda _part: ended.append(recorded(tmp_path))):
-            raise AssertionError("it came up without a database")
+    def note(part: Part) -> None:
+        if part.name == "valkey":
+            ended.append(recorded(tmp_path))
 
-    with pytest.raises(PartFailedError, match=r"(?s)migrate ended with exit code 1.*Connect call failed"):
+    def start() -> None:
+        options = StackOptions(tmp_path, port=0, environment=ALONE | {"DATABASE_URL": empty})
+        with running_stack(options, note):
+            raise AssertionError("it came up without a schema")
+
+    with pytest.raises(PartFailedError, match=r"(?s)migrate ended with exit code 1.*read-only transaction"):
         start()
     assert ended
     assert all_ended(ended[-1])
