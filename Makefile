@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests mostly wait for servers, so more of them than there are cores.
-AT_ONCE ?= 3
+AT_ONCE ?= 4
 AUDIT := build/audit/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help bench up test check debian format lock sbom audit clean
+.PHONY: help bench up test check lint types tests debian format lock sbom audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -30,17 +30,25 @@ bench: .venv/run.stamp  ## the main job: backends on an embedded stack, side by 
 up: .venv/run.stamp  ## start the whole system on this machine; Ctrl-C stops it
 	$(BIN)/streamgauge up $(ARGS)
 
-check: .venv/dev.stamp  ## format, lint, types, import contracts, generated files
+check: lint types  ## format, lint, types, import contracts, generated files
+
+lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m dashboards.render --check
 	$(BIN)/python -m ops.prometheus.render --check
 
+types: .venv/dev.stamp
+	$(NICE) $(BIN)/mypy
+
+# Types are checked beside the tests, which leave the processor room, and out of their way.
+test: lint debian  ## check, and run every test
+	@$(MAKE) --no-print-directory --jobs=2 NICE='nice -n 19' types tests
+
 # Tests start our processes hundreds of times: without bytecode on disk each would compile every module of ours.
 # Files keep the order that tests/conftest.py gives them: the longest begin first.
-test: check debian  ## check, then every test
+tests: .venv/dev.stamp
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses=$(AT_ONCE) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 # No wheel carries these. RUNLEVEL=1: only the programs are wanted, not their services.

@@ -43,11 +43,11 @@ def test_a_process_that_was_stopped_goes_on() -> None:
     with pool_workers(watch={"warn_s": 0.3, "fatal_s": 1.0}) as workers:
         worker = workers.start()
         for _ in range(4):  # which of the two threads wakes first is chance
+            beats = workers.count("lag")
             worker.send_signal(signal.SIGSTOP)
             stopped_at = time.monotonic()
             until(partial(_has_passed, stopped_at + 1.5), "it has stood for longer than a loop may")
             worker.send_signal(signal.SIGCONT)
-            beats = workers.count("lag")
             workers.wait_for("lag", beats + 1)
         workers.open_gate("gate")
         workers.wait_for(f"end {workers.send('hold', 'gate')}")
