@@ -58,16 +58,18 @@ class SocketProtocol(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(transport)
         self.flow = Flow(transport)
+        self._extensions = {EXTENSION: self}
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
         extended: dict[str, Any] = self.scope  # type: ignore[assignment]  # uvicorn's type names no extensions of ours
-        extended["extensions"] = {EXTENSION: self}
+        extended["extensions"] = self._extensions
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Say so to the view that is open on this connection."""
+        """Say so to the view that is open on this connection; what was kept for it goes with its last user."""
         super().connection_lost(exc)
+        self._extensions.clear()  # else scope and protocol hold each other until the next full collection
         if self.left is not None:
             self.left()
 

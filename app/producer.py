@@ -109,6 +109,7 @@ class Producer:
                     await self._all_stored()
                 finally:
                     self._group = None  # an answer that comes later finds nobody: the next `append` asks again
+                    self._push = None  # it holds this producer: else both wait for a full collection
                 for task in watching:
                     task.cancel()
         except BaseExceptionGroup as group_error:

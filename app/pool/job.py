@@ -110,6 +110,7 @@ class Job:
         finally:
             for timer in self._timers:
                 timer.cancel()
+            self._task = None  # whose context holds this job: else both wait for a full collection
         self.host.post(self.host.finished, self, outcome)
 
     async def _outcome(self) -> Outcome:

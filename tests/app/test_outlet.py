@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.outlet import AsgiOutlet, Outlet, SocketOutlet, SocketProtocol, outlet_of
+from tests.support.garbage import living, uncollected
 from tests.support.waiting import until_awaited
 
 pytestmark = pytest.mark.anyio
@@ -149,3 +150,20 @@ async def test_where_the_socket_is_not_ours_asgi_is_the_way(protocol: Any, metho
         writer.close()
         await asyncio.wait_for(left.wait(), 10)
     assert kinds == [kind]
+
+
+async def test_a_connection_that_is_over_is_freed_without_a_collection() -> None:
+    """With its request's scope and headers: a full collection would hold up every stream of the process."""
+
+    async def play(outlet: Outlet) -> None:
+        assert outlet.offer(b"all")
+
+    async def is_freed() -> bool:
+        return not living(SocketProtocol)
+
+    async with answering(play) as address:
+        with uncollected():
+            reader, writer = await ask(address)
+            assert body_of(await reader.read()) == b"all"
+            writer.close()
+            await until_awaited(is_freed, "nobody holds the connection")

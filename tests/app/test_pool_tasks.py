@@ -184,3 +184,18 @@ def test_arguments_are_checked_against_the_coroutine() -> None:
     task = Celery("typed").task(pool.coroutine_task(body))
     with pytest.raises(TypeError, match="number"):
         task.apply_async()
+
+
+def jobs_in_memory(workers: Workers, *, collect: bool) -> int:
+    task_id = workers.send("counts_jobs", collect)
+    workers.wait_for(f"jobs {task_id}")
+    return next(int(line.split()[2]) for line in workers.events() if line.startswith(f"jobs {task_id} "))
+
+
+def test_what_has_ended_is_freed_without_a_collection(workers: Workers) -> None:
+    """A delivery, and all that its stream took, waits for no full collection, which would hold up every stream."""
+    before = jobs_in_memory(workers, collect=True)
+    for task_id in [workers.send("short") for _ in range(50)]:
+        workers.wait_for(f"end {task_id}")
+    workers.wait_settled()
+    assert jobs_in_memory(workers, collect=False) - before < 5

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from time import time_ns
@@ -17,6 +18,7 @@ from app.speech import Delta, Hear, ModelError
 from app.streaming.backends import NAMES
 from app.streaming.contract import Chunk, ChunkType, decode
 from ops.stack import Stack
+from tests.support.garbage import uncollected
 from tests.support.serving import producing
 from tests.support.waiting import until_awaited
 
@@ -187,3 +189,15 @@ async def test_connections_that_break_cost_no_chunk_and_repeat_none(system: Stac
     assert "".join(chunk.content for chunk in log) == "".join(said)
     assert sum(chunk.deltas for chunk in log) == len(said)
     assert (log[-1].chunk_type, attempt.producer.backend) == (ChunkType.DONE, "pubsub")
+
+
+@on_each
+async def test_an_attempt_that_has_ended_is_freed_without_a_collection(system: Stack, backend: str) -> None:
+    """With the whole log that it held: a full collection would hold up every stream of the process."""
+    async with beginning(system, backend) as attempt:
+        with uncollected():
+            await attempt.say("a", "b")
+            await attempt.producer.append(ChunkType.DONE, finish_reason="stop")
+            producer = weakref.ref(attempt.producer)
+            del attempt.producer
+            assert producer() is None

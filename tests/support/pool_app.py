@@ -6,6 +6,7 @@ in the directory POOL_TEST_GATES, by which a test lets tasks go on.
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import time
@@ -20,7 +21,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from app import pool
 from app.broker import make_celery
+from app.pool.job import Job
 from app.pool.loop import Watch
+from tests.support.garbage import living
 
 LOG = Path(os.environ["POOL_TEST_LOG"])
 GATES = Path(os.environ["POOL_TEST_GATES"])
@@ -213,6 +216,17 @@ async def short(self: Any) -> None:
     """Do nothing, for measurements."""
     await asyncio.sleep(0)
     note("end", self.request.id)
+
+
+@task()
+async def counts_jobs(self: Any, collect: bool) -> None:
+    """Say how many deliveries are in memory: after a collection, from which on there is none, or before the next."""
+    if collect:
+        gc.collect()
+        gc.disable()
+    note("jobs", f"{self.request.id} {living(Job)}")
+    if not collect:
+        gc.enable()
 
 
 @task()
