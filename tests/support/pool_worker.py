@@ -18,7 +18,7 @@ import psutil
 from celery import Celery
 
 from tests.support.valkey import RunningValkey, running_valkey
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "tests.support.pool_app."
@@ -88,7 +88,7 @@ class Workers:
         """How many lines begin with this event, with an id or without."""
         return sum(line == event or line.startswith(event + " ") for line in self.events())
 
-    def wait_for(self, event: str, times: int = 1, timeout_s: float = 15.0) -> None:
+    def wait_for(self, event: str, times: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Return once the event was noted `times` times."""
         what = f"{times} × {event!r}"
         try:
@@ -106,7 +106,7 @@ class Workers:
         with self.valkey.client() as client:
             return int(client.llen("celery"))
 
-    def wait_settled(self, timeout_s: float = 15.0) -> None:
+    def wait_settled(self, timeout_s: float = PATIENCE_S) -> None:
         """Return once the broker holds no message, waiting or delivered."""
         until(lambda: not self.unacknowledged() and not self.queued(), "every message is acknowledged", timeout_s)
 

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 _never = threading.Event()
 LOOK_EVERY_S = 0.02
+PATIENCE_S = 30.0
+"""Says nothing of how quick a thing must be: a disk that stalls may hold up a process for half of it."""
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Return as soon as the condition holds; fail with the sentence `what` when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -18,7 +20,7 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -
         _never.wait(LOOK_EVERY_S)
 
 
-async def until_awaited(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 15.0) -> None:
+async def until_awaited(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = PATIENCE_S) -> None:
     """The same for a condition that is a coroutine."""
     deadline = time.monotonic() + timeout_s
     while not await condition():
