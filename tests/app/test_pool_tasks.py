@@ -71,19 +71,13 @@ def test_a_revoked_task_is_signalled_as_such(workers: Workers) -> None:
     workers.wait_for(f"start {running}")
     workers.client.control.revoke(running, terminate=True)
     workers.wait_for(f"signal-revoked {running}")
-    waiting = workers.send("hold", "never", countdown=2)
-    until(lambda: waiting in scheduled_by(workers), "the worker has it")
+    waiting = workers.send("hold", "never", countdown=4)  # Celery signals it only then
+    until(lambda: f"[{waiting}] received" in workers.output(), "the worker has it")
     workers.client.control.revoke(waiting)
     workers.wait_for(f"signal-revoked {waiting}")
     assert signals_of(workers, waiting) == ["revoked"]
     assert signals_of(workers, running).count("revoked") == 1
     assert not {"success", "failure"} & {*signals_of(workers, running)}
-
-
-def scheduled_by(workers: Workers) -> set[str]:
-    """The tasks that the worker holds for later, by its own word."""
-    answers = workers.client.control.inspect().scheduled() or {}
-    return {task["request"]["id"] for tasks in answers.values() for task in tasks}
 
 
 def active_in(workers: Workers) -> dict[str, str]:
@@ -194,8 +188,8 @@ def jobs_in_memory(workers: Workers, *, collect: bool) -> int:
 
 def test_what_has_ended_is_freed_without_a_collection(workers: Workers) -> None:
     """A delivery, and all that its stream took, waits for no full collection, which would hold up every stream."""
-    before = jobs_in_memory(workers, collect=True)
+    before, held = jobs_in_memory(workers, collect=True), workers.unacknowledged()
     for task_id in [workers.send("short") for _ in range(50)]:
         workers.wait_for(f"end {task_id}")
-    workers.wait_settled()
+    until(lambda: workers.unacknowledged() <= held, "all of them are acknowledged")
     assert jobs_in_memory(workers, collect=False) - before < 5
