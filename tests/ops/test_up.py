@@ -154,10 +154,11 @@ def test_no_cluster_is_promised(tmp_path: Path) -> None:
 def test_the_stack_as_a_library(tmp_path: Path, database_url: str) -> None:
     """A program owns a system for a block; it can kill a part, and start it again where it was.
 
-    Where the environment names a person's own servers none is started, and their passwords are not printed.
+    Where the environment names a person's own servers, in any form that the settings take, none is started, and their
+    passwords are not printed.
     """
     with running_valkey(tmp_path / "v") as valkey:
-        own = {"REDIS_URL": valkey.url, "DATABASE_URL": database_url}
+        own = {"REDIS_URL": valkey.url, "DATABASE_URL": database_url.replace("postgresql:", "postgresql+asyncpg:")}
         with running_stack(StackOptions(tmp_path / "stack", port=0, keep_data=False, environment=ALONE | own)) as stack:
             assert set(stack.processes) == {"model", "worker-1", "api-1"}
             for name in ("model", "worker-1"):
@@ -169,7 +170,7 @@ def test_the_stack_as_a_library(tmp_path: Path, database_url: str) -> None:
             show_stack(Console(file=printed), stack)
         assert all(is_free(int(url.rpartition(":")[2])) for url in urls)
     assert stack.api_url in printed.getvalue()
-    for url in own.values():
+    for url in (valkey.url, database_url, *own.values()):
         assert url not in printed.getvalue()
 
 

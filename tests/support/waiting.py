@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 _never = threading.Event()
 LOOK_EVERY_S = 0.02
 PATIENCE_S = 30.0
-"""Says nothing of how quick a thing must be: a disk that stalls may hold up a process for half of it."""
+"""Says nothing of how quick a thing must be: a busy machine has held up a process for half of it."""
 
 
 def until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:

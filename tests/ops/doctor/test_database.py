@@ -201,6 +201,27 @@ async def test_a_statement_waits_for_a_lock(url: str, connection: asyncpg.Connec
         await holder.close()
 
 
+async def test_who_holds_a_table_and_waits_is_not_the_one_to_end(url: str, connection: asyncpg.Connection) -> None:
+    """But whom he waits for: as of a migration that has one table and can't have the next."""
+    first, second = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        await first.execute("BEGIN; LOCK TABLE message IN EXCLUSIVE MODE")
+        await second.execute("BEGIN; LOCK TABLE conversation")
+        locking = asyncio.create_task(second.execute("LOCK TABLE message"))
+
+        async def waits() -> bool:
+            return bool(await found_by(connection))
+
+        await until_awaited(waits, "it has waited for more than a second")
+        only(await found_by(connection), "database.locks", f"for pid {first.get_server_pid()}", "pg_terminate_backend")
+        await first.execute("ROLLBACK")
+        await locking
+        await second.execute("ROLLBACK")
+    finally:
+        await first.close()
+        await second.close()
+
+
 async def waiting_for_rows(url: str) -> None:
     waiter = await asyncpg.connect(url)
     await waiter.fetch("SELECT FROM conversation FOR UPDATE")
